@@ -1,0 +1,101 @@
+/**
+ * Security events: one place where every concern says what happened, and from which others learn it.
+ *
+ * Threat: an attack that nobody sees. Refusals that are scattered over log lines cannot be counted or alarmed on.
+ * Defence: typed events with time, request, principal and reason; each becomes one structured log line, and
+ * listeners (audit trail, alerts, a service's own code) receive it.
+ * Not covered: durability. The audit trail stands on these events and keeps them.
+ */
+import type { FastifyInstance, FastifyRequest } from 'fastify'
+import fp from 'fastify-plugin'
+import { planned } from './plan.js'
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    /** Records and listens to security events. */
+    events: SecurityEvents
+  }
+}
+
+/** Names after OWASP's Logging Vocabulary; a service adds its own by augmenting this interface. */
+export interface SecurityEventTypes {
+  login_success: true
+  login_failure: true
+  login_locked: true
+  logout: true
+  token_issued: true
+  token_reused: true
+  token_revoked: true
+  password_change: true
+  permission_change: true
+  access_denied: true
+  rate_limited: true
+  untrusted_host: true
+  plain_http_refused: true
+  undeclared_answer: true
+  state_full: true
+  data_access: true
+  data_modification: true
+}
+
+export type SecurityEventType = keyof SecurityEventTypes & string
+
+export interface SecurityEvent {
+  type: SecurityEventType
+  /** UTC, ISO 8601. */
+  time: string
+  requestId?: string
+  method?: string
+  /** The route's pattern, never the URL with its parameters. */
+  route?: string
+  address?: string
+  /** Id of the principal, where one is known. */
+  principal?: string
+  /** What happened and why: no secrets, no request bodies. */
+  details: Record<string, unknown>
+}
+
+export interface SecurityEvents {
+  /** Records an event: logs it at `warn` (at `info` for successes) and hands it to every listener. */
+  record: (type: SecurityEventType, request: FastifyRequest | null, details?: Record<string, unknown>) => void
+  /** Adds a listener; returns the function that removes it. What a listener throws is logged and goes no further. */
+  listen: (listener: (event: SecurityEvent) => void) => () => void
+}
+
+const ROUTINE: ReadonlySet<SecurityEventType> = new Set<SecurityEventType>([
+  'login_success', 'logout', 'token_issued', 'password_change', 'data_access', 'data_modification',
+])
+
+async function events (app: FastifyInstance): Promise<void> {
+  const listeners = new Set<(event: SecurityEvent) => void>()
+
+  app.decorate('events', {
+    record (type, request, details = {}) {
+      const principal = (request as { principal?: { id: string } | null } | null)?.principal?.id
+      const event: SecurityEvent = { type, time: new Date().toISOString(), details }
+      if (request !== null) {
+        event.requestId = request.id
+        event.method = request.method
+        event.route = request[planned]?.url ?? '*'
+        event.address = request.ip
+      }
+      if (principal !== undefined) event.principal = principal
+      const log = request?.log ?? app.log
+      if (ROUTINE.has(type)) log.info({ event }, type)
+      else log.warn({ event }, type)
+      for (const listener of listeners) {
+        try {
+          listener(event)
+        } catch (error) {
+          log.error({ err: error }, 'a security event listener failed')
+        }
+      }
+    },
+    listen (listener) {
+      listeners.add(listener)
+      return () => { listeners.delete(listener) }
+    },
+  })
+}
+
+export default fp(events, { fastify: '5.x', name: 'bastion-events', dependencies: ['bastion-plan'] })

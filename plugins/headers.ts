@@ -1,0 +1,148 @@
+/**
+ * Security headers on every answer, the refusals included.
+ *
+ * Threat: content sniffing, framing, leaked referrers, cached private answers, injected scripts (CWE-693, CWE-1021, CWE-525).
+ * Defence: helmet computes its headers once a policy at boot; they are sent as one prepared object, before
+ * anything can refuse. Added to helmet's: `Permissions-Policy` and `Cache-Control: no-store`.
+ * Not covered: what a page does with an allowed script.
+ */
+import { randomBytes } from 'node:crypto'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import createError from '@fastify/error'
+import helmet, { type FastifyHelmetOptions } from '@fastify/helmet'
+import { Type, type Static } from '@sinclair/typebox'
+import Fastify from 'fastify'
+import fp from 'fastify-plugin'
+import { checkOptions } from './options.js'
+import type { PlannedRoute, Step } from './plan.js'
+
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    /** Overrides the headers of this route; `false` sends none (not for routes that a browser opens). */
+    headers?: HeaderOverrides | false
+  }
+  interface FastifyReply {
+    /** The nonce of this answer's Content-Security-Policy; empty where the policy has `nonces: false`. */
+    scriptNonce: string
+  }
+}
+
+/** An option of the headers concern is wrong. */
+export const HeadersMisconfigured = createError<[string]>('FST_BASTION_HEADERS_MISCONFIGURED', '%s', 500, TypeError)
+
+const Directives = Type.Record(Type.String(), Type.Union([Type.Array(Type.String()), Type.String()]))
+const Overrides = Type.Object({
+  contentSecurityPolicy: Type.Optional(Type.Union([Directives, Type.Literal('api'), Type.Literal('page')], {
+    description: '`api` (default): nothing may load; `page`: own files and inline code with the nonce; or directives of your own',
+    default: 'api',
+  })),
+  cacheControl: Type.Optional(Type.String({ description: 'Cache-Control of answers that set none', default: 'no-store' })),
+  permissionsPolicy: Type.Optional(Type.String({ description: 'Permissions-Policy; by default every powerful feature is off' })),
+  crossOriginResourcePolicy: Type.Optional(Type.Union(
+    [Type.Literal('same-origin'), Type.Literal('same-site'), Type.Literal('cross-origin')], { default: 'same-origin' })),
+}, { additionalProperties: false })
+export type HeaderOverrides = Static<typeof Overrides>
+
+export const HeadersOptions = Type.Composite([Overrides, Type.Object({
+  hsts: Type.Optional(Type.Union([Type.Literal(false), Type.Object({
+    maxAge: Type.Integer({ minimum: 0, description: 'Seconds' }),
+    includeSubDomains: Type.Optional(Type.Boolean()),
+    preload: Type.Optional(Type.Boolean()),
+  }, { additionalProperties: false })], {
+    description: 'Strict-Transport-Security, sent over HTTPS only (RFC 6797, 7.2)', default: { maxAge: 63072000, includeSubDomains: true },
+  })),
+})], { additionalProperties: false })
+export type HeadersOptions = Static<typeof HeadersOptions>
+
+const DENIED_FEATURES = [
+  'accelerometer', 'autoplay', 'camera', 'display-capture', 'encrypted-media', 'fullscreen', 'geolocation', 'gyroscope', 'magnetometer',
+  'microphone', 'midi', 'payment', 'picture-in-picture', 'publickey-credentials-get', 'screen-wake-lock', 'usb', 'web-share', 'xr-spatial-tracking',
+].map(feature => `${feature}=()`).join(', ')
+
+const API_POLICY = { 'default-src': ["'none'"], 'base-uri': ["'none'"], 'form-action': ["'none'"], 'frame-ancestors': ["'none'"] }
+const NONCE = '{nonce}'
+const PAGE_POLICY = {
+  'default-src': ["'none'"],
+  'script-src': [`'nonce-${NONCE}'`, "'strict-dynamic'"],
+  'style-src': ["'self'", `'nonce-${NONCE}'`],
+  'img-src': ["'self'", 'data:'],
+  'font-src': ["'self'"],
+  'connect-src': ["'self'"],
+  'manifest-src': ["'self'"],
+  'base-uri': ["'none'"],
+  'form-action': ["'self'"],
+  'frame-ancestors': ["'none'"],
+  'require-trusted-types-for': ["'script'"],
+}
+
+async function headers (app: FastifyInstance, options: HeadersOptions): Promise<void> {
+  checkOptions(HeadersOptions, options, 'headers', HeadersMisconfigured)
+  const { hsts = { maxAge: 63072000, includeSubDomains: true }, ...defaults } = options
+  const prepared = new Map<string, Record<string, string>>()
+
+  app.decorateReply('scriptNonce', '')
+  app.plan.contribute({
+    concern: 'headers',
+    stage: 'headers',
+    async compile (route) {
+      const override = overrideOf(route)
+      if (override === false) return { promise: false }
+      if (override !== undefined) checkOptions(Overrides, override, `headers of ${route.method} ${route.url}`, HeadersMisconfigured)
+      const policy = { ...defaults, ...override }
+      const key = JSON.stringify(policy)
+      const set = prepared.get(key) ?? await computeHeaders(policy)
+      prepared.set(key, set)
+      return { step: sendHeaders(set, strictTransport(hsts)), promise: set }
+    },
+  })
+}
+
+function overrideOf (route: PlannedRoute): HeaderOverrides | false | undefined {
+  return (route.options.config as { headers?: HeaderOverrides | false } | undefined)?.headers
+}
+
+/** Asks helmet itself, once a policy, which headers it sends: from a real answer of an application that has nothing else. */
+async function computeHeaders (policy: HeaderOverrides): Promise<Record<string, string>> {
+  const csp = policy.contentSecurityPolicy ?? 'api'
+  const directives = csp === 'api' ? API_POLICY : csp === 'page' ? PAGE_POLICY : csp
+  const probe = Fastify()
+  await probe.register(helmet, {
+    contentSecurityPolicy: { useDefaults: false, directives },
+    crossOriginResourcePolicy: { policy: policy.crossOriginResourcePolicy ?? 'same-origin' },
+    crossOriginEmbedderPolicy: { policy: 'require-corp' },
+    frameguard: { action: 'deny' },
+    hsts: false,
+  } as FastifyHelmetOptions)
+  probe.get('/', (_request, reply) => { reply.code(204).send() })
+  const answer = await probe.inject('/')
+  await probe.close()
+  const set: Record<string, string> = {}
+  for (const [name, value] of Object.entries(answer.headers)) {
+    if (name !== 'date' && name !== 'connection' && name !== 'content-length') set[name] = String(value)
+  }
+  set['permissions-policy'] = policy.permissionsPolicy ?? DENIED_FEATURES
+  set['cache-control'] = policy.cacheControl ?? 'no-store'
+  return set
+}
+
+function strictTransport (hsts: Exclude<HeadersOptions['hsts'], undefined>): string | null {
+  if (hsts === false) return null
+  return `max-age=${hsts.maxAge}${hsts.includeSubDomains === false ? '' : '; includeSubDomains'}${hsts.preload === true ? '; preload' : ''}`
+}
+
+function sendHeaders (set: Record<string, string>, hsts: string | null): Step {
+  const policy = set['content-security-policy']
+  const hasNonce = policy?.includes(NONCE) === true
+  return function sendPreparedHeaders (request: FastifyRequest, reply: FastifyReply): void {
+    reply.headers(set)
+    if (hasNonce) {
+      const nonce = randomBytes(16).toString('base64')
+      reply.scriptNonce = nonce
+      reply.header('content-security-policy', policy!.replaceAll(NONCE, nonce))
+    }
+    // HSTS over plain HTTP is ignored by browsers and forbidden (RFC 6797, 7.2).
+    if (hsts !== null && request.protocol === 'https') reply.header('strict-transport-security', hsts)
+  }
+}
+
+export default fp(headers, { fastify: '5.x', name: 'bastion-headers', dependencies: ['bastion-plan'] })

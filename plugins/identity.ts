@@ -1,0 +1,144 @@
+/**
+ * Identity: who is asking, from whatever credential the request offers.
+ *
+ * Threat: several schemes that disagree (CWE-287); a failed credential that is refused before it is counted.
+ * Defence: every scheme registers a reader; all end in one `request.principal`. Reading never refuses: a
+ * bad credential is remembered, counted by the limits and refused by access, which also tells why in the log.
+ * Not covered: what the principal may do; that is access.
+ */
+import type { FastifyInstance, FastifyRequest } from 'fastify'
+import createError, { type FastifyError } from '@fastify/error'
+import fp from 'fastify-plugin'
+import type { MaybePromise } from './state/index.js'
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    identity: Identity
+  }
+  interface FastifyRequest {
+    /**
+     * Who asks; null where nobody was identified. On a route whose access is not `public` it is never null:
+     * there {@link principalOf} gives it without the null.
+     */
+    principal: Principal | null
+    /** @internal */
+    [failure]: FastifyError | null
+    /** @internal */
+    [standing]: Promise<FastifyError | null> | null
+  }
+}
+
+/** What a service adds to its principals: augment this interface. */
+export interface PrincipalExtras {}
+
+/** The one form in which every credential ends. */
+export interface Principal extends PrincipalExtras {
+  kind: 'user' | 'key'
+  /** Id of the user, or of the key. */
+  id: string
+  /** The user on whose behalf it acts: the same as `id` for users. */
+  userId: string
+  roles: readonly string[]
+  /** Where the credential was cut down to some permissions. */
+  scopes?: readonly string[]
+  /** Commercial plan, for budgets. */
+  plan?: string
+  /** How it was proven. */
+  via: 'bearer' | 'session' | 'key'
+  /** When the person was last seen proving themselves, in seconds since the epoch. */
+  authTime: number
+  /** The credential's own id and the family it belongs to. */
+  credentialId: string
+  familyId?: string
+}
+
+/** What a reader made of a request. */
+export type Reading =
+  | null
+  | { failure: FastifyError }
+  /** `standing`: is the credential still good? Null is yes. It may wait for shared state; nothing is refused before. */
+  | { principal: Principal, standing?: MaybePromise<FastifyError | null> }
+
+export interface CredentialReader {
+  name: string
+  /** Reads its kind of credential; null where the request offers none. Local work only, never throws. */
+  read: (request: FastifyRequest) => Reading
+}
+
+export interface Identity {
+  /** Adds a kind of credential. */
+  reader: (reader: CredentialReader) => void
+  /** Waits for what is still unknown of the credential and answers the failure, or null. */
+  settle: (request: FastifyRequest) => MaybePromise<FastifyError | null>
+}
+
+/** Two different credentials in one request: which one is meant is not for us to guess. */
+export const TwoCredentials = createError('FST_BASTION_IDENTITY_TWO_CREDENTIALS', 'Send one credential, not two', 400)
+/** The handler asked for a principal on a request that has none. */
+export const NoPrincipal = createError('FST_BASTION_IDENTITY_NO_PRINCIPAL', 'Authentication is required', 401)
+
+const failure = Symbol('bastion.identity.failure')
+const standing = Symbol('bastion.identity.standing')
+
+async function identity (app: FastifyInstance): Promise<void> {
+  const readers: CredentialReader[] = []
+
+  app.decorateRequest('principal', null)
+  app.decorateRequest(failure as never, null as never)
+  app.decorateRequest(standing as never, null as never)
+  app.decorate('identity', {
+    reader: reader => { readers.push(reader) },
+    settle,
+  })
+  app.plan.contribute({
+    concern: 'identity',
+    stage: 'identify',
+    compile: () => ({ step: identify, promise: { credentials: readers.map(({ name }) => name) } }),
+  })
+
+  function identify (request: FastifyRequest): void {
+    let offered = 0
+    for (const reader of readers) {
+      const reading = reader.read(request)
+      if (reading === null) continue
+      offered += 1
+      if ('failure' in reading) {
+        request[failure] = reading.failure
+        continue
+      }
+      request.principal = reading.principal
+      const answer = reading.standing ?? null
+      if (answer instanceof Promise) {
+        answer.catch(() => {}) // awaited in `settle`, where its rejection refuses the request
+        request[standing] = answer
+      } else if (answer !== null) request[failure] = answer
+    }
+    if (offered > 1) request[failure] = new TwoCredentials()
+    if (request[failure] !== null) request.principal = null
+  }
+
+  function settle (request: FastifyRequest): MaybePromise<FastifyError | null> {
+    const pending = request[standing]
+    if (request[failure] !== null || pending === null) return request[failure]
+    return pending.then(answer => {
+      request[standing] = null
+      if (answer !== null) {
+        request[failure] = answer
+        request.principal = null
+      }
+      return answer
+    })
+  }
+}
+
+/**
+ * The principal of a request on a guarded route.
+ *
+ * @throws NoPrincipal (401) where nobody is identified
+ */
+export function principalOf (request: FastifyRequest): Principal {
+  if (request.principal === null) throw new NoPrincipal()
+  return request.principal
+}
+
+export default fp(identity, { fastify: '5.x', name: 'bastion-identity', dependencies: ['bastion-plan'] })

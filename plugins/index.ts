@@ -1,0 +1,69 @@
+/**
+ * fastify-bastion: the whole suite on one screen.
+ *
+ * The order below is the order in which a request meets the concerns that have hooks; the plan puts every step
+ * into its stage, so that the order of registration decides nothing but who may use whom.
+ */
+import type { FastifyInstance } from 'fastify'
+import fp from 'fastify-plugin'
+import access, { type AccessOptions } from './access/index.js'
+import cors, { type CorsOptions } from './cors.js'
+import errors from './errors.js'
+import events from './events.js'
+import exposure from './exposure.js'
+import headers, { type HeadersOptions } from './headers.js'
+import identity from './identity.js'
+import limits, { type LimitsOptions } from './limits/index.js'
+import passwords, { type PasswordsOptions } from './passwords/index.js'
+import plan from './plan.js'
+import posture from './posture.js'
+import signIn, { type SignInOptions } from './sign-in.js'
+import state, { type StateOptions } from './state/index.js'
+import tokens, { type TokensOptions } from './tokens/index.js'
+import transport, { type TransportOptions } from './transport.js'
+import validation from './validation.js'
+
+/** Options of the suite: one key a concern. `false` leaves out what a service does not need. */
+export interface BastionOptions {
+  headers?: HeadersOptions
+  transport?: TransportOptions
+  cors?: CorsOptions | false
+  state?: StateOptions
+  limits?: LimitsOptions
+  access?: AccessOptions
+  passwords?: PasswordsOptions
+  tokens?: TokensOptions
+  /** Needs `accounts`: your own table of users. */
+  signIn?: SignInOptions
+}
+
+async function bastion (app: FastifyInstance, options: BastionOptions): Promise<void> {
+  await app.register(plan)                                  // the ground floor: what runs for each route, and in which order
+  await app.register(events)                                // what happened, for log, audit trail and alerts
+  await app.register(errors)                                // every refusal in one form
+  await app.register(headers, options.headers ?? {})        // first, so that refusals carry them too
+  await app.register(transport, options.transport ?? {})    // hosts and HTTPS, before anything is believed
+  if (options.cors !== false) await app.register(cors, options.cors ?? {}) // preflights are answered before anyone asks who they are
+  await app.register(state, options.state ?? {})            // counters, claims, compare-and-swap
+  await app.register(identity)                              // who asks: never refuses
+  await app.register(limits, options.limits ?? {})          // counted before anything expensive, failed credentials too
+  await app.register(access, options.access ?? {})          // who may: 401, 403 and hidden 404
+  await app.register(validation)                            // closed bodies
+  await app.register(exposure)                              // declared answers
+  await app.register(passwords, options.passwords ?? {})
+  if (options.tokens !== undefined) await app.register(tokens, options.tokens)
+  if (options.signIn !== undefined) await app.register(signIn, options.signIn)
+  await app.register(posture)                               // what all of this came to
+}
+
+export { withPolicy } from './plan.js'
+export { server } from './server.js'
+export { settings, Secret, deriveKey, decodeSecret } from './settings/index.js'
+export { principalOf } from './identity.js'
+export { resourceOf } from './access/index.js'
+export type { AccessNames, Access, AccessRule, ResourceDefinition } from './access/index.js'
+export type { Principal, PrincipalExtras } from './identity.js'
+export type { Account, Accounts } from './sign-in.js'
+export type { ServerOptions } from './server.js'
+
+export default fp(bastion, { fastify: '5.x', name: 'fastify-bastion' })
