@@ -63,8 +63,8 @@ export interface Tokens {
   stepUp: (principal: Principal) => Promise<Pick<TokenPair, 'access_token' | 'token_type' | 'expires_in'>>
   /** Ends a family: its refresh token and all its access tokens. */
   revokeFamily: (familyId: string) => Promise<void>
-  /** Ends everything of a user that was issued before this call. */
-  revokeUser: (userId: string) => Promise<void>
+  /** Ends everything of a user that was issued before this call; `except` is a family that stays (the one that asked). */
+  revokeUser: (userId: string, options?: { except?: string }) => Promise<void>
 }
 
 const KeyPair = Type.Object({ private: Type.String(), public: Type.String() }, { additionalProperties: false })
@@ -133,7 +133,7 @@ async function tokens (app: FastifyInstance, options: TokensOptions): Promise<vo
     const gen = Number(await app.state.get(generationKey(subject.id)) ?? 0)
     const famExp = seconds() + familyTtl
     const jti = randomId()
-    await app.state.set(familyKey(fam), jti, Math.min(refreshTtl, familyTtl) * 1000)
+    await app.state.set(familyKey(fam), familyRecord(jti, gen), Math.min(refreshTtl, familyTtl) * 1000)
     return pairOf(subject, fam, gen, famExp, jti)
   }
 
@@ -142,7 +142,8 @@ async function tokens (app: FastifyInstance, options: TokensOptions): Promise<vo
     if (claims === null) throw refused(request, 'refresh token is malformed, foreign or expired')
     const [family, generation] = await app.state.getMany([familyKey(claims.fam), generationKey(claims.sub)])
     if (family === null || family === undefined) throw refused(request, 'family is dead')
-    if (Number(generation ?? 0) > claims.gen) throw refused(request, 'all tokens of the user were ended')
+    const gen = Math.max(claims.gen, generationOf(family))
+    if (Number(generation ?? 0) > gen) throw refused(request, 'all tokens of the user were ended')
     const next = randomId()
     const left = Math.min(refreshTtl, claims.fam_exp - seconds())
     if (left <= 0) throw refused(request, 'family has reached its last day')
@@ -151,13 +152,13 @@ async function tokens (app: FastifyInstance, options: TokensOptions): Promise<vo
       await revokeFamily(claims.fam)
       throw refused(request, 'user is gone or inactive')
     }
-    const outcome = await app.state.swap(familyKey(claims.fam), claims.jti, next, left * 1000)
+    const outcome = await app.state.swap(familyKey(claims.fam), familyRecord(claims.jti, generationOf(family)), familyRecord(next, gen), left * 1000)
     if (outcome !== 'swapped') {
       await revokeFamily(claims.fam)
       app.events.record('token_reused', request, { user: claims.sub, family: claims.fam })
       throw new TokenInvalid()
     }
-    return pairOf({ ...subject, authTime: claims.auth_time }, claims.fam, claims.gen, claims.fam_exp, next)
+    return pairOf({ ...subject, authTime: claims.auth_time }, claims.fam, gen, claims.fam_exp, next)
   }
 
   async function stepUp (principal: Principal): Promise<Pick<TokenPair, 'access_token' | 'token_type' | 'expires_in'>> {
@@ -175,9 +176,14 @@ async function tokens (app: FastifyInstance, options: TokensOptions): Promise<vo
     await app.state.delete(familyKey(familyId))
   }
 
-  async function revokeUser (userId: string): Promise<void> {
+  async function revokeUser (userId: string, { except }: { except?: string } = {}): Promise<void> {
     // Milliseconds as the floor: the number never falls back, even after the key has expired.
-    await app.state.raise(generationKey(userId), now(), (familyTtl + clockTolerance) * 1000)
+    const gen = await app.state.raise(generationKey(userId), now(), (familyTtl + clockTolerance) * 1000)
+    if (except === undefined) return
+    const family = await app.state.get(familyKey(except))
+    if (family === null) return
+    // A refresh that comes between loses the family: refusing is the safe side.
+    await app.state.swap(familyKey(except), family, familyRecord(family.split(' ')[0]!, gen), refreshTtl * 1000)
   }
 
   function pairOf (subject: TokenSubject, fam: string, gen: number, famExp: number, jti: string): TokenPair {
@@ -252,7 +258,8 @@ async function tokens (app: FastifyInstance, options: TokensOptions): Promise<vo
 
 /** Alive: the family is known, the token is not denied, and the user's tokens were not all ended since. */
 function judge ([family, denied, generation]: readonly (string | null)[], claims: Claims): FastifyError | null {
-  const isAlive = typeof family === 'string' && denied === null && (generation === null || Number(generation) <= claims.gen)
+  const isAlive = typeof family === 'string' && denied === null &&
+    (generation === null || Number(generation) <= Math.max(claims.gen, generationOf(family)))
   return isAlive ? null : new TokenInvalid()
 }
 
@@ -281,6 +288,9 @@ export function bearerOf (request: FastifyRequest): string | null {
   return /^bearer$/i.test(authorization) ? '' : null
 }
 
+/** What the state holds of a family: the refresh token that is good now, and the generation that it was lifted to. */
+const familyRecord = (jti: string, gen: number) => `${jti} ${gen}`
+const generationOf = (family: string) => Number(family.slice(family.indexOf(' ') + 1))
 const familyKey = (id: string) => `tokens:family:${id}`
 const deniedKey = (id: string) => `tokens:denied:${id}`
 const generationKey = (id: string) => `tokens:generation:${id}`
