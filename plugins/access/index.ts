@@ -262,13 +262,11 @@ async function access (app: FastifyInstance, options: AccessOptions): Promise<vo
       const resource = await load(request)
       if (resource === null || resource === undefined) throw new ResourceNotFound()
       const isOwner = owner?.(resource) === principal.userId
-      const allowed = isOwner ||
-        override.some(role => principal.roles.includes(role)) ||
-        (await shares?.(resource, principal))?.includes(action) === true ||
-        (await own?.(resource, principal, action)) === true
-      if (!allowed) {
+      const shared = isOwner || override.some(role => principal.roles.includes(role)) ? null : await shares?.(resource, principal) ?? []
+      if (shared !== null && !shared.includes(action) && (await own?.(resource, principal, action)) !== true) {
         app.events.record('access_denied', request, { reason: `may not ${action} this ${rule.resource}`, hidden })
-        throw hidden ? new ResourceNotFound() : new Forbidden()
+        // Whom it was shared with in part knows that it is there; to strangers it does not exist.
+        throw hidden && shared.length === 0 ? new ResourceNotFound() : new Forbidden()
       }
       request.resource = resource
       request[owned] = isOwner
