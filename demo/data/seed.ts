@@ -1,0 +1,62 @@
+/** The accounts and things that a first start finds. */
+import type { Passwords } from '../../plugins/passwords/index.js'
+import type { Sql } from '../../plugins/sql.js'
+import { newId } from '../accounts.js'
+import { build, first, type PlanName, type RoleName } from './tables.js'
+
+interface SeededAccount { username: string, role: RoleName, plan: PlanName, isActive: boolean }
+
+export const SEEDED: readonly SeededAccount[] = [
+  ['admin', 'admin'], ['mona', 'moderator'], ['max', 'manager'], ['alice', 'user', 'pro'], ['bob', 'user', 'free'], ['gus', 'guest'],
+  ['nora', 'nurse'], ['dora', 'doctor'], ['ina', 'user', 'basic', false],
+].map(([username, role, plan = 'basic', isActive = true]) => ({ username, role, plan, isActive }) as SeededAccount)
+
+/** Any number, the same in every process: who seeds holds it. */
+const SEED_LOCK = 7_266_814
+const ITEMS = ['Desk lamp', 'Notebook']
+const TITLES = ['First steps', 'What I learnt this week']
+
+/**
+ * Fills an empty database.
+ *
+ * @returns true where it was empty
+ */
+export async function seed (sql: Sql, passwords: Passwords, password: string): Promise<boolean> {
+  if (await isFilled(sql)) return false
+  const hashes = await Promise.all(SEEDED.map(() => passwords.hash(password)))
+  return sql.transaction(async transaction => {
+    await transaction.query('select pg_advisory_xact_lock($1)', [SEED_LOCK])
+    if (await isFilled(transaction)) return false
+    for (const [i, account] of SEEDED.entries()) await seedAccount(transaction, account, hashes[i]!, i)
+    return true
+  })
+}
+
+async function isFilled (sql: Sql): Promise<boolean> {
+  return await first(sql, build.selectFrom('users').select('id').limit(1)) !== null
+}
+
+async function seedAccount (sql: Sql, { username, role, plan, isActive }: SeededAccount, passwordHash: string, i: number): Promise<void> {
+  const id = newId()
+  await first(sql, build.insertInto('users').values({
+    id,
+    username,
+    email: `${username}@portal.example`,
+    email_confirmed_at: new Date(),
+    password_hash: passwordHash,
+    role,
+    plan,
+    is_active: isActive,
+    age: null,
+    phone: null,
+    website: null,
+    bio: null,
+  }))
+  await first(sql, build.insertInto('orders').values(ITEMS.map((item, n) => ({
+    id: newId(), user_id: id, item, total: 1900 + i * 100 + n * 550, currency: 'EUR', created_at: new Date(Date.now() - n * 86_400_000),
+  }))))
+  await first(sql, build.insertInto('posts').values(TITLES.map((title, n) => ({
+    id: newId(), author_id: id, title: `${title} (${username})`, content: `<p>${title}, told by ${username}.</p>`, tags: ['hello'], created_at: new Date(Date.now() - (i * 2 + n) * 60_000),
+  }))))
+  await first(sql, build.insertInto('documents').values({ id: newId(), owner_id: id, title: `Notes of ${username}`, content: `What ${username} wants to remember.` }))
+}

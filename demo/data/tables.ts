@@ -1,0 +1,65 @@
+/** The tables, for the query builder, which builds statements and never runs them: the `Sql` port does. */
+import {
+  DummyDriver, Kysely, PostgresAdapter, PostgresIntrospector, PostgresQueryCompiler, type Compilable, type Generated, type Selectable,
+} from 'kysely'
+import type { Sql } from '../../plugins/sql.js'
+
+export type RoleName = 'guest' | 'user' | 'moderator' | 'manager' | 'nurse' | 'doctor' | 'admin'
+export type PlanName = 'free' | 'basic' | 'pro'
+
+interface UsersTable {
+  id: string
+  username: string
+  email: string
+  email_confirmed_at: Date | null
+  password_hash: string | null
+  role: RoleName
+  plan: PlanName
+  is_active: Generated<boolean>
+  age: number | null
+  phone: string | null
+  website: string | null
+  bio: string | null
+  created_at: Generated<Date>
+}
+
+interface PostsTable { id: string, author_id: string, title: string, content: string, tags: string[], created_at: Generated<Date>, updated_at: Generated<Date> }
+interface CommentsTable { id: string, post_id: string, author_id: string, content: string, created_at: Generated<Date> }
+interface DocumentsTable { id: string, owner_id: string, title: string, content: string, updated_at: Generated<Date> }
+interface SharesTable { document_id: string, user_id: string, actions: string[] }
+interface OrdersTable { id: string, user_id: string | null, item: string, total: number, currency: string, status: Generated<string>, created_at: Generated<Date> }
+
+export interface Tables {
+  users: UsersTable
+  posts: PostsTable
+  comments: CommentsTable
+  documents: DocumentsTable
+  document_shares: SharesTable
+  orders: OrdersTable
+}
+
+export type UserRow = Selectable<UsersTable>
+export type PostRow = Selectable<PostsTable>
+export type CommentRow = Selectable<CommentsTable>
+export type DocumentRow = Selectable<DocumentsTable>
+export type OrderRow = Selectable<OrdersTable>
+
+export const build = new Kysely<Tables>({
+  dialect: {
+    createAdapter: () => new PostgresAdapter(),
+    createDriver: () => new DummyDriver(),
+    createIntrospector: db => new PostgresIntrospector(db),
+    createQueryCompiler: () => new PostgresQueryCompiler(),
+  },
+})
+
+/** All rows of a statement. */
+export function rows<Row> (sql: Sql, statement: Compilable<Row>): Promise<Row[]> {
+  const { sql: text, parameters } = statement.compile()
+  return sql.query<Row>(text, parameters)
+}
+
+/** The first row of a statement, or null. */
+export async function first<Row> (sql: Sql, statement: Compilable<Row>): Promise<Row | null> {
+  return (await rows(sql, statement))[0] ?? null
+}

@@ -1,0 +1,26 @@
+/** Who may do what in the portal: the names of the contract, typed for every route. */
+import type { RoleDefinition } from '../plugins/access/roles.js'
+import type { DocumentRow, OrderRow, PostRow, RoleName, UserRow } from './data/tables.js'
+
+export const ROLES = {
+  guest: { permissions: ['posts:read'] },
+  user: { inherits: ['guest'], permissions: ['posts:write', 'documents:write', 'data:read'] },
+  moderator: { inherits: ['user'], permissions: ['posts:delete', 'users:read', 'tools:ping'] },
+  manager: { inherits: ['user'], permissions: ['users:read', 'users:write', 'reports:read', 'tools:ping'] },
+  nurse: { inherits: ['user'], permissions: ['patients:read'] },
+  doctor: { inherits: ['nurse'], permissions: ['patients:read:clinical', 'patients:write'] },
+  admin: { permissions: ['*'] },
+} satisfies Record<RoleName, RoleDefinition>
+
+/** What only the wildcard of the admin gives. */
+export const ADMIN_PERMISSIONS = ['users:delete', 'users:read:private', 'audit:read', 'posture:read', 'metrics:read'] as const
+
+type Named<Definitions> = Definitions extends Record<string, { permissions: readonly (infer Name)[] }> ? Name : never
+
+declare module '../plugins/access/index.js' {
+  interface AccessNames {
+    role: RoleName
+    permission: Exclude<Named<typeof ROLES>, '*'> | typeof ADMIN_PERMISSIONS[number]
+    resources: { user: UserRow, post: PostRow, document: DocumentRow, order: OrderRow, ownOrders: UserRow }
+  }
+}

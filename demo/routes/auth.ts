@@ -1,0 +1,122 @@
+/** Accounts and tokens: register, sign in, refresh, sign out, change the password, confirm who one is. */
+import { Type } from '@sinclair/typebox'
+import createError from '@fastify/error'
+import { principalOf } from '../../plugins/identity.js'
+import { bearerOf } from '../../plugins/tokens/index.js'
+import { Age, Bio, Email, PasswordInput, Phone, TokenPair, Url, Username, closed, noBody } from '../../schemas/index.js'
+import { newId } from '../accounts.js'
+import type { Portal } from '../app.js'
+import { build, first } from '../data/tables.js'
+import { OwnProfile, ownProfile } from './shapes.js'
+
+const NameTaken = createError('FST_PORTAL_NAME_TAKEN', 'This name is taken', 409)
+const TokensDiffer = createError('FST_PORTAL_TOKENS_DIFFER', 'The body and the Authorization header carry different tokens', 400)
+const NoToken = createError('FST_PORTAL_NO_TOKEN', 'Send the refresh token in the body or as bearer', 400)
+/** PostgreSQL's code for a violated unique index. */
+const UNIQUE_VIOLATION = '23505'
+
+const Credentials = closed({ username: Type.String({ minLength: 1, maxLength: 100 }), password: PasswordInput })
+const RefreshBody = closed({ refresh_token: Type.Optional(Type.String({ minLength: 1, maxLength: 4096 })) })
+
+export function authRoutes ({ app, sql, accounts, jwks }: Portal): void {
+  app.post('/auth/register', {
+    schema: {
+      body: closed({
+        username: Username,
+        email: Email,
+        password: PasswordInput,
+        age: Type.Optional(Age),
+        phone: Type.Optional(Phone),
+        website: Type.Optional(Url),
+        bio: Type.Optional(Bio),
+      }),
+      response: { 201: OwnProfile },
+    },
+    config: { access: 'public' },
+  }, async (request, reply) => {
+    const { username, email, password, age = null, phone = null, website = null, bio = null } = request.body
+    app.passwords.check(password, [username, email.split('@')[0]!])
+    const values = {
+      id: newId(), username, email: email.toLowerCase(), email_confirmed_at: null, password_hash: await app.passwords.hash(password), role: 'user', plan: 'basic', age, phone, website, bio,
+    } as const
+    const user = await first(sql, build.insertInto('users').values(values).returningAll()).catch(refuseTakenName)
+    reply.code(201)
+    return ownProfile(user!)
+  })
+
+  app.post('/auth/login', {
+    schema: { body: Credentials, response: { 200: TokenPair } },
+    config: { access: 'public' },
+  }, async request => {
+    const { username, password } = request.body
+    const account = await app.signIn.withPassword(username, password, request)
+    return app.tokens.issue({ id: account.id, roles: account.roles, plan: account.plan })
+  })
+
+  app.post('/auth/refresh', {
+    schema: { body: Type.Union([RefreshBody, noBody]), response: { 200: TokenPair } },
+    config: { access: 'public' },
+  }, async request => {
+    const body = request.body?.refresh_token
+    const bearer = bearerOf(request)
+    if (body !== undefined && bearer !== null && body !== bearer) throw new TokensDiffer()
+    const token = body ?? bearer
+    if (token === null) throw new NoToken()
+    return app.tokens.refresh(token, accounts.subjectOf, request)
+  })
+
+  app.post('/auth/logout', {
+    schema: { body: noBody, response: { 204: Type.Null() } },
+    config: { access: { via: ['bearer'] } },
+  }, async (request, reply) => {
+    await app.tokens.revokeFamily(principalOf(request).familyId!)
+    app.events.record('logout', request)
+    reply.code(204)
+  })
+
+  app.post('/auth/logout-all', {
+    schema: { body: noBody, response: { 204: Type.Null() } },
+    config: { access: 'user' },
+  }, async (request, reply) => {
+    await app.tokens.revokeUser(principalOf(request).userId)
+    app.events.record('logout', request, { all: true })
+    reply.code(204)
+  })
+
+  app.post('/auth/password', {
+    schema: { body: closed({ currentPassword: PasswordInput, newPassword: PasswordInput }), response: { 204: Type.Null() } },
+    config: { access: 'user' },
+  }, async (request, reply) => {
+    const { userId, familyId } = principalOf(request)
+    const { currentPassword, newPassword } = request.body
+    const user = (await accounts.byId(userId))!
+    await app.signIn.confirmPassword(userId, user.username, currentPassword, request)
+    app.passwords.check(newPassword, [user.username, user.email.split('@')[0]!])
+    await accounts.savePassword(userId, await app.passwords.hash(newPassword))
+    await app.tokens.revokeUser(userId, { except: familyId })
+    app.events.record('password_change', request)
+    reply.code(204)
+  })
+
+  app.post('/auth/step-up', {
+    schema: {
+      body: closed({ password: PasswordInput }),
+      response: { 200: Type.Pick(TokenPair, ['access_token', 'token_type', 'expires_in']) },
+    },
+    config: { access: { via: ['bearer'] } },
+  }, async request => {
+    const principal = principalOf(request)
+    const user = (await accounts.byId(principal.userId))!
+    await app.signIn.confirmPassword(user.id, user.username, request.body.password, request)
+    return app.tokens.stepUp(principal)
+  })
+
+  app.get('/.well-known/jwks.json', {
+    schema: { response: { 200: Type.Object({ keys: Type.Array(Type.Record(Type.String(), Type.String())) }) } },
+    config: { access: 'public', headers: { cacheControl: 'public, max-age=300' } },
+  }, async () => jwks as { keys: Record<string, string>[] })
+}
+
+function refuseTakenName (error: { code?: string }): never {
+  throw error.code === UNIQUE_VIOLATION ? new NameTaken() : error
+}

@@ -1,0 +1,52 @@
+/** Health, posture, the limits to try, and the page at the root. */
+import { readFileSync } from 'node:fs'
+import { Type } from '@sinclair/typebox'
+import { Posture } from '../../plugins/posture.js'
+import type { Portal } from '../app.js'
+
+const PAGE = readFileSync(new URL('../web/index.html', import.meta.url), 'utf8')
+const Status = Type.Object({ status: Type.Literal('ok') }, { additionalProperties: false })
+/** Milliseconds that the database has to answer. */
+const READY_DEADLINE = 2000
+
+export function operationRoutes ({ app, sql }: Portal): void {
+  app.get('/health', {
+    schema: { response: { 200: Status } },
+    config: { access: 'public', limits: false, https: false },
+  }, async () => ({ status: 'ok' as const }))
+
+  app.get('/health/ready', {
+    schema: { response: { 200: Type.Object({ ready: Type.Boolean() }), 503: Type.Object({ ready: Type.Boolean() }) } },
+    config: { access: 'public', limits: false, https: false },
+  }, async (request, reply) => {
+    const ready = await answers()
+    if (!ready) {
+      request.log.error('not ready: the database or the shared state does not answer')
+      reply.code(503).header('retry-after', '5')
+    }
+    return { ready }
+  })
+
+  app.get('/posture', {
+    schema: { response: { 200: Posture } },
+    config: { access: { permissions: 'posture:read' } },
+  }, async () => app.posture())
+
+  app.get('/limits/multi', {
+    schema: { response: { 200: Status } },
+    config: { access: 'public', limits: { windows: ['5/second', '100/minute', '1000/hour'], by: 'address' } },
+  }, async () => ({ status: 'ok' as const }))
+
+  app.get('/', {
+    config: { access: 'public', answers: 'raw', headers: { contentSecurityPolicy: 'page' } },
+  }, async (_request, reply) => {
+    reply.type('text/html; charset=utf-8')
+    return PAGE.replaceAll('{nonce}', reply.scriptNonce)
+  })
+
+  async function answers (): Promise<boolean> {
+    const deadline = AbortSignal.timeout(READY_DEADLINE)
+    const late = new Promise<false>(resolve => { deadline.addEventListener('abort', () => resolve(false), { once: true }) })
+    return Promise.race([late, Promise.all([sql.query('select 1'), app.state.size()]).then(() => true, () => false)])
+  }
+}

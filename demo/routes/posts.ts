@@ -1,0 +1,106 @@
+/** Posts and comments. What people write as HTML is cut down to a few harmless elements before it is stored. */
+import { Type } from '@sinclair/typebox'
+import sanitizeHtml from 'sanitize-html'
+import createError from '@fastify/error'
+import { resourceOf } from '../../plugins/access/index.js'
+import { NotFound } from '../../plugins/errors.js'
+import { principalOf } from '../../plugins/identity.js'
+import { closed } from '../../schemas/index.js'
+import { newId } from '../accounts.js'
+import type { Portal } from '../app.js'
+import { build, first, rows } from '../data/tables.js'
+import { Comment, Id, PageQuery, Post, commentShape, pageOf, paged, postShape } from './shapes.js'
+
+const NothingLeft = createError('FST_PORTAL_POST_EMPTY', 'The content has fewer than 10 characters once unsafe HTML is taken out', 400)
+const MIN_CONTENT = 10
+
+const PostParams = closed({ postId: Id })
+const PostBody = closed({
+  title: Type.String({ minLength: 1, maxLength: 200, pattern: '\\S' }),
+  content: Type.String({ minLength: MIN_CONTENT, maxLength: 10_000 }),
+  tags: Type.Optional(Type.Array(Type.String({ minLength: 1, maxLength: 50, pattern: '^[A-Za-z0-9-]+$' }), { maxItems: 10 })),
+})
+
+export function postRoutes ({ app, sql }: Portal): void {
+  app.get('/posts', {
+    schema: { querystring: PageQuery, response: { 200: pageOf(Post) } },
+    config: { access: 'public' },
+  }, async request => {
+    const { cursor, limit } = request.query
+    const after = cursor === undefined ? null : await first(sql, build.selectFrom('posts').select(['created_at', 'id']).where('id', '=', cursor))
+    if (cursor !== undefined && after === null) return { items: [], nextCursor: null }
+    const found = await rows(sql, build.selectFrom('posts').selectAll()
+      .$if(after !== null, query => query.where(eb => eb(eb.refTuple('created_at', 'id'), '<', eb.tuple(after!.created_at, after!.id))))
+      .orderBy('created_at', 'desc').orderBy('id', 'desc').limit(limit + 1))
+    return paged(found, limit, postShape)
+  })
+
+  app.get('/posts/:postId', {
+    schema: { params: PostParams, response: { 200: Post } },
+    config: { access: 'public' },
+  }, async request => {
+    const post = await first(sql, build.selectFrom('posts').selectAll().where('id', '=', request.params.postId))
+    if (post === null) throw new NotFound()
+    return postShape(post)
+  })
+
+  app.post('/posts', {
+    schema: { body: PostBody, response: { 201: Post } },
+    config: { access: { permissions: 'posts:write' }, audit: 'data_modification' },
+  }, async (request, reply) => {
+    const post = await first(sql, build.insertInto('posts')
+      .values({ id: newId(), author_id: principalOf(request).userId, ...clean(request.body) }).returningAll())
+    reply.code(201)
+    return postShape(post!)
+  })
+
+  app.put('/posts/:postId', {
+    schema: { params: PostParams, body: PostBody, response: { 200: Post } },
+    config: { access: { resource: 'post', action: 'write' }, audit: 'data_modification' },
+  }, async request => {
+    const { id } = resourceOf(request, 'post')
+    const post = await first(sql, build.updateTable('posts').set({ ...clean(request.body), updated_at: new Date() }).where('id', '=', id).returningAll())
+    if (post === null) throw new NotFound()
+    return postShape(post)
+  })
+
+  app.delete('/posts/:postId', {
+    schema: { params: PostParams, response: { 204: Type.Null() } },
+    config: { access: { permissions: 'posts:delete' }, audit: 'data_modification' },
+  }, async (request, reply) => {
+    const post = await first(sql, build.deleteFrom('posts').where('id', '=', request.params.postId).returning('id'))
+    if (post === null) throw new NotFound()
+    reply.code(204)
+  })
+
+  app.get('/posts/:postId/comments', {
+    schema: { params: PostParams, response: { 200: pageOf(Comment) } },
+    config: { access: 'public' },
+  }, async request => {
+    const found = await rows(sql, build.selectFrom('comments').selectAll().where('post_id', '=', request.params.postId).orderBy('created_at').limit(100))
+    return { items: found.map(commentShape), nextCursor: null }
+  })
+
+  app.post('/posts/:postId/comments', {
+    schema: { params: PostParams, body: closed({ content: Type.String({ minLength: 1, maxLength: 2000, pattern: '\\S' }) }), response: { 201: Comment } },
+    config: { access: { permissions: 'posts:write' }, audit: 'data_modification' },
+  }, async (request, reply) => {
+    const { postId } = request.params
+    if (await first(sql, build.selectFrom('posts').select('id').where('id', '=', postId)) === null) throw new NotFound()
+    const comment = await first(sql, build.insertInto('comments')
+      .values({ id: newId(), post_id: postId, author_id: principalOf(request).userId, content: request.body.content }).returningAll())
+    reply.code(201)
+    return commentShape(comment!)
+  })
+}
+
+function clean ({ title, content, tags = [] }: { title: string, content: string, tags?: string[] }) {
+  const safe = sanitizeHtml(content, {
+    allowedTags: ['p', 'br', 'strong', 'em', 'ul', 'ol', 'li', 'a'],
+    allowedAttributes: { a: ['href', 'title'] },
+    allowedSchemes: ['http', 'https', 'mailto'],
+    allowProtocolRelative: false,
+  })
+  if (safe.trim().length < MIN_CONTENT) throw new NothingLeft()
+  return { title: title.trim(), content: safe, tags: [...new Set(tags)] }
+}

@@ -1,0 +1,186 @@
+/** Users: one's own profile, public profiles, and what an admin may do. */
+import { Type } from '@sinclair/typebox'
+import createError from '@fastify/error'
+import { StepUpRequired, resourceOf } from '../../plugins/access/index.js'
+import { NotFound } from '../../plugins/errors.js'
+import { principalOf } from '../../plugins/identity.js'
+import { Bio, Email, Phone, Url, Username, closed, noBody } from '../../schemas/index.js'
+import type { Portal } from '../app.js'
+import { build, first, rows, type UserRow } from '../data/tables.js'
+import { Document, Id, Order, OwnProfile, PageQuery, Post, PublicProfile, Role, Comment, commentShape, documentShape, orderShape, ownProfile, pageOf, paged, postShape, publicProfile } from './shapes.js'
+
+const LastAdmin = createError('FST_PORTAL_LAST_ADMIN', 'The last admin must stay one', 400)
+const OneselfRefused = createError('FST_PORTAL_NOT_ONESELF', 'This cannot be done to oneself', 400)
+const NameTaken = createError('FST_PORTAL_NAME_TAKEN', 'This name is taken', 409)
+const UNIQUE_VIOLATION = '23505'
+/** Seconds since the person was last seen proving themselves (the contract's step-up). */
+const STEP_UP_SECONDS = 300
+
+const UserParams = closed({ userId: Id })
+const asAdmin = { roles: 'admin', stepUp: true } as const
+const nothing = { 204: Type.Null() }
+
+export function userRoutes ({ app, sql, accounts }: Portal): void {
+  app.get('/users/me', {
+    schema: { response: { 200: OwnProfile } },
+    config: { access: { via: ['bearer', 'session', 'key'] } },
+  }, async request => ownProfile(await known(principalOf(request).userId)))
+
+  app.patch('/users/me', {
+    schema: {
+      body: closed({
+        email: Type.Optional(Email),
+        username: Type.Optional(Username),
+        phone: Type.Optional(Phone),
+        website: Type.Optional(Url),
+        bio: Type.Optional(Bio),
+      }, { minProperties: 1 }),
+      response: { 200: OwnProfile },
+    },
+    config: { access: 'user', audit: 'data_modification' },
+  }, async request => {
+    const { userId, authTime } = principalOf(request)
+    const { email, ...rest } = request.body
+    if (email !== undefined && Date.now() / 1000 - authTime > STEP_UP_SECONDS) throw new StepUpRequired()
+    const values = { ...rest, ...(email !== undefined && { email: email.toLowerCase(), email_confirmed_at: null }) }
+    const user = await first(sql, build.updateTable('users').set(values).where('id', '=', userId).returningAll())
+      .catch((error: { code?: string }) => { throw error.code === UNIQUE_VIOLATION ? new NameTaken() : error })
+    return ownProfile(user!)
+  })
+
+  app.get('/users/me/export', {
+    schema: {
+      response: {
+        200: Type.Object({
+          exportedAt: Type.String(),
+          profile: OwnProfile,
+          posts: Type.Array(Post),
+          comments: Type.Array(Comment),
+          documents: Type.Array(Document),
+          orders: Type.Array(Order),
+        }, { additionalProperties: false }),
+      },
+    },
+    config: { access: { stepUp: true }, audit: 'data_access' },
+  }, async request => {
+    const { userId } = principalOf(request)
+    return {
+      exportedAt: new Date().toISOString(),
+      profile: ownProfile(await known(userId)),
+      posts: (await rows(sql, build.selectFrom('posts').selectAll().where('author_id', '=', userId))).map(postShape),
+      comments: (await rows(sql, build.selectFrom('comments').selectAll().where('author_id', '=', userId))).map(commentShape),
+      documents: (await rows(sql, build.selectFrom('documents').selectAll().where('owner_id', '=', userId))).map(documentShape),
+      orders: (await rows(sql, build.selectFrom('orders').selectAll().where('user_id', '=', userId))).map(orderShape),
+    }
+  })
+
+  app.delete('/users/me', {
+    schema: { response: nothing },
+    config: { access: { stepUp: true }, audit: 'data_modification' },
+  }, async (request, reply) => {
+    const { userId } = principalOf(request)
+    await eraseUser(userId)
+    reply.code(204)
+  })
+
+  app.get('/users', {
+    schema: { querystring: closed({ ...PageQuery.properties, username: Type.Optional(Type.String({ minLength: 1, maxLength: 50 })) }), response: { 200: pageOf(PublicProfile) } },
+    config: { access: { permissions: 'users:read' } },
+  }, async request => {
+    const { username, cursor, limit } = request.query
+    const found = await rows(sql, build.selectFrom('users').selectAll()
+      .$if(username !== undefined, query => query.where(eb => eb(eb.fn('starts_with', [eb.fn('lower', ['username']), eb.val(username!.toLowerCase())]), '=', true)))
+      .$if(cursor !== undefined, query => query.where('id', '>', cursor!))
+      .orderBy('id').limit(limit + 1))
+    return paged(found, limit, publicProfile)
+  })
+
+  app.get('/users/:userId', {
+    schema: { params: UserParams, response: { 200: PublicProfile } },
+    config: { access: { resource: 'user', action: 'read' } },
+  }, async request => publicProfile(resourceOf(request, 'user')))
+
+  app.get('/users/:userId/orders', {
+    schema: { params: UserParams, querystring: PageQuery, response: { 200: pageOf(Order) } },
+    config: { access: { resource: 'ownOrders', action: 'read' } },
+  }, async request => {
+    const { cursor, limit } = request.query
+    const found = await rows(sql, build.selectFrom('orders').selectAll().where('user_id', '=', request.params.userId)
+      .$if(cursor !== undefined, query => query.where('id', '>', cursor!)).orderBy('id').limit(limit + 1))
+    return paged(found, limit, orderShape)
+  })
+
+  app.patch('/users/:userId/role', {
+    schema: { params: UserParams, body: closed({ role: Role }), response: { 200: OwnProfile } },
+    config: { access: asAdmin, audit: 'permission_change' },
+  }, async request => {
+    const { userId } = request.params
+    const { role } = request.body
+    const user = await known(userId)
+    if (userId === principalOf(request).userId && role !== 'admin') throw new OneselfRefused()
+    const set = (on: typeof sql) => first(on, build.updateTable('users').set({ role }).where('id', '=', userId))
+    if (role === 'admin') await set(sql)
+    else if (!await accounts.unlessLastAdmin(userId, async transaction => { await set(transaction) })) throw new LastAdmin()
+    await app.tokens.revokeUser(userId)
+    app.events.record('permission_change', request, { user: userId, from: user.role, to: role })
+    return ownProfile(await known(userId))
+  })
+
+  app.patch('/users/:userId/active', {
+    schema: { params: UserParams, body: closed({ isActive: Type.Boolean() }), response: nothing },
+    config: { access: asAdmin, audit: 'permission_change' },
+  }, async (request, reply) => {
+    const { userId } = request.params
+    const { isActive } = request.body
+    await known(userId)
+    const set = (on: typeof sql) => first(on, build.updateTable('users').set({ is_active: isActive }).where('id', '=', userId))
+    if (isActive) await set(sql)
+    else {
+      if (userId === principalOf(request).userId) throw new OneselfRefused()
+      if (!await accounts.unlessLastAdmin(userId, async transaction => { await set(transaction) })) throw new LastAdmin()
+      await app.tokens.revokeUser(userId)
+    }
+    app.events.record('permission_change', request, { user: userId, isActive })
+    reply.code(204)
+  })
+
+  app.post('/users/:userId/unlock', {
+    schema: { params: UserParams, body: noBody, response: nothing },
+    config: { access: asAdmin },
+  }, async (request, reply) => {
+    await app.signIn.unlock((await known(request.params.userId)).username)
+    reply.code(204)
+  })
+
+  app.delete('/users/:userId/sessions', {
+    schema: { params: UserParams, response: nothing },
+    config: { access: asAdmin },
+  }, async (request, reply) => {
+    const user = await known(request.params.userId)
+    await app.tokens.revokeUser(user.id)
+    app.events.record('token_revoked', request, { user: user.id })
+    reply.code(204)
+  })
+
+  app.delete('/users/:userId', {
+    schema: { params: UserParams, response: nothing },
+    config: { access: asAdmin, audit: 'data_modification' },
+  }, async (request, reply) => {
+    const { userId } = request.params
+    await known(userId)
+    if (userId === principalOf(request).userId) throw new OneselfRefused()
+    await eraseUser(userId)
+    reply.code(204)
+  })
+
+  async function known (id: string): Promise<UserRow> {
+    const user = await accounts.byId(id)
+    if (user === null) throw new NotFound()
+    return user
+  }
+
+  async function eraseUser (id: string): Promise<void> {
+    if (!await accounts.unlessLastAdmin(id, transaction => accounts.erase(transaction, id))) throw new LastAdmin()
+    await app.tokens.revokeUser(id)
+  }
+}

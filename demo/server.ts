@@ -1,0 +1,67 @@
+/** Starts the portal: settings, data directory, database, seeds, server; and ends it gracefully. */
+import { randomBytes } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import { createServer, type AddressInfo } from 'node:net'
+import closeWithGrace from 'close-with-grace'
+import { buildPortal } from './app.js'
+import { openDatabase } from './data/database.js'
+import { lockDirectory, secretOf } from './data/directory.js'
+import { SEEDED, seed } from './data/seed.js'
+import { readSettings, type PortalSettings } from './settings.js'
+
+/** Milliseconds in which requests in flight may end. */
+const GRACE = 10_000
+
+try {
+  await start(readSettings())
+} catch (error) {
+  console.error((error as Error).message)
+  process.exit(1)
+}
+
+async function start (settings: PortalSettings): Promise<void> {
+  const { HOST, DATA_DIR, DATABASE_URL } = settings
+  if (settings.REDIS_URL !== undefined) throw new Error('REDIS_URL is not supported yet: shared state is kept in this process')
+  const unlock = lockDirectory(DATA_DIR)
+  process.on('exit', unlock)
+  const https = readCertificate(settings)
+  const port = settings.PORT === 0 ? await freePort(HOST) : settings.PORT
+  const origin = settings.PUBLIC_ORIGIN ?? `${https === undefined ? 'http' : 'https'}://localhost:${port}`
+  const sql = await openDatabase({ url: DATABASE_URL, directory: DATA_DIR })
+  const app = await buildPortal({ settings: { ...settings, APP_SECRET: settings.APP_SECRET ?? secretOf(DATA_DIR) }, sql, origin, https })
+  app.addHook('onClose', () => sql.close())
+
+  closeWithGrace({ delay: GRACE, logger: false }, async ({ err }) => {
+    if (err !== undefined) app.log.fatal({ err }, 'the portal ends because of an error')
+    await app.close()
+  })
+  await app.ready()
+  await seedAndTell(settings, app, sql)
+  await app.listen({ host: HOST, port, listenTextResolver: address => `listening on ${address}` })
+  console.log(`listening on ${https === undefined ? 'http' : 'https'}://${HOST.includes(':') ? `[${HOST}]` : HOST}:${(app.server.address() as AddressInfo).port}`)
+}
+
+/** Seeds an empty database; in production only with a password that was asked for. */
+async function seedAndTell (settings: PortalSettings, app: Awaited<ReturnType<typeof buildPortal>>, sql: Parameters<typeof seed>[0]): Promise<void> {
+  const { DEMO_PASSWORD, NODE_ENV } = settings
+  if (NODE_ENV === 'production' && DEMO_PASSWORD === undefined) return
+  const password = DEMO_PASSWORD ?? `${randomBytes(9).toString('base64url')}-Aa1`
+  const isNew = await seed(sql, app.passwords, password)
+  console.table(Object.fromEntries(SEEDED.map(({ username, role, plan, isActive }) => [username, { role, plan, active: isActive }])))
+  // A password that was given is not repeated; one that was made is shown this once.
+  if (isNew && DEMO_PASSWORD === undefined) console.log(`password of all seeded accounts (shown this once): ${password}`)
+}
+
+function readCertificate ({ TLS_CERT, TLS_KEY }: PortalSettings): { cert: string, key: string } | undefined {
+  if ((TLS_CERT === undefined) !== (TLS_KEY === undefined)) throw new Error('TLS_CERT and TLS_KEY belong together: set both')
+  return TLS_CERT === undefined ? undefined : { cert: readFileSync(TLS_CERT, 'utf8'), key: readFileSync(TLS_KEY!, 'utf8') }
+}
+
+/** A port that is free now: the issuer and the links of the portal must know it before it listens. */
+async function freePort (host: string): Promise<number> {
+  const probe = createServer()
+  await new Promise<void>((resolve, reject) => { probe.once('error', reject).listen(0, host, resolve) })
+  const { port } = probe.address() as AddressInfo
+  await new Promise(resolve => { probe.close(resolve) })
+  return port
+}
