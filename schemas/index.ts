@@ -1,0 +1,4 @@
+export * from './account.js'
+export * from './closed.js'
+export * from './problem.js'
+export * from './tokens.js'
