@@ -11,6 +11,10 @@ import fp from 'fastify-plugin'
 import { planned } from './plan.js'
 
 declare module 'fastify' {
+  interface FastifyContextConfig {
+    /** Records this event for every request that this route answers with success. */
+    audit?: SecurityEventType
+  }
   interface FastifyInstance {
     /** Records and listens to security events. */
     events: SecurityEvents
@@ -94,6 +98,20 @@ async function events (app: FastifyInstance): Promise<void> {
     listen (listener) {
       listeners.add(listener)
       return () => { listeners.delete(listener) }
+    },
+  })
+  app.plan.contribute({
+    concern: 'audit',
+    stage: 'record',
+    compile (route) {
+      const type = (route.options.config as { audit?: SecurityEventType } | undefined)?.audit
+      if (type === undefined) return undefined
+      return {
+        step (request, reply) {
+          if (reply.statusCode < 400) app.events.record(type, request, { status: reply.statusCode })
+        },
+        promise: type,
+      }
     },
   })
 }

@@ -36,8 +36,13 @@ async function validation (app: FastifyInstance): Promise<void> {
     compiled[kind].set(schema as object, validate)
     return validate as never
   })
-  // JSON only, until a route declares a parser for something else.
-  app.removeContentTypeParser('text/plain')
+  // JSON only, until a service adds a parser for something else. An empty body is no body: whether one is needed is for the schema.
+  app.removeContentTypeParser(['text/plain', 'application/json'])
+  const parseJson = app.getDefaultJsonParser('error', 'error')
+  app.addContentTypeParser('application/json', { parseAs: 'string' }, function parseJsonOrNothing (request, body, done) {
+    if (body === '') done(null, undefined)
+    else parseJson(request, body as string, done)
+  })
 
   const ours = app.validatorCompiler
   app.plan.contribute({

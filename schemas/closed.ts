@@ -5,5 +5,5 @@ export function closed<Properties extends TProperties> (properties: Properties, 
   return Type.Object(properties, { ...options, additionalProperties: false })
 }
 
-/** The body of a route that takes none: empty, or `null`. */
-export const noBody = Type.Null({ description: 'no body' })
+/** The body of a route that takes none: nothing, `null`, or the empty object that some clients always send. */
+export const noBody = Type.Union([Type.Null(), closed({})], { description: 'no body' })
