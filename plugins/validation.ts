@@ -10,6 +10,7 @@ import type { FastifyInstance } from 'fastify'
 import { Ajv } from 'ajv'
 import formats from 'ajv-formats'
 import fp from 'fastify-plugin'
+import { noBody } from '../schemas/closed.js'
 import type { PlannedRoute } from './plan.js'
 
 /** A JSON schema, as far as closing is concerned. */
@@ -98,7 +99,7 @@ function openObjects (schema: unknown, path: string, shared: Record<string, unkn
 function describe (schema: Schema | undefined): Record<string, unknown> {
   const body = schema?.body as Schema | undefined
   return {
-    body: body === undefined || body.type === 'null' ? null : 'closed',
+    body: body === undefined || body === (noBody as Schema) ? null : 'closed',
     params: schema?.params !== undefined,
     query: schema?.querystring !== undefined || schema?.query !== undefined,
   }

@@ -54,7 +54,7 @@ export function authRoutes ({ app, sql, accounts, jwks }: Portal): void {
   })
 
   app.post('/auth/refresh', {
-    schema: { body: Type.Union([RefreshBody, noBody]), response: { 200: TokenPair } },
+    schema: { body: Type.Union([RefreshBody, Type.Null()]), response: { 200: TokenPair } },
     config: { access: 'public' },
   }, async request => {
     const body = request.body?.refresh_token
