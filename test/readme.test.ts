@@ -1,0 +1,103 @@
+/** README says today's truth: its samples run, its tables are those of the source. */
+import { mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises'
+import { join, relative } from 'node:path'
+import { execFile } from 'node:child_process'
+import { promisify } from 'node:util'
+import { fileURLToPath, pathToFileURL } from 'node:url'
+import t, { type Test } from 'tap'
+
+const ROOT = fileURLToPath(new URL('../', import.meta.url))
+const README = join(ROOT, 'README.md')
+/** `README_UPDATE=1 npx tap test/readme.test.ts` writes the tables anew. */
+const isUpdate = process.env.README_UPDATE === '1'
+const run = promisify(execFile)
+
+interface Option { description?: string, default?: unknown, properties?: Record<string, Option>, type?: string, anyOf?: Option[], const?: unknown, items?: Option }
+
+async function pluginModules (): Promise<{ concern: string, module: Record<string, unknown> }[]> {
+  const files = (await readdir(join(ROOT, 'plugins'), { recursive: true })).filter(name => name.endsWith('.ts') && name !== 'index.ts').sort()
+  return Promise.all(files.map(async name => ({
+    concern: name.replace(/(?:\/index)?\.ts$/, ''),
+    module: await import(pathToFileURL(join(ROOT, 'plugins', name)).href) as Record<string, unknown>,
+  })))
+}
+
+t.test('the table of error codes is that of the exported errors', async t => {
+  const rows = new Map<string, string>()
+  for (const { concern, module } of await pluginModules()) {
+    for (const value of Object.values(module)) {
+      const error = errorOf(value)
+      if (error !== null) rows.set(error.code, `| \`${error.code}\` | ${error.statusCode} | ${error.message.replace('%s', '…')} | ${concern} |`)
+    }
+  }
+  t.ok(rows.size > 20, 'the errors were found')
+  await holds(t, 'codes', ['| code | status | message | concern |', '|---|---|---|---|', ...[...rows.keys()].sort().map(code => rows.get(code)!)].join('\n'))
+})
+
+t.test('the tables of options are those of the schemas', async t => {
+  const lines: string[] = []
+  for (const { concern, module } of await pluginModules()) {
+    const schema = Object.entries(module).find(([name]) => name.endsWith('Options'))?.[1] as Option | undefined
+    if (schema?.properties === undefined) continue
+    lines.push(`**${concern}**`, '', '| option | default | |', '|---|---|---|')
+    for (const [name, option] of Object.entries(schema.properties)) {
+      lines.push(`| \`${name}\` | ${option.default === undefined ? '' : `\`${JSON.stringify(option.default)}\``} | ${option.description ?? ''} |`)
+    }
+    lines.push('')
+  }
+  await holds(t, 'options', lines.join('\n').trim())
+})
+
+for (const [name, check] of Object.entries({
+  service: `
+    const refused = await app.inject('http://localhost/posts')
+    if (refused.statusCode !== 401 || refused.json().code !== 'FST_BASTION_ACCESS_UNAUTHENTICATED') throw new Error('open: ' + refused.body)
+    if (refused.headers['x-content-type-options'] !== 'nosniff' || refused.headers['x-ratelimit-limit'] === undefined) throw new Error('headers are missing')
+    console.log('SAMPLE HOLDS')`,
+  'sign-in': `
+    const post = payload => app.inject({ method: 'POST', url: 'http://localhost/login', payload })
+    if ((await post({ username: 'ada', password: 'wrong' })).statusCode !== 401) throw new Error('wrong password passed')
+    const { access_token: token } = (await post({ username: 'ada', password: 'right password' })).json()
+    const get = (url, headers = { authorization: 'Bearer ' + token }) => app.inject({ url: 'http://localhost' + url, headers })
+    const own = await get('/orders/own')
+    if (own.statusCode !== 200 || own.body !== '{"id":"own","total":12}') throw new Error('own order: ' + own.body)
+    if ((await get('/orders/foreign')).statusCode !== 404) throw new Error('foreign order')
+    if ((await get('/me')).json().id !== 'u1') throw new Error('me')
+    if ((await get('/me', {})).statusCode !== 401) throw new Error('anonymous')
+    console.log('SAMPLE HOLDS')`,
+})) {
+  t.test(`the sample "${name}" runs and does what is said of it`, async t => {
+    const source = new RegExp(`<!-- sample: ${name} -->\\n\`\`\`ts\\n([\\s\\S]*?)\`\`\``).exec(await readFile(README, 'utf8'))?.[1]
+    t.ok(source, 'the sample is in README')
+    const folder = await mkdtemp(join(ROOT, '.tap-sample-'))
+    t.teardown(() => rm(folder, { recursive: true, force: true }))
+    const sample = source!.replaceAll("'fastify-bastion'", `'${relative(folder, join(ROOT, 'plugins/index.js'))}'`)
+      .replaceAll("'fastify-bastion/schemas'", `'${relative(folder, join(ROOT, 'schemas/index.js'))}'`)
+      .replace('server()', 'server({ logger: false })')
+    await writeFile(join(folder, 'store.ts'), `
+      import argon2 from 'argon2'
+      import { randomBytes } from 'node:crypto'
+      export const master = randomBytes(48)
+      const ada = { id: 'u1', passwordHash: await argon2.hash('right password'), roles: ['member'], isActive: true }
+      export const accounts = { findByLogin: async name => name === 'ada' ? ada : null, findById: async () => ada, savePassword: async () => {} }
+      export const orders = { find: id => ({ own: { id, userId: 'u1', total: 12 }, foreign: { id, userId: 'u2', total: 99 } })[id] }
+    `)
+    await writeFile(join(folder, 'sample.ts'), `${sample}\n${check}\nawait app.close()\n`)
+    const { stdout } = await run(process.execPath, ['--import', 'tsx', join(folder, 'sample.ts')], { cwd: ROOT })
+    t.match(stdout, 'SAMPLE HOLDS')
+  })
+}
+
+function errorOf (value: unknown): { code: string, statusCode: number, message: string } | null {
+  if (typeof value !== 'function' || !(value.prototype instanceof Error)) return null
+  const error = new (value as new (...parts: string[]) => Error & { code?: string, statusCode?: number })('…')
+  return typeof error.code === 'string' && error.code.startsWith('FST_BASTION') ? error as never : null
+}
+
+/** The block after `<!-- name -->` is `expected`; in an update it becomes so. */
+async function holds (t: Test, name: string, expected: string): Promise<void> {
+  const readme = await readFile(README, 'utf8')
+  const block = new RegExp(`(<!-- ${name} -->\\n)[\\s\\S]*?(?=\\n## )`)
+  if (isUpdate) await writeFile(README, readme.replace(block, (_all, marker: string) => `${marker}\n${expected}\n`))
+  t.equal(block.exec(isUpdate ? await readFile(README, 'utf8') : readme)?.[0]?.replace(`<!-- ${name} -->`, '').trim(), expected, `README_UPDATE=1 npx tap test/readme.test.ts writes the table of ${name}`)
+}
