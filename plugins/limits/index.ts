@@ -63,7 +63,7 @@ export const LimitsOptions = Type.Object({
     max: Type.Integer({ minimum: 1, description: 'Requests an address may make in the window, whatever they are' }),
     timeWindow: Type.Integer({ minimum: 1, description: 'Milliseconds' }),
     cache: Type.Optional(Type.Integer({ minimum: 100, description: 'Addresses held', default: 50_000 })),
-  }, { additionalProperties: false }), Type.Literal(false)], { default: { max: 6000, timeWindow: 60_000 } })),
+  }, { additionalProperties: false }), Type.Literal(false)], { default: { max: 60_000, timeWindow: 60_000 } })),
 }, { additionalProperties: false })
 export type LimitsOptions = Static<typeof LimitsOptions>
 
@@ -77,7 +77,7 @@ interface Budget { counter: Counter, policy: string }
 
 async function limits (app: FastifyInstance, options: LimitsOptions): Promise<void> {
   checkOptions(LimitsOptions, options, 'limits', LimitsMisconfigured)
-  const { algorithm = 'sliding', flood = { max: 6000, timeWindow: 60_000 } } = options
+  const { algorithm = 'sliding', flood = { max: 60_000, timeWindow: 60_000 } } = options
   const byAddress = budgetOf('default-address', options.address ?? ['300/minute'], algorithm)
   const byPrincipal = budgetOf('default-principal', options.principal ?? ['1000/minute'], algorithm)
 
