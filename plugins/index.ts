@@ -58,7 +58,7 @@ async function bastion (app: FastifyInstance, options: BastionOptions): Promise<
 
 export { withPolicy } from './plan.js'
 export { server } from './server.js'
-export { settings, Secret, deriveKey, decodeSecret } from './settings/index.js'
+export { settings, Secret, Concealed, deriveKey, decodeSecret } from './settings/index.js'
 export { principalOf } from './identity.js'
 export { resourceOf } from './access/index.js'
 export type { AccessNames, Access, AccessRule, ResourceDefinition } from './access/index.js'

@@ -2,8 +2,12 @@
 import { hkdfSync } from 'node:crypto'
 
 const MIN_BYTES = 32
-/** Values that stand in documentation, examples and lists of defaults. */
-const KNOWN = /^(?:secret|changeme|change-me|password|default|example|test|dev|development|supersecret|your[-_]?secret|keyboard ?cat|s3cr3t)+[\d!._-]*$/i
+/** Distinct values among 32 random bytes, or among their differences: 30 on average, fewer than 20 once in billions. */
+const MIN_DISTINCT = 20
+/** Words of defaults and examples. Six letters or more: shorter ones turn up in random text by chance. */
+const WORDS = /secret|password|passwd|change[-_ ]?(?:me|this|it)|default|example|sample|develop|keyboard|qwerty|abcdef|insecure|private|please|replace|fastify|bastion/i
+/** Nothing but short ones. */
+const SHORT_WORDS = /^(?:test|dev|demo|key|admin|root|s3cr3t)+[\d!._-]*$/i
 
 /**
  * The bytes of a secret written in base64url, base64 or hex.
@@ -16,19 +20,32 @@ export function decodeSecret (text: string): Buffer | null {
 }
 
 /**
- * What is wrong with a secret; null where nothing is. The value is never part of the answer.
+ * What is wrong with a secret (CWE-521, CWE-1392); null where nothing is. The value is never part of the answer.
+ * What it cannot know: whether bytes that look random were published somewhere.
  */
 export function weaknessOf (text: string): string | null {
-  if (KNOWN.test(text)) return 'is a well-known default'
   const bytes = decodeSecret(text)
+  const isHex = /^[0-9a-f]+$/i.test(text)
+  if (SHORT_WORDS.test(text) || (!isHex && WORDS.test(text))) return 'is a well-known default'
   if (bytes === null) return 'must be base64url or hex'
   if (bytes.length < MIN_BYTES) return `must have at least ${MIN_BYTES} bytes`
-  // Thirty-two random bytes have about thirty distinct values; a repeated word has few.
-  if (new Set(bytes).size < 16 || new Set(text).size < 10) return 'has too little entropy'
+  // Prose has no capitals, or nothing else: base64 of random bytes has both.
+  const isProse = !isHex && (text === text.toLowerCase() || text === text.toUpperCase())
+  const steps = bytes.map((byte, i) => (byte - bytes[i - 1]!) & 255).subarray(1)
+  if (isProse || new Set(bytes).size < MIN_DISTINCT || new Set(steps).size < MIN_DISTINCT) return 'has too little entropy'
   return null
 }
 
-/** A key for one purpose from the master secret (HKDF-SHA-256, RFC 5869); `purpose` separates the keys from each other. */
+/**
+ * A key for one purpose from the master secret (HKDF-SHA-256, RFC 5869, salt `fastify-bastion`): who learns the key of one
+ * purpose learns neither the master nor the key of another.
+ *
+ * @param purpose names the use, such as `tokens:access`; it is the `info` of HKDF
+ * @param bytes length of the key (default 32)
+ * @throws TypeError for a master of fewer than 32 bytes, and for an empty purpose
+ */
 export function deriveKey (master: Buffer, purpose: string, bytes = 32): Buffer {
+  if (!Buffer.isBuffer(master) || master.length < MIN_BYTES) throw new TypeError(`deriveKey: the master secret must be a Buffer of at least ${MIN_BYTES} bytes`)
+  if (typeof purpose !== 'string' || purpose === '') throw new TypeError('deriveKey: every key needs a purpose')
   return Buffer.from(hkdfSync('sha256', master, 'fastify-bastion', purpose, bytes))
 }
