@@ -201,8 +201,12 @@ t.test('attack: what is secret shows itself nowhere; a plain object shows all of
 
 t.test('attack: a refusal tells no value of any variable', async t => {
   const schema = Type.Object({
-    APP_SECRET: Secret(), DATABASE_URL: Concealed(Type.String({ pattern: '^postgres://' })), PORT: Type.Integer(), MODE: Type.Union([Type.Literal('a'), Type.Literal('b')]),
-    TOKEN: Type.String({ maxLength: 4 }), EMAIL: Type.String({ minLength: 100 }),
+    APP_SECRET: Secret(),
+    DATABASE_URL: Concealed(Type.String({ pattern: '^postgres://' })),
+    PORT: Type.Integer(),
+    MODE: Type.Union([Type.Literal('a'), Type.Literal('b')]),
+    TOKEN: Type.String({ maxLength: 4 }),
+    EMAIL: Type.String({ minLength: 100 }),
   })
   const env = { APP_SECRET: 'hunter1', DATABASE_URL: 'mysql://root:hunter2@db', PORT: 'hunter3', MODE: 'hunter4', TOKEN: 'hunter5', EMAIL: 'hunter6' }
   let thrown: unknown
