@@ -67,6 +67,8 @@ function answerProblem (error: unknown, request: FastifyRequest, reply: FastifyR
   else request.log.debug({ err: error }, 'request refused')
   const headers = (error as { headers?: Record<string, string> } | null)?.headers
   if (headers !== undefined && headers !== null && typeof headers === 'object') reply.headers(headers)
+  // Every 401 names a challenge (RFC 9110, 15.5.2), that of a wrong password too.
+  if (status === 401 && !reply.hasHeader('www-authenticate')) reply.header('www-authenticate', 'Bearer')
   // A serialiser that the handler set would otherwise get the problem instead of its own object.
   reply.serializer(null as never)
   reply.code(status).type(PROBLEM_JSON).send(serialize(problem))
