@@ -52,14 +52,21 @@ export interface TokenPair {
 export type SubjectLoader = (userId: string) => Promise<TokenSubject | null>
 
 export interface Tokens {
-  /** A new family: its first pair. */
-  issue: (subject: TokenSubject) => Promise<TokenPair>
+  /**
+   * A new family: its first pair. With `load` the subject is looked up once more, after the moment from which the family
+   * counts: a role that changed or an account that was closed while the password was checked ends these tokens too.
+   * @throws TokenInvalid where `load` finds nobody
+   */
+  issue: (subject: TokenSubject, load?: SubjectLoader) => Promise<TokenPair>
   /**
    * Spends a refresh token for a new pair. Two parallel calls: one succeeds; the other is reuse, which kills the family.
    * @throws TokenInvalid
    */
   refresh: (refreshToken: string, load: SubjectLoader, request?: FastifyRequest) => Promise<TokenPair>
-  /** A new access token in the principal's family whose `auth_time` is now; the presented one is dead. */
+  /**
+   * A new access token in the principal's family whose `auth_time` is now; the presented one is dead.
+   * @throws TokenInvalid where it is dead already
+   */
   stepUp: (principal: Principal) => Promise<Pick<TokenPair, 'access_token' | 'token_type' | 'expires_in'>>
   /** Ends a family: its refresh token and all its access tokens. */
   revokeFamily: (familyId: string) => Promise<void>
@@ -122,15 +129,19 @@ async function tokens (app: FastifyInstance, options: TokensOptions): Promise<vo
   checkKeys(keys, algorithm)
   const signers = await makeSigners(app, options)
   const verified = new Remembered<Verified>(Math.max(1, remembered))
+  /** The claims behind each principal, for what it asks of its own token. */
+  const presented = new WeakMap<Principal, Claims>()
 
   app.decorate('tokens', { issue, refresh, stepUp, revokeFamily, revokeUser })
   app.identity.reader({ name: 'bearer', read: readBearer })
 
   const seconds = () => Math.floor(now() / 1000)
 
-  async function issue (subject: TokenSubject): Promise<TokenPair> {
+  async function issue (known: TokenSubject, load?: SubjectLoader): Promise<TokenPair> {
     const fam = randomId()
-    const gen = Number(await app.state.get(generationKey(subject.id)) ?? 0)
+    const gen = Number(await app.state.get(generationKey(known.id)) ?? 0)
+    const subject = load === undefined ? known : await load(known.id)
+    if (subject === null) throw new TokenInvalid()
     const famExp = seconds() + familyTtl
     const jti = randomId()
     await app.state.set(familyKey(fam), familyRecord(jti, gen), Math.min(refreshTtl, familyTtl) * 1000)
@@ -162,14 +173,17 @@ async function tokens (app: FastifyInstance, options: TokensOptions): Promise<vo
   }
 
   async function stepUp (principal: Principal): Promise<Pick<TokenPair, 'access_token' | 'token_type' | 'expires_in'>> {
-    const { familyId: fam } = principal
-    if (fam === undefined || principal.via !== 'bearer') throw new TokenInvalid()
-    const [family, generation] = await app.state.getMany([familyKey(fam), generationKey(principal.id)])
-    if (family === null || family === undefined) throw new TokenInvalid()
-    await app.state.set(deniedKey(principal.credentialId), '1', (accessTtl + clockTolerance) * 1000, true)
-    const subject = { id: principal.id, roles: principal.roles, plan: principal.plan }
-    // The family's own end is kept by its entry in the state, without which no access token is good.
-    return { access_token: access(subject, fam, Number(generation ?? 0), seconds() + familyTtl), token_type: 'Bearer', expires_in: accessTtl }
+    const claims = presented.get(principal)
+    if (claims === undefined) throw new TokenInvalid()
+    const { fam, jti, sub } = claims
+    // What ended the token while the person was proving themselves must not be undone by a new one.
+    const [family, denied, generation] = await app.state.getMany([familyKey(fam), deniedKey(jti), generationKey(sub)])
+    const ended = judge([family ?? null, denied ?? null, generation ?? null], claims)
+    if (ended !== null) throw ended
+    if (!await app.state.claim(deniedKey(jti), '1', (accessTtl + clockTolerance) * 1000)) throw new TokenInvalid()
+    const subject = { id: sub, roles: principal.roles, plan: principal.plan }
+    const gen = Math.max(claims.gen, generationOf(family!))
+    return { access_token: access(subject, fam, gen, claims.fam_exp), token_type: 'Bearer', expires_in: accessTtl }
   }
 
   async function revokeFamily (familyId: string): Promise<void> {
@@ -239,6 +253,7 @@ async function tokens (app: FastifyInstance, options: TokensOptions): Promise<vo
       const claims = check('access', token)
       if (claims === null) return { failure: new TokenInvalid() }
       known = { principal: principalFrom(claims), claims, keys: [familyKey(claims.fam), deniedKey(claims.jti), generationKey(claims.sub)] }
+      presented.set(known.principal, claims)
       if (remembered > 0) verified.set(token, known)
     } else if (known.claims.exp + clockTolerance <= seconds()) {
       verified.delete(token)
