@@ -3,7 +3,9 @@
  *
  * Threat: several schemes that disagree (CWE-287); a failed credential that is refused before it is counted.
  * Defence: every scheme registers a reader; all end in one `request.principal`. Reading never refuses: a
- * bad credential is remembered, counted by the limits and refused by access, which also tells why in the log.
+ * bad credential is remembered, counted by the limits and refused by access, which also tells why in the log. Whether a
+ * credential still stands may have to be asked elsewhere: the answer is awaited on every route, public ones too, after
+ * the limits and before authorization. What cannot be found out is nobody.
  * Not covered: what the principal may do; that is access.
  */
 import type { FastifyInstance, FastifyRequest } from 'fastify'
@@ -18,7 +20,8 @@ declare module 'fastify' {
   interface FastifyRequest {
     /**
      * Who asks; null where nobody was identified. On a route whose access is not `public` it is never null:
-     * there {@link principalOf} gives it without the null.
+     * there {@link principalOf} gives it without the null. Until authorization it is only what the credential claims
+     * to be: good for counting, for nothing else.
      */
     principal: Principal | null
     /** @internal */
@@ -56,24 +59,26 @@ export interface Principal extends PrincipalExtras {
 export type Reading =
   | null
   | { failure: FastifyError }
-  /** `standing`: is the credential still good? Null is yes. It may wait for shared state; nothing is refused before. */
+  /** `standing`: is the credential still good? Null is yes. It may be a promise of shared state; nothing is refused before. */
   | { principal: Principal, standing?: MaybePromise<FastifyError | null> }
 
 export interface CredentialReader {
   name: string
-  /** Reads its kind of credential; null where the request offers none. Local work only, never throws. */
+  /** Reads its kind of credential, at once; null where the request offers none. What it throws is logged, and the request has no principal. */
   read: (request: FastifyRequest) => Reading
 }
 
 export interface Identity {
   /** Adds a kind of credential. */
   reader: (reader: CredentialReader) => void
-  /** Waits for what is still unknown of the credential and answers the failure, or null. */
+  /** Waits for what is still unknown of the credential and answers the failure, or null. Never rejects. */
   settle: (request: FastifyRequest) => MaybePromise<FastifyError | null>
 }
 
 /** Two different credentials in one request: which one is meant is not for us to guess. */
 export const TwoCredentials = createError('FST_BASTION_IDENTITY_TWO_CREDENTIALS', 'Send one credential, not two', 400)
+/** It could not be found out whether the credential is good; the log knows why. */
+export const CredentialUnchecked = createError('FST_BASTION_IDENTITY_UNCHECKED', 'The credential cannot be checked at the moment, try again shortly', 503)
 /** The handler asked for a principal on a request that has none. */
 export const NoPrincipal = createError('FST_BASTION_IDENTITY_NO_PRINCIPAL', 'Authentication is required', 401)
 
@@ -96,10 +101,13 @@ async function identity (app: FastifyInstance): Promise<void> {
     compile: () => ({ step: identify, promise: { credentials: readers.map(({ name }) => name) } }),
   })
 
+  // For public routes too: there nobody else would wait, and the handler would see who the credential once was.
+  app.plan.contribute({ concern: 'identity', stage: 'authorize', compile: () => ({ step: settleStanding }) })
+
   function identify (request: FastifyRequest): void {
     let offered = 0
     for (const reader of readers) {
-      const reading = reader.read(request)
+      const reading = read(reader, request)
       if (reading === null) continue
       offered += 1
       if ('failure' in reading) {
@@ -109,7 +117,7 @@ async function identity (app: FastifyInstance): Promise<void> {
       request.principal = reading.principal
       const answer = reading.standing ?? null
       if (answer instanceof Promise) {
-        answer.catch(() => {}) // awaited in `settle`, where its rejection refuses the request
+        answer.catch(() => {}) // awaited in `settle`, where its rejection refuses the credential
         request[standing] = answer
       } else if (answer !== null) request[failure] = answer
     }
@@ -117,10 +125,16 @@ async function identity (app: FastifyInstance): Promise<void> {
     if (request[failure] !== null) request.principal = null
   }
 
+  function settleStanding (request: FastifyRequest): void | Promise<void> {
+    if (request[standing] === null) return
+    const pending = settle(request)
+    if (pending instanceof Promise) return pending.then(() => {})
+  }
+
   function settle (request: FastifyRequest): MaybePromise<FastifyError | null> {
     const pending = request[standing]
     if (request[failure] !== null || pending === null) return request[failure]
-    return pending.then(answer => {
+    return pending.then(answer => answer ?? null, cause => unchecked(request, cause)).then(answer => {
       request[standing] = null
       if (answer !== null) {
         request[failure] = answer
@@ -129,6 +143,23 @@ async function identity (app: FastifyInstance): Promise<void> {
       return answer
     })
   }
+}
+
+function read (reader: CredentialReader, request: FastifyRequest): Reading {
+  try {
+    const reading = reader.read(request)
+    if (reading === null || 'failure' in reading) return reading
+    if (reading instanceof Promise) reading.catch(() => {})
+    if (typeof reading.principal === 'object' && reading.principal !== null) return reading
+    throw new TypeError(`the reader ${reader.name} answered neither a failure nor a principal`)
+  } catch (cause) {
+    return { failure: unchecked(request, cause) }
+  }
+}
+
+function unchecked (request: FastifyRequest, cause: unknown): FastifyError {
+  request.log.error({ err: cause }, 'a credential could not be checked')
+  return Object.assign(new CredentialUnchecked(), { cause, expose: true, headers: { 'retry-after': '2' } })
 }
 
 /**

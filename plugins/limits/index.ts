@@ -8,7 +8,9 @@
  * @fastify/rate-limit, whose `config.rateLimit` goes on working.
  * Not covered: floods that fill the line before they reach the process.
  */
+import { createHash } from 'node:crypto'
 import { createRequire } from 'node:module'
+import { isIPv6 } from 'node:net'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import createError from '@fastify/error'
 import rateLimit from '@fastify/rate-limit'
@@ -19,6 +21,8 @@ import type { PlannedRoute, Step } from '../plan.js'
 import type { Counter, Decision, MaybePromise, Window } from '../state/index.js'
 import { addressKey } from '../address.js'
 import { parseWindow } from './windows.js'
+
+export { addressKey } from '../address.js'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
@@ -34,18 +38,28 @@ declare module 'fastify' {
 export interface LimitRule {
   /** Decided together: what one refuses is counted in none. */
   windows: readonly string[]
-  /** Who shares a budget. `caller` (default): the principal where there is one, else the address. */
+  /**
+   * Who shares a budget. `caller` (default) and `principal`: the principal where there is one, else the address. A function's answer
+   * that is an address counts by its network; where an address is only a part of it, use {@link addressKey} (an IPv6
+   * customer holds 2⁶⁴ addresses). An answer that is empty or no text counts with the caller's address.
+   */
   by?: 'caller' | 'address' | 'principal' | ((request: FastifyRequest) => string)
   /** `sliding` (default) or `fixed`. */
   algorithm?: 'fixed' | 'sliding'
-  /** What a request costs; a search may cost 5 (default 1). */
+  /** What a request costs, a whole number; a search may cost 5 (default 1). */
   cost?: number
-  /** Routes that name the same group share one budget. */
+  /** Routes that name the same group share one budget, and so must have the same windows. */
   group?: string
 }
 
 export interface Limits {
-  /** Counts and throws {@link LimitExceeded} where the budget is spent. */
+  /**
+   * Counts and throws {@link LimitExceeded} where the budget is spent.
+   *
+   * @param name a constant: each name is a budget of its own, and always has the same windows
+   * @param subject who spends it; what is an address counts by its network
+   * @throws TypeError where the name is known with other windows, or the cost is no whole number
+   */
   check: (name: string, windows: readonly string[], subject: string, cost?: number) => MaybePromise<Decision>
 }
 
@@ -55,10 +69,18 @@ export const LimitsMisconfigured = createError<[string]>('FST_BASTION_LIMITS_MIS
 export const LimitExceeded = createError('FST_BASTION_LIMITS_EXCEEDED', 'Too many requests', 429)
 
 const Windows = Type.Array(Type.String(), { minItems: 1, maxItems: 8 })
+const Algorithm = Type.Union([Type.Literal('sliding'), Type.Literal('fixed')], { default: 'sliding' })
+const Rule = Type.Object({
+  windows: Windows,
+  by: Type.Optional(Type.Union([Type.Literal('caller'), Type.Literal('address'), Type.Literal('principal'), Type.Function([Type.Any()], Type.String())])),
+  algorithm: Type.Optional(Algorithm),
+  cost: Type.Optional(Type.Integer({ minimum: 1 })),
+  group: Type.Optional(Type.String({ minLength: 1 })),
+}, { additionalProperties: false })
 export const LimitsOptions = Type.Object({
   address: Type.Optional(Type.Union([Windows, Type.Literal(false)], { description: 'Default budget of an anonymous address', default: ['300/minute'] })),
   principal: Type.Optional(Type.Union([Windows, Type.Literal(false)], { description: 'Default budget of a principal', default: ['1000/minute'] })),
-  algorithm: Type.Optional(Type.Union([Type.Literal('sliding'), Type.Literal('fixed')], { default: 'sliding' })),
+  algorithm: Type.Optional(Algorithm),
   flood: Type.Optional(Type.Union([Type.Object({
     max: Type.Integer({ minimum: 1, description: 'Requests an address may make in the window, whatever they are' }),
     timeWindow: Type.Integer({ minimum: 1, description: 'Milliseconds' }),
@@ -75,17 +97,27 @@ interface FloodStore {
 
 interface Budget { counter: Counter, policy: string }
 
+/** Longer subjects are kept as their hash: a client that chooses its own must not choose how much is kept of it. */
+const MAX_SUBJECT = 128
+
 async function limits (app: FastifyInstance, options: LimitsOptions): Promise<void> {
   checkOptions(LimitsOptions, options, 'limits', LimitsMisconfigured)
   const { algorithm = 'sliding', flood = { max: 60_000, timeWindow: 60_000 } } = options
   const byAddress = budgetOf('default-address', options.address ?? ['300/minute'], algorithm)
   const byPrincipal = budgetOf('default-principal', options.principal ?? ['1000/minute'], algorithm)
 
+  const checks = new Map<string, Budget>()
   app.decorate('limits', {
     check (name, windows, subject, cost = 1) {
-      const budget = budgetOf(`check:${name}`, windows, algorithm)!
-      const decision = budget.counter.take(subject, cost)
-      return decision instanceof Promise ? decision.then(refuseExceeded) : refuseExceeded(decision)
+      const key = `${name} ${windows.join(' ')}`
+      const budget = checks.get(key) ?? budgetOf(`check:${name}`, windows, algorithm)!
+      checks.set(key, budget)
+      const settled = (decision: Decision) => {
+        if (!decision.allowed) app.events.record('rate_limited', null, { name, limit: decision.limit, retryMs: decision.retryMs })
+        return refuseExceeded(decision)
+      }
+      const decision = budget.counter.take(subjectFrom(subject), cost)
+      return decision instanceof Promise ? decision.then(settled) : settled(decision)
     },
   })
 
@@ -101,32 +133,30 @@ async function limits (app: FastifyInstance, options: LimitsOptions): Promise<vo
       if (rule === false) return { promise: false }
       if (rule === undefined) {
         return {
-          step: limitCaller(byAddress, byPrincipal),
+          step: limitCaller,
           promise: { by: 'caller', address: options.address ?? ['300/minute'], principal: options.principal ?? ['1000/minute'], shared: true },
         }
       }
-      return compileRule(route, (Array.isArray(rule) ? { windows: rule } : rule) as LimitRule)
+      try {
+        return compileRule(route, rule)
+      } catch (error) {
+        route.object((error as Error).message)
+        return undefined
+      }
     },
   })
 
-  function compileRule (route: PlannedRoute, rule: LimitRule) {
-    // The HEAD twin asks for what its GET answers, so it spends the same budget.
-    const method = route.method === 'HEAD' ? 'GET' : route.method
-    const name = rule.group === undefined ? `route:${method} ${route.url}` : `group:${rule.group}`
-    const faulty = rule.windows.filter(text => parseWindow(text) === null)
-    if (faulty.length > 0 || rule.windows.length === 0) {
-      route.object(`limits: ${faulty.map(text => JSON.stringify(text)).join(', ') || 'no window'} is not of the form '5/second'`)
-      return undefined
-    }
-    const budget = budgetOf(name, rule.windows, rule.algorithm ?? algorithm)!
-    const by = rule.by ?? 'caller'
-    const cost = rule.cost ?? 1
-    const promise = { by: typeof by === 'function' ? 'custom' : by, windows: rule.windows, algorithm: rule.algorithm ?? algorithm, cost, ...(rule.group !== undefined && { group: rule.group }) }
-    if (by === 'caller') return { step: limitCaller(budget, budget, cost), promise }
-    const subjectOf = by === 'address' ? (request: FastifyRequest) => addressKey(request.ip)
-      : by === 'principal' ? (request: FastifyRequest) => request.principal?.id ?? addressKey(request.ip)
-        : (request: FastifyRequest) => by(request)
-    return { step: limitSubject(budget, subjectOf, cost), promise }
+  function compileRule (route: PlannedRoute, given: readonly string[] | LimitRule) {
+    const rule = (Array.isArray(given) ? { windows: given } : given) as LimitRule
+    checkOptions(Rule, rule, "limits: write windows (['5/second']), a rule ({ windows, by, cost, group }) or false", LimitsMisconfigured)
+    const { windows, by = 'caller', cost = 1, group, algorithm: kind = algorithm } = rule
+    const budget = budgetOf(group === undefined ? nameOf(route) : `group:${group}`, windows, kind)!
+    const tooSmall = budget.counter.windows.findIndex(({ limit }) => limit < cost)
+    if (tooSmall !== -1) throw new LimitsMisconfigured(`limits: a cost of ${cost} never fits into ${JSON.stringify(windows[tooSmall])}`)
+    const promise = { by: typeof by === 'function' ? 'custom' : by, windows, algorithm: kind, cost, ...(group !== undefined && { group }) }
+    if (by === 'caller' || by === 'principal') return { step: limitSubject(budget, callerOf, cost), promise }
+    if (by === 'address') return { step: limitSubject(budget, ({ ip }) => addressKey(ip), cost), promise }
+    return { step: limitSubject(budget, request => subjectFrom(by(request)) || addressKey(request.ip), cost), promise }
   }
 
   function budgetOf (name: string, windows: readonly string[] | false, kind: 'fixed' | 'sliding'): Budget | null {
@@ -134,18 +164,14 @@ async function limits (app: FastifyInstance, options: LimitsOptions): Promise<vo
     const parsed = windows.map(parseWindow)
     const faulty = windows.filter((_text, i) => parsed[i] === null)
     if (faulty.length > 0) throw new LimitsMisconfigured(`limits: ${faulty.join(', ')} is not of the form '5/second'`)
-    const counter = app.state.counter({ name, windows: parsed as Window[], algorithm: kind })
+    const counter = app.state.counter({ name: `limits:${name}`, windows: parsed as Window[], algorithm: kind })
     return { counter, policy: counter.windows.map(({ limit, ms }, i) => `"w${i}";q=${limit};w=${Math.ceil(ms / 1000)}`).join(', ') }
   }
 
-  function limitCaller (address: Budget | null, principal: Budget | null, cost = 1): Step {
-    return function limitByCaller (request, reply) {
-      const known = request.principal
-      const budget = known === null ? address : principal
-      if (budget === null) return
-      const subject = known === null ? addressKey(request.ip) : `${known.kind}:${known.id}`
-      return settle(budget, budget.counter.take(subject, cost), request, reply)
-    }
+  function limitCaller (request: FastifyRequest, reply: FastifyReply): void | Promise<void> {
+    const budget = request.principal === null ? byAddress : byPrincipal
+    if (budget === null) return
+    return settle(budget, budget.counter.take(callerOf(request), 1), request, reply)
   }
 
   function limitSubject (budget: Budget, subjectOf: (request: FastifyRequest) => string, cost: number): Step {
@@ -169,6 +195,23 @@ async function limits (app: FastifyInstance, options: LimitsOptions): Promise<vo
     app.events.record('rate_limited', request, { limit: decision.limit, retryMs: decision.retryMs })
     refuseExceeded(decision)
   }
+}
+
+/** A HEAD asks for what its GET answers and a URL with a slash at its end for what the one without answers: one budget. */
+function nameOf ({ method, url, options }: PlannedRoute): string {
+  const constraints = options.constraints === undefined ? '' : ` ${JSON.stringify(options.constraints)}`
+  return `route:${method === 'HEAD' ? 'GET' : method} ${url.replace(/(?<=.)\/$/, '')}${constraints}`
+}
+
+function callerOf ({ principal, ip }: FastifyRequest): string {
+  return principal === null ? addressKey(ip) : `${principal.kind}:${principal.id}`
+}
+
+/** What a service names as the subject, as it is kept; empty where it is no text. */
+function subjectFrom (value: unknown): string {
+  if (typeof value !== 'string') return ''
+  if (value.length > MAX_SUBJECT) return createHash('sha256').update(value).digest('base64url')
+  return isIPv6(value) ? addressKey(value) : value
 }
 
 function refuseExceeded (decision: Decision): Decision {
