@@ -3,15 +3,20 @@
  *
  * Threat: mass assignment (OWASP API3:2023, CWE-915), type confusion, fields that are dropped or changed in silence.
  * Defence: bodies are closed and uncoerced; a body that is not closed does not boot; query and parameters, which are
- * text by nature, are coerced; content types are a closed list. The first error only (CVE-2020-8192).
+ * text by nature, are coerced; content types are a closed list. Text holds no U+0000 and no half of a surrogate pair,
+ * which no database stores (CWE-158, CWE-176). The first error only (CVE-2020-8192).
  * Not covered: meaning. That a date is a date says nothing of whether it may be chosen.
  */
 import type { FastifyInstance } from 'fastify'
-import { Ajv } from 'ajv'
+import { Ajv, type ValidateFunction } from 'ajv'
 import formats from 'ajv-formats'
+import createError from '@fastify/error'
 import fp from 'fastify-plugin'
 import { noBody } from '../schemas/closed.js'
 import type { PlannedRoute } from './plan.js'
+
+/** Text that cannot be stored as it is: with U+0000, or with half of a surrogate pair. */
+export const TextUnstorable = createError('FST_BASTION_VALIDATION_TEXT', 'Text must not hold U+0000 or half of a surrogate pair', 400)
 
 /** A JSON schema, as far as closing is concerned. */
 type Schema = Record<string, unknown>
@@ -20,6 +25,9 @@ const addFormats = formats as unknown as (ajv: Ajv, names: string[]) => Ajv
 const FORMATS = ['date', 'time', 'date-time', 'duration', 'email', 'hostname', 'ipv4', 'ipv6', 'uri', 'uuid']
 /** Keywords of documentation and of other concerns that Ajv must know to stay strict. */
 const ANNOTATIONS = ['visibleTo', 'example', 'hide']
+/** In JSON only an escape can make such text; `u` finds surrogates that are alone. */
+const SUSPICIOUS_ESCAPE = /\\u(?:0000|d[89a-f])/i
+const UNSTORABLE = /[\0\p{Surrogate}]/u
 
 async function validation (app: FastifyInstance): Promise<void> {
   const ajv = { body: makeAjv(false), other: makeAjv(true) }
@@ -33,7 +41,7 @@ async function validation (app: FastifyInstance): Promise<void> {
     for (const shared of Object.values(app.getSchemas()) as { $id: string }[]) {
       if (ajv[kind].getSchema(shared.$id) === undefined) ajv[kind].addSchema(shared)
     }
-    const validate = ajv[kind].compile(schema as object)
+    const validate = kind === 'body' ? ajv.body.compile(schema as object) : refusingUnstorable(ajv.other.compile(schema as object))
     compiled[kind].set(schema as object, validate)
     return validate as never
   })
@@ -42,7 +50,8 @@ async function validation (app: FastifyInstance): Promise<void> {
   const parseJson = app.getDefaultJsonParser('error', 'error')
   app.addContentTypeParser('application/json', { parseAs: 'string' }, function parseJsonOrNothing (request, body, done) {
     if (body === '') done(null, undefined)
-    else parseJson(request, body as string, done)
+    else if (!SUSPICIOUS_ESCAPE.test(body as string)) parseJson(request, body as string, done)
+    else parseJson(request, body as string, (error, value) => done(error ?? (isStorable(value) ? null : new TextUnstorable()), value))
   })
 
   const ours = app.validatorCompiler
@@ -64,6 +73,29 @@ function makeAjv (coerce: boolean): Ajv {
   const ajv = new Ajv({ coerceTypes: coerce, useDefaults: true, removeAdditional: false, allErrors: false, strict: true, strictTypes: false, strictRequired: false, allowUnionTypes: true })
   for (const keyword of ANNOTATIONS) ajv.addKeyword({ keyword })
   return addFormats(ajv, FORMATS)
+}
+
+/** Query and parameters are one level of texts. */
+function refusingUnstorable (validate: ValidateFunction) {
+  return function validateText (texts: Record<string, unknown>): { value: unknown } | { error: Error | ValidateFunction['errors'] } {
+    if (Object.values(texts).some(text => typeof text === 'string' && UNSTORABLE.test(text))) return { error: new TextUnstorable() }
+    return validate(texts) ? { value: texts } : { error: validate.errors }
+  }
+}
+
+/** No recursion: the nesting is the client's. */
+function isStorable (value: unknown): boolean {
+  const left = [value]
+  while (left.length > 0) {
+    const part = left.pop()
+    if (typeof part === 'string') {
+      if (UNSTORABLE.test(part)) return false
+    } else if (part !== null && typeof part === 'object') {
+      // One by one: spread into `push`, a long list would overflow the stack.
+      for (const [key, inner] of Object.entries(part)) left.push(key, inner)
+    }
+  }
+  return true
 }
 
 function acceptsBody ({ method, kind }: PlannedRoute): boolean {
