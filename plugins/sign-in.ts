@@ -35,7 +35,8 @@ export interface Accounts<A extends Account = Account> {
   /** By the name that people type; null where there is none. */
   findByLogin: (login: string) => Promise<A | null>
   findById: (id: string) => Promise<A | null>
-  savePassword: (id: string, passwordHash: string) => Promise<void>
+  /** `replaces`: save only while this is the hash that is stored, so that a password that was changed meanwhile stays. */
+  savePassword: (id: string, passwordHash: string, replaces?: string | null) => Promise<void>
 }
 
 export interface SignIn {
@@ -113,9 +114,10 @@ async function signIn (app: FastifyInstance, options: SignInOptions): Promise<vo
       app.events.record('login_failure', request, { user: account.id, reason: 'inactive' })
       throw new AccountInactive()
     }
-    if (outcome.newHash !== undefined) await accounts.savePassword(account.id, outcome.newHash)
     app.events.record('login_success', request, { user: account.id })
-    return account
+    if (outcome.newHash === undefined) return account
+    await accounts.savePassword(account.id, outcome.newHash, account.passwordHash)
+    return { ...account, passwordHash: outcome.newHash }
   }
 
   /** Counts the attempt as if it had failed, before anything is computed. */
