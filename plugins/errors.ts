@@ -3,27 +3,23 @@
  *
  * Threat: messages and stacks that name databases, files and queries (CWE-209); answers whose shape tells a
  * known name from an unknown one; errors of router and parser that carry no headers.
- * Defence: one handler for all. What a 5xx really was goes to the log under the request id.
+ * Defence: one handler for all. What a 5xx really was goes to the log under the request id. Unknown routes are
+ * refused before their body is read, after the limits have counted them.
  * Not covered: what a service writes itself into the message of a 4xx error that it throws; that is shown.
  */
-import { STATUS_CODES } from 'node:http'
+import { STATUS_CODES, validateHeaderName, validateHeaderValue } from 'node:http'
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import createError from '@fastify/error'
 import fastJson from 'fast-json-stringify'
 import fp from 'fastify-plugin'
 import { Problem } from '../schemas/problem.js'
-
-declare module 'fastify' {
-  interface FastifyInstance {
-    /** Answers with problem details; for what never reaches a handler. Sends at once. */
-    answerProblem: (error: unknown, request: FastifyRequest, reply: FastifyReply) => void
-  }
-}
+import { planned } from './plan.js'
 
 /** No route matches, or the resource does not exist for this caller. */
 export const NotFound = createError('FST_BASTION_ERRORS_NOT_FOUND', 'There is nothing here', 404)
 
 const PROBLEM_JSON = 'application/problem+json; charset=utf-8'
+/** Codes that are shown as they are: words in capitals, as Fastify's and a service's own are. */
 const CODE = /^[A-Z][A-Z0-9]{1,15}(?:_[A-Z0-9]{1,32}){1,8}$/
 /** Codes of Fastify's own whose message repeats what the client sent. */
 const ECHOING: Record<string, string> = {
@@ -33,80 +29,103 @@ const ECHOING: Record<string, string> = {
   FST_ERR_CTP_INVALID_JSON_BODY: 'The body is not valid JSON',
   FST_ERR_CTP_EMPTY_JSON_BODY: 'The body is empty',
 }
+/** What an error may say in headers. Errors of HTTP clients carry those of another server, cookies included. */
+const SPEAKABLE = new Set(['www-authenticate', 'retry-after', 'location', 'allow', 'deprecation', 'sunset', 'link'])
+const FAILED = 'The request could not be completed. Quote the requestId when you report this.'
 
 const serialize = fastJson(Problem as never) as (problem: Problem) => string
 
 async function errors (app: FastifyInstance): Promise<void> {
-  app.decorate('answerProblem', answerProblem)
-  app.setErrorHandler(answerError)
+  app.setErrorHandler(answerProblem)
   app.setNotFoundHandler(refuseUnknownRoute)
   const ours = app.errorHandler
+
   app.plan.contribute({
     concern: 'errors',
+    stage: 'authorize',
+    opens: false,
     compile (route) {
       if (route.options.errorHandler !== undefined || route.instance.errorHandler !== ours) {
         route.object('an error handler of its own would answer outside problem details: throw errors instead and let the suite answer them')
       }
-      return undefined
+      return route.kind === 'not-found' ? { step: refuseUnknownRoute } : {}
     },
   })
-}
 
-function answerError (error: FastifyError, request: FastifyRequest, reply: FastifyReply): void {
-  answerProblem(error, request, reply)
-}
+  /** Nothing is parsed, and no other handler runs, for what no route takes. */
+  function refuseUnknownRoute (request: FastifyRequest): never {
+    const refusal = app.plan.refusalOf(request)
+    if (refusal === null) throw new NotFound()
+    app.events.record('malformed_request', request, { code: (refusal as FastifyError).code })
+    throw refusal
+  }
 
-function refuseUnknownRoute (): never {
-  throw new NotFound()
-}
-
-function answerProblem (error: unknown, request: FastifyRequest, reply: FastifyReply): void {
-  const problem = toProblem(error, request.id)
-  const { status } = problem
-  if (status >= 500) request.log.error({ err: error }, 'request failed')
-  else request.log.debug({ err: error }, 'request refused')
-  const headers = (error as { headers?: Record<string, string> } | null)?.headers
-  if (headers !== undefined && headers !== null && typeof headers === 'object') reply.headers(headers)
-  // Every 401 names a challenge (RFC 9110, 15.5.2), that of a wrong password too.
-  if (status === 401 && !reply.hasHeader('www-authenticate')) reply.header('www-authenticate', 'Bearer')
-  // A serialiser that the handler set would otherwise get the problem instead of its own object.
-  reply.serializer(null as never)
-  reply.code(status).type(PROBLEM_JSON).send(serialize(problem))
+  function answerProblem (error: unknown, request: FastifyRequest, reply: FastifyReply): void {
+    if (request[planned] === null) app.plan.enterLate(request, reply)
+    const problem = toProblem(error, request.id)
+    const { status } = problem
+    if (status >= 500) request.log.error({ err: error }, 'request failed')
+    else request.log.debug({ err: error }, 'request refused')
+    if (status >= 500) dropUnsendableHeaders(reply)
+    reply.headers(headersOf(error))
+    // A serialiser that the handler set would otherwise get the problem instead of its own object.
+    reply.serializer(null as never)
+    if (status < 400) reply.code(status).send()
+    else reply.code(status).type(PROBLEM_JSON).send(serialize(problem))
+  }
 }
 
 /** The problem that an error becomes. 5xx never tell their cause; 4xx tell the message of the error. */
 export function toProblem (error: unknown, requestId?: string): Problem {
-  const source = (error ?? {}) as Partial<FastifyError> & { status?: number, expose?: boolean, problem?: Record<string, unknown> }
+  const source = (error ?? {}) as Partial<FastifyError> & { expose?: boolean }
   const status = statusOf(source)
   const isInternal = status >= 500 && source.expose !== true
   const code = typeof source.code === 'string' && CODE.test(source.code) && !isInternal ? source.code : `FST_BASTION_HTTP_${status}`
   const problem: Problem = { type: 'about:blank', title: STATUS_CODES[status] ?? 'Error', status, code }
   if (requestId !== undefined) problem.requestId = requestId
-  if (isInternal) problem.detail = 'The request could not be completed. Quote the requestId when you report this.'
-  else if (Array.isArray(source.validation)) {
-    const part = source.validationContext ?? 'body'
+  if (isInternal) problem.detail = FAILED
+  else if (isValidation(source)) {
     problem.code = 'FST_BASTION_VALIDATION_REFUSED'
-    problem.detail = `The ${part} does not have the declared form`
-    problem.errors = source.validation.map(({ instancePath, message, params }) => ({
-      path: pointerTo(instancePath, params as Record<string, unknown> | undefined),
-      message: message ?? 'is invalid',
-    }))
-  } else problem.detail = ECHOING[code] ?? (typeof source.message === 'string' ? source.message : '')
+    problem.detail = `The ${source.validationContext} does not have the declared form`
+    problem.errors = source.validation.map(({ instancePath, message, params }) => ({ path: pointerTo(instancePath, params), message: message ?? 'is invalid' }))
+  } else problem.detail = ECHOING[code] ?? String(source.message ?? '')
   return problem
 }
 
-function statusOf (error: { statusCode?: number, status?: number, validation?: unknown }): number {
-  if (error.validation !== undefined) return 400
-  for (const status of [error.statusCode, error.status]) {
-    // 3xx: a refusal that tells where to go instead.
-    if (typeof status === 'number' && status >= 300 && status <= 599) return status
+function isValidation (error: Partial<FastifyError>): error is FastifyError & Required<Pick<FastifyError, 'validation' | 'validationContext'>> {
+  return Array.isArray(error.validation) && typeof error.validationContext === 'string'
+}
+
+/** 4xx and 5xx as the error says, a redirect only where it says whereto; everything else is a failure of ours. */
+function statusOf (error: Partial<FastifyError>): number {
+  const { statusCode } = error
+  if (typeof statusCode !== 'number' || !Number.isInteger(statusCode) || statusCode > 599) return 500
+  if (statusCode >= 400) return statusCode
+  return statusCode > 300 && headersOf(error).location !== undefined ? statusCode : 500
+}
+
+function headersOf (error: unknown): Record<string, string> {
+  const { headers } = (error ?? {}) as { headers?: unknown }
+  if (headers === null || typeof headers !== 'object') return {}
+  return Object.fromEntries(Object.entries(headers as Record<string, string>).filter(([name]) => SPEAKABLE.has(name.toLowerCase())))
+}
+
+/** A header that Node refuses to send would also stop the answer that says so. */
+function dropUnsendableHeaders (reply: FastifyReply): void {
+  for (const [name, value] of Object.entries(reply.getHeaders())) {
+    try {
+      validateHeaderName(name)
+      validateHeaderValue(name, value as string)
+    } catch {
+      reply.removeHeader(name)
+    }
   }
-  return 500
 }
 
-function pointerTo (instancePath: string, params: Record<string, unknown> | undefined): string {
-  const name = params?.additionalProperty ?? params?.missingProperty
-  return typeof name === 'string' ? `${instancePath}/${name.slice(0, 64)}` : instancePath
+/** The place that is wrong (RFC 6901): a field that is unknown or missing is named, whatever its value. */
+function pointerTo (instancePath: string, params: Record<string, unknown>): string {
+  const name = params.additionalProperty ?? params.unevaluatedProperty ?? params.missingProperty ?? params.propertyName
+  return typeof name === 'string' ? `${instancePath}/${name.slice(0, 64).replaceAll('~', '~0').replaceAll('/', '~1')}` : instancePath
 }
 
-export default fp(errors, { fastify: '5.x', name: 'bastion-errors', dependencies: ['bastion-plan'] })
+export default fp(errors, { fastify: '5.x', name: 'bastion-errors', dependencies: ['bastion-plan', 'bastion-events'] })

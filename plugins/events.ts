@@ -34,6 +34,7 @@ export interface SecurityEventTypes {
   permission_change: true
   access_denied: true
   rate_limited: true
+  malformed_request: true
   untrusted_host: true
   plain_http_refused: true
   undeclared_answer: true
@@ -62,8 +63,8 @@ export interface SecurityEvent {
 export interface SecurityEvents {
   /** Records an event: logs it at `warn` (at `info` for successes) and hands it to every listener. */
   record: (type: SecurityEventType, request: FastifyRequest | null, details?: Record<string, unknown>) => void
-  /** Adds a listener; returns the function that removes it. What a listener throws is logged and goes no further. */
-  listen: (listener: (event: SecurityEvent) => void) => () => void
+  /** Adds a listener; returns the function that removes it. Nobody waits for it; what it throws is logged and goes no further. */
+  listen: (listener: (event: SecurityEvent) => unknown) => () => void
 }
 
 const ROUTINE: ReadonlySet<SecurityEventType> = new Set<SecurityEventType>([
@@ -71,7 +72,7 @@ const ROUTINE: ReadonlySet<SecurityEventType> = new Set<SecurityEventType>([
 ])
 
 async function events (app: FastifyInstance): Promise<void> {
-  const listeners = new Set<(event: SecurityEvent) => void>()
+  const listeners = new Set<(event: SecurityEvent) => unknown>()
 
   app.decorate('events', {
     record (type, request, details = {}) {
@@ -87,19 +88,25 @@ async function events (app: FastifyInstance): Promise<void> {
       const log = request?.log ?? app.log
       if (ROUTINE.has(type)) log.info({ event }, type)
       else log.warn({ event }, type)
-      for (const listener of listeners) {
-        try {
-          listener(event)
-        } catch (error) {
-          log.error({ err: error }, 'a security event listener failed')
-        }
-      }
+      for (const listener of listeners) tell(listener, event)
     },
     listen (listener) {
       listeners.add(listener)
       return () => { listeners.delete(listener) }
     },
   })
+
+  /** An asynchronous listener is not awaited, and its rejection must not end the process. */
+  function tell (listener: (event: SecurityEvent) => unknown, event: SecurityEvent): void {
+    const complain = (error: unknown) => app.log.error({ err: error }, 'a security event listener failed')
+    try {
+      const answer = listener(event)
+      if (answer instanceof Promise) answer.catch(complain)
+    } catch (error) {
+      complain(error)
+    }
+  }
+
   app.plan.contribute({
     concern: 'audit',
     stage: 'record',

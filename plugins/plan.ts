@@ -5,14 +5,15 @@
  * too early, and drift from what the documentation says of them.
  * Defence: every concern contributes its step for a route to one plan. The plan is compiled when the
  * application becomes ready, is what really runs, and is what posture and the attack kit read. A route that a
- * concern objects to does not boot: `ready()` rejects with one error that lists every offender.
- * Not covered: a service's own hooks. They stay ordinary Fastify hooks and run after those of the plan.
+ * concern objects to does not boot: `ready()` rejects with one error that lists every offender. A route that the
+ * plan never saw is refused at run time.
+ * Not covered: a service's own hooks. They stay ordinary Fastify hooks; those registered after the suite run after it.
  */
-import type {
-  FastifyInstance, FastifyReply, FastifyRequest, HookHandlerDoneFunction, RouteOptions,
-} from 'fastify'
+import type { IncomingMessage } from 'node:http'
+import type { FastifyInstance, FastifyReply, FastifyRequest, HookHandlerDoneFunction, RouteOptions } from 'fastify'
 import createError from '@fastify/error'
 import fp from 'fastify-plugin'
+import { compileChain, type Chain, type Step } from './chain.js'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -20,17 +21,22 @@ declare module 'fastify' {
     plan: Plan
   }
   interface FastifyRequest {
-    /** The plan of the matched route; that of the 404 answer where none matched. */
+    /** The plan of the matched route; that of the 404 answer where none matched. Null where an older hook refused first. */
     [planned]: PlannedRoute | null
   }
 }
 
 /** The application does not boot; the message lists each offending route with the line to add. */
 export const PlanRefused = createError<[string]>('FST_BASTION_PLAN_REFUSED', '%s', 500, TypeError)
+/** The suite is registered twice. */
+export const PlanTwice = createError('FST_BASTION_PLAN_TWICE', 'The route plan is loaded already: register the suite once, on the root', 500, TypeError)
 /** A route was declared before the suite was loaded, so none of its hooks would run for it. */
 export const PlanTooLate = createError<[string]>('FST_BASTION_PLAN_TOO_LATE',
   'These routes were declared before the route plan was loaded and would be open: %s. ' +
   'Write `await app.register(bastion, …)` first, or declare the routes inside a plugin that is registered after it.', 500, TypeError)
+/** A request reached a route that the plan never saw; its handler does not run. */
+export const PlanUnknown = createError<[string]>('FST_BASTION_PLAN_UNKNOWN',
+  '%s is not in the route plan: the plugin that declares it was registered before the suite', 500, TypeError)
 
 /**
  * The order of the stages is the order in which a request passes them.
@@ -50,12 +56,12 @@ const HOOKS = {
 const LIFECYCLE = [
   'onRequest', 'preParsing', 'preValidation', 'preHandler', 'preSerialization', 'onSend', 'onResponse', 'onTimeout', 'onError', 'onRequestAbort',
 ] as const
+/** Where requests go that the router could not read. Asked for from outside it is an unknown route like any other. */
+const UNREADABLE = '/.bastion/unreadable'
 
 export type Phase = keyof typeof PHASES
 export type Stage = typeof PHASES[Phase][number]
-
-/** One step of a route: returns nothing, or a promise where it truly waits. It denies by throwing. */
-export type Step = (request: FastifyRequest, reply: FastifyReply, payload?: unknown) => void | Promise<void>
+export type { Step }
 
 /** What a concern says of one route: the step that runs (none where it has nothing to do) and what it promises. */
 export interface Contribution {
@@ -70,9 +76,11 @@ export interface Contributor {
   concern: string
   /** Where in the way of a request its step stands; concerns without a step (schemas only) leave it out. */
   stage?: Stage
+  /** `false`: the step runs only where another concern opens its phase, so that it does not come before CORS (default `true`). */
+  opens?: boolean
   /** Called as a route is declared: may complete its options, and objects through {@link PlannedRoute.object}. */
   declare?: (route: PlannedRoute) => void
-  /** Called once a route at boot, when all are known: objects, or returns the step. */
+  /** Called once a route at boot, when all are known: objects (or throws an error of the suite), or returns the step. */
   compile?: (route: PlannedRoute) => Contribution | undefined | Promise<Contribution | undefined>
 }
 
@@ -81,8 +89,10 @@ export interface PlannedRoute {
   /** `GET`; several methods of one declaration are joined by a comma; `*` for the answer to unknown routes. */
   readonly method: string
   readonly url: string
-  /** `head`: the twin that Fastify adds to a GET. `not-found`: whatever matches no route. */
+  /** `head`: the HEAD of a GET. `not-found`: whatever matches no route. */
   readonly kind: 'route' | 'head' | 'not-found'
+  /** The GET whose HEAD this is: what is counted for one counts for the other. */
+  readonly twinOf: PlannedRoute | null
   /** The route's options, as Fastify will use them. */
   readonly options: RouteOptions
   /** The instance on which it was declared. */
@@ -105,32 +115,34 @@ export interface Plan {
   readonly routes: readonly PlannedRoute[]
   /** The plan of the answer to unknown routes. */
   readonly notFound: PlannedRoute
-  /** Runs the steps of a phase for a request that no hook sees (malformed URL, over-long parameter). Throws where a step denies. */
-  runUnrouted: (phase: 'edge' | 'guard', request: FastifyRequest, reply: FastifyReply) => void
+  /** Why a request was refused before any route was looked for; null for all others. */
+  refusalOf: (request: FastifyRequest) => Error | null
+  /** Gives a request that failed in a hook older than the suite its plan and its headers. */
+  enterLate: (request: FastifyRequest, reply: FastifyReply) => void
 }
-
-type Chain = (request: FastifyRequest, reply: FastifyReply, payload: unknown, done: (error?: Error) => void) => void
 
 export const planned = Symbol('bastion.request.plan')
 const inConfig = Symbol('bastion.route.plan')
 const policyOf = Symbol('bastion.instance.policy')
+const refusals = new WeakMap<IncomingMessage, Error>()
 
 class Route implements PlannedRoute {
   readonly controls: Record<string, unknown> = Object.create(null)
   readonly order: string[] = []
   readonly complaints = new Set<string>()
-  readonly steps: Record<Phase, Step[]> = { edge: [], guard: [], resource: [], view: [], sent: [], done: [] }
   readonly chains: Record<Phase, Chain | null> = { edge: null, guard: null, resource: null, view: null, sent: null, done: null }
   readonly method: string
   readonly url: string
   readonly kind: PlannedRoute['kind']
+  readonly twinOf: Route | null
   readonly options: RouteOptions
   readonly instance: FastifyInstance
 
-  constructor (method: string, url: string, kind: PlannedRoute['kind'], options: RouteOptions, instance: FastifyInstance) {
+  constructor (method: string, kind: PlannedRoute['kind'], twinOf: Route | null, options: RouteOptions, instance: FastifyInstance) {
     this.method = method
-    this.url = url
+    this.url = options.url
     this.kind = kind
+    this.twinOf = twinOf
     this.options = options
     this.instance = instance
   }
@@ -141,29 +153,43 @@ class Route implements PlannedRoute {
 /**
  * Gives every route that `plugin` declares a policy at registration: for plugins that bring routes of their own
  * (documentation, static files) and cannot write `config.access` themselves. What a route says itself wins.
+ * What the plugin decorates stays inside it.
  *
- * @example app.register(withPolicy({ access: 'public' }, swaggerUi), { routePrefix: '/docs' })
+ * @example app.register(withPolicy({ access: 'public', answers: 'raw' }, swaggerUi), { routePrefix: '/docs' })
  */
 export function withPolicy<Options extends object> (
   policy: RouteOptions['config'] & object,
   plugin: (instance: FastifyInstance, options: Options, done: (error?: Error) => void) => unknown
 ) {
-  return async function policed (instance: FastifyInstance, options: Options): Promise<void> {
-    (instance as unknown as Record<symbol, unknown>)[policyOf] = policy
-    await instance.register(plugin as never, options as never)
-  }
+  // Transparent itself, so that a prefix is applied once, by whichever way the plugin takes it.
+  return fp(async function policed (app: FastifyInstance, options: Options): Promise<void> {
+    await app.register(async function policedRoutes (instance) {
+      (instance as unknown as Record<symbol, unknown>)[policyOf] = policy
+      await instance.register(plugin as never, options as never)
+    })
+  }, { fastify: '5.x' })
+}
+
+/**
+ * Refuses a request that no route can be looked up for: it is answered as an unknown route is, with headers, limits,
+ * event and log, but by `error`. The caller then hands it to `app.routing()`.
+ */
+export function refuseBeforeRouting (raw: IncomingMessage, error: Error): void {
+  refusals.set(raw, error)
+  Object.assign(raw, { originalUrl: raw.url, url: UNREADABLE })
 }
 
 async function plan (app: FastifyInstance): Promise<void> {
+  if (app.hasDecorator('plan')) throw new PlanTwice()
   const early = app.printRoutes({ commonPrefix: false })
   if (!early.startsWith('(empty tree)')) throw new PlanTooLate(early.replace(/[└├│─\s]+/g, ' ').trim())
 
   const contributors: Contributor[] = []
   const routes: Route[] = []
+  const gets = new Map<string, Route>()
   const open = new Set<Phase>()
-  const notFound = new Route('*', '*', 'not-found', {
-    method: 'GET', url: '*', handler: () => {}, config: { access: 'public' } as never,
-  }, app)
+  const notFound = new Route('*', 'not-found', null, { method: 'GET', url: '*', handler: () => {}, config: { access: 'public' } as never }, app)
+  let opening: Chain | null = null
 
   app.decorate('plan', {
     routes,
@@ -171,34 +197,38 @@ async function plan (app: FastifyInstance): Promise<void> {
     isOpen: phase => open.has(phase),
     contribute (contributor) {
       contributors.push(contributor)
-      if (contributor.stage !== undefined) openPhase(phaseOf(contributor.stage))
-      contributor.declare?.(notFound)
+      if (contributor.stage !== undefined && contributor.opens !== false) openPhase(phaseOf(contributor.stage))
+      for (const route of [notFound, ...routes]) contributor.declare?.(route)
     },
-    runUnrouted (phase, request, reply) {
-      for (const step of notFound.steps[phase]) {
-        // Nobody waits here: a promise that rejects after the refusal was sent must not end the process.
-        const pending = step(request, reply)
-        if (pending !== undefined) pending.catch(error => request.log.debug({ err: error }, 'unrouted step'))
-      }
+    refusalOf: request => refusals.get(request.raw) ?? null,
+    enterLate (request, reply) {
+      request[planned] = notFound
+      opening?.(request, reply, undefined, () => {})
     },
   })
   app.decorateRequest(planned as never, null as never)
+  app.route({
+    method: app.supportedMethods as never, url: UNREADABLE, schema: { hide: true } as never, config: { [inConfig]: notFound } as never, handler: refuseUnreadable,
+  })
   app.addHook('onRoute', function planRoute (options) { declareRoute(this, options) })
   app.addHook('onRequest', enterRoute)
   app.addHook('onReady', compileAll)
 
+  function refuseUnreadable (request: FastifyRequest, reply: FastifyReply): void {
+    const refusal = refusals.get(request.raw)
+    if (refusal !== undefined) throw refusal
+    reply.callNotFound()
+  }
+
   function declareRoute (instance: FastifyInstance, options: RouteOptions): void {
-    const methods = Array.isArray(options.method) ? options.method : [options.method]
-    const isTwin = methods.length === 1 && methods[0] === 'HEAD' && routes.some(r => r.url === options.url && r.method === 'GET')
-    const route = new Route(methods.join(','), options.url, isTwin ? 'head' : 'route', options, instance)
+    const methods = [options.method].flat()
+    // Below a prefix `/` is declared twice, with and without the slash, and only the first GET is announced.
+    const twinOf = methods.join() === 'HEAD' ? gets.get(options.url) ?? gets.get(options.url.replace(/\/$/, '')) ?? null : null
+    const route = new Route(methods.join(','), twinOf === null ? 'route' : 'head', twinOf, options, instance)
+    if (methods.includes('GET')) gets.set(options.url, route)
     const policy = (instance as unknown as Record<symbol, object | undefined>)[policyOf]
     options.config = { ...policy, ...options.config, [inConfig]: route } as never
-    for (const name of LIFECYCLE) {
-      const hooks = options[name as keyof RouteOptions] as unknown
-      if (Object.hasOwn(options, name) && (hooks === undefined || (Array.isArray(hooks) && hooks.includes(undefined)))) {
-        route.object(`${name} is undefined, so what it should guard is open: load the plugin that makes it before this route is declared`)
-      }
-    }
+    refuseUndefinedHooks(route)
     for (const contributor of contributors) contributor.declare?.(route)
     routes.push(route)
   }
@@ -222,63 +252,72 @@ async function plan (app: FastifyInstance): Promise<void> {
   }
 
   function enterRoute (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction): void {
-    const config = request.routeOptions.config as unknown as Record<symbol, Route | undefined> | undefined
-    const route = config?.[inConfig] ?? notFound
+    const config = request.routeOptions.config as unknown as { [inConfig]?: Route, url?: string }
+    const route = config[inConfig] ?? notFound
     request[planned] = route
+    // A route without a plan is one that was declared where the plan could not see it: nobody said who may call it.
+    const unknown = route === notFound && config.url !== undefined && config.url !== UNREADABLE
+    const next = unknown ? () => done(new PlanUnknown(`${request.method} ${config.url}`)) : done
     const chain = route.chains.edge
-    if (chain === null) done()
-    else chain(request, reply, undefined, done)
+    if (chain === null) next()
+    else chain(request, reply, undefined, next)
   }
 
   async function compileAll (): Promise<void> {
     for (const route of [...routes, notFound]) {
-      const staged = new Map<Stage, { concern: string, step: Step }[]>()
-      for (const { concern, stage, compile } of contributors) {
-        const contribution = await compile?.(route)
-        if (contribution === undefined) continue
-        if (contribution.promise !== undefined) route.controls[concern] = contribution.promise
-        if (contribution.step === undefined || stage === undefined) continue
+      if (route !== notFound && (route.options.config as { [inConfig]?: Route } | undefined)?.[inConfig] !== route) {
+        route.object('an onRoute hook replaced its config: write options.config = { ...options.config, … }')
+      }
+      const staged = new Map<Stage, { name: string, step: Step }[]>()
+      for (const contributor of contributors) {
+        const { concern, stage } = contributor
+        const { step, promise } = await contributionOf(contributor, route)
+        if (promise !== undefined) route.controls[concern] = promise
+        if (step === undefined || stage === undefined) continue
         const steps = staged.get(stage) ?? []
-        steps.push({ concern, step: contribution.step })
-        staged.set(stage, steps)
+        staged.set(stage, [...steps, { name: `${stage}:${concern}`, step }])
       }
       for (const phase of Object.keys(PHASES) as Phase[]) {
-        for (const stage of PHASES[phase]) {
-          for (const { concern, step } of staged.get(stage) ?? []) {
-            route.steps[phase].push(step)
-            route.order.push(`${stage}:${concern}`)
-          }
-        }
-        route.chains[phase] = compileChain(route.steps[phase])
+        if (!open.has(phase)) continue
+        const steps = PHASES[phase].flatMap(stage => staged.get(stage) ?? [])
+        route.order.push(...steps.map(({ name }) => name))
+        route.chains[phase] = compileChain(steps.map(({ step }) => step))
       }
+      if (route === notFound) opening = compileChain((staged.get('headers') ?? []).map(({ step }) => step))
     }
-    const offenders = routes.filter(route => route.complaints.size > 0)
-    if (offenders.length === 0) return
-    const lines = offenders.map(route => `  ${route.method} ${route.url}: ${[...route.complaints].join('; ')}`)
-    throw new PlanRefused(`${offenders.length} ${offenders.length === 1 ? 'route does' : 'routes do'} not boot:\n${[...new Set(lines)].join('\n')}`)
+    const lines = [...new Set([...routes, notFound].flatMap(describeOffender))]
+    if (lines.length > 0) throw new PlanRefused(`${lines.length} ${lines.length === 1 ? 'route does' : 'routes do'} not boot:\n${lines.join('\n')}`)
   }
 }
 
-/** One function that runs the steps one after the other and waits only where a step really returned a promise. */
-function compileChain (steps: readonly Step[]): Chain | null {
-  if (steps.length === 0) return null
-  function resume (from: number, request: FastifyRequest, reply: FastifyReply, payload: unknown, done: (error?: Error) => void): void {
-    for (let i = from; i < steps.length; i++) {
-      let pending
-      try {
-        pending = steps[i]!(request, reply, payload)
-      } catch (error) {
-        done(error as Error)
-        return
-      }
-      if (pending !== undefined) {
-        pending.then(() => resume(i + 1, request, reply, payload, done), done)
-        return
-      }
-    }
-    done()
+/** What a concern contributes to a route; a misconfiguration that it throws is an objection to that route. */
+async function contributionOf ({ compile }: Contributor, route: Route): Promise<Contribution> {
+  try {
+    return await compile?.(route) ?? {}
+  } catch (error) {
+    if (!String((error as { code?: string }).code).startsWith('FST_BASTION_')) throw error
+    route.object((error as Error).message)
+    return {}
   }
-  return (request, reply, payload, done) => resume(0, request, reply, payload, done)
+}
+
+/** A guard that is undefined where it should stand is no guard (csrf-protection #131). It is taken out, so that boot goes on to the list of all offenders. */
+function refuseUndefinedHooks (route: Route): void {
+  const options = route.options as unknown as Record<string, unknown>
+  for (const name of LIFECYCLE) {
+    if (!Object.hasOwn(options, name)) continue
+    const hooks = [options[name]].flat()
+    const present = hooks.filter(hook => hook !== undefined && hook !== null)
+    if (present.length === hooks.length) continue
+    options[name] = present
+    route.object(`${name} is undefined, so what it should guard is open: load the plugin that makes it before this route is declared`)
+  }
+}
+
+/** The line of a refused route; none for a HEAD whose GET says all of it. */
+function describeOffender ({ method, url, complaints, twinOf }: Route): string[] {
+  const own = [...complaints].filter(complaint => twinOf?.complaints.has(complaint) !== true)
+  return own.length === 0 ? [] : [`  ${method} ${url}: ${own.join('; ')}`]
 }
 
 function phaseOf (stage: Stage): Phase {
