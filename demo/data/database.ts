@@ -1,4 +1,4 @@
-/** The portal's database: PGlite in the data directory, or a PostgreSQL server; migrated before anyone asks. */
+/** The portal's database: a PostgreSQL server, or PGlite in a directory or in memory; migrated before anyone asks. */
 import { mkdir, readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { pgSql, pgliteSql, type Sql } from '../../plugins/sql.js'
@@ -6,15 +6,19 @@ import { pgSql, pgliteSql, type Sql } from '../../plugins/sql.js'
 const MIGRATIONS = new URL('./migrations/', import.meta.url)
 /** Any number, the same in every process: who migrates holds it. */
 const MIGRATION_LOCK = 7_266_813
+/** Milliseconds that a connection or a statement may take. */
+const DEADLINE = 10_000
 
-export async function openDatabase ({ url, directory }: { url?: string, directory: string }): Promise<Sql> {
+/** Neither a URL nor a directory: a database in memory, for tests. */
+export async function openDatabase ({ url, directory }: { url?: string, directory?: string }): Promise<Sql> {
   const sql = url === undefined ? await openEmbedded(directory) : await openServer(url)
   await migrate(sql)
   return sql
 }
 
-async function openEmbedded (directory: string): Promise<Sql> {
+async function openEmbedded (directory: string | undefined): Promise<Sql> {
   const { PGlite } = await import('@electric-sql/pglite')
+  if (directory === undefined) return pgliteSql(await PGlite.create('memory://') as never)
   const folder = join(directory, 'database')
   await mkdir(folder, { recursive: true, mode: 0o700 })
   return pgliteSql(await PGlite.create(folder) as never)
@@ -22,7 +26,7 @@ async function openEmbedded (directory: string): Promise<Sql> {
 
 async function openServer (url: string): Promise<Sql> {
   const { default: pg } = await import('pg')
-  const pool = new pg.Pool({ connectionString: url, max: 10, connectionTimeoutMillis: 5_000, statement_timeout: 10_000 })
+  const pool = new pg.Pool({ connectionString: url, max: 10, connectionTimeoutMillis: DEADLINE, statement_timeout: DEADLINE, query_timeout: DEADLINE })
   // A connection that the server ends while idle is replaced; without a listener it would end the process.
   pool.on('error', () => {})
   return pgSql(pool)
