@@ -10,7 +10,7 @@ export const ROLES = {
   nurse: { inherits: ['user'], permissions: ['patients:read'] },
   doctor: { inherits: ['nurse'], permissions: ['patients:read:clinical', 'patients:write'] },
   admin: { permissions: ['*'] },
-} satisfies Record<RoleName, RoleDefinition>
+} as const satisfies Record<RoleName, RoleDefinition>
 
 /** What only the wildcard of the admin gives. */
 export const ADMIN_PERMISSIONS = ['users:delete', 'users:read:private', 'audit:read', 'posture:read', 'metrics:read'] as const

@@ -9,12 +9,12 @@
  */
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import createError from '@fastify/error'
-import { Type, type Static } from '@sinclair/typebox'
+import { Type } from '@sinclair/typebox'
 import fp from 'fastify-plugin'
 import type { Principal } from '../identity.js'
 import { checkOptions } from '../options.js'
-import type { PlannedRoute } from '../plan.js'
-import { expandRoles, type RoleDefinition } from './roles.js'
+import type { PlannedRoute, Step } from '../plan.js'
+import { expandRoles, type ExpandedRoles, type RoleDefinition } from './roles.js'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
@@ -24,9 +24,14 @@ declare module 'fastify' {
   interface FastifyInstance {
     access: AccessControl
   }
-  interface FastifyRequest {
-    /** The object that this route's `access.resource` loaded and allowed; {@link resourceOf} gives it with its type. */
-    resource: unknown
+  // The parameters are Fastify's own: a merged declaration must repeat them.
+  // eslint-disable-next-line @typescript-eslint/no-unused-vars
+  interface FastifyRequest<RouteGeneric, RawServer, RawRequest, SchemaCompiler, TypeProvider, ContextConfig, Logger, RequestType> {
+    /**
+     * The object that this route's `access.resource` loaded and allowed, with its type; null before `preHandler`
+     * and on routes that load none.
+     */
+    resource: LoadedResource<ContextConfig>
     /** @internal */
     [owned]: boolean
   }
@@ -40,8 +45,11 @@ export type Permission = AccessNames extends { permission: infer Name extends st
 export type ResourceMap = AccessNames extends { resources: infer Map } ? Map : Record<string, unknown>
 export type ResourceName = keyof ResourceMap & string
 
+/** What the route with this config loads. */
+export type LoadedResource<Config> = Config extends { access: { resource: infer Name extends ResourceName } } ? ResourceMap[Name] : unknown
+
 export interface AccessRule {
-  /** One of these roles. */
+  /** One of these roles, or one that inherits from it. */
   roles?: Role | readonly Role[]
   /** All of these permissions. */
   permissions?: Permission | readonly Permission[]
@@ -49,7 +57,10 @@ export interface AccessRule {
   resource?: ResourceName
   /** What is done to the object: what shares and rules are asked for (default `read`). */
   action?: string
-  /** Kinds of credential that are accepted (default: bearer and session; keys too where permissions are asked for). */
+  /**
+   * Kinds of credential that are accepted (default: bearer and session; keys too where permissions are asked for).
+   * A credential that is cut down to scopes passes only where a permission is asked for, or where its kind is named here.
+   */
   via?: readonly Principal['via'][]
   /** The person proved themselves within so many seconds (`true`: 300). */
   stepUp?: boolean | { maxAge: number }
@@ -69,7 +80,7 @@ export interface ResourceDefinition<T = unknown> {
   rule?: (resource: T, principal: Principal, action: string) => Promise<boolean> | boolean
   /** Strangers are told that it does not exist (404), so that ids tell nothing (default true). */
   hidden?: boolean
-  /** Roles that may do everything to it. */
+  /** Roles (and those that inherit from them) that may do everything to it. */
   override?: Role | readonly Role[]
 }
 
@@ -78,6 +89,7 @@ export interface AccessControl {
   permissionsOf: (roles: readonly string[]) => Set<string>
   /** The principal has this permission (and its credential was not cut down below it). */
   can: (principal: Principal, permission: Permission) => boolean
+  /** The principal has this role, or one that inherits from it. */
   hasRole: (principal: Principal, role: Role) => boolean
   /** The principal owns the object that this route loaded. */
   isOwner: (request: FastifyRequest) => boolean
@@ -100,48 +112,71 @@ export const WrongResource = createError<[string]>('FST_BASTION_ACCESS_WRONG_RES
 
 const STEP_UP_SECONDS = 300
 
+/** RFC 6750, 3: a challenge has at least one parameter; what was wrong with a credential is told only by its code. */
+const CHALLENGE = 'Bearer realm="api"'
+
 const owned = Symbol('bastion.access.owned')
 
-const Names = Type.Union([Type.String({ minLength: 1 }), Type.Array(Type.String({ minLength: 1 }))])
+const Name = Type.String({ minLength: 1, maxLength: 100 })
+const Names = Type.Union([Name, Type.Array(Name, { minItems: 1 })])
 const Rule = Type.Object({
   roles: Type.Optional(Names),
   permissions: Type.Optional(Names),
-  resource: Type.Optional(Type.String()),
-  action: Type.Optional(Type.String()),
+  resource: Type.Optional(Name),
+  action: Type.Optional(Name),
   via: Type.Optional(Type.Array(Type.Union([Type.Literal('bearer'), Type.Literal('session'), Type.Literal('key')]), { minItems: 1 })),
   stepUp: Type.Optional(Type.Union([Type.Boolean(), Type.Object({ maxAge: Type.Integer({ minimum: 1 }) }, { additionalProperties: false })])),
+}, { additionalProperties: false })
+const Callable = Type.Unsafe<(...args: never[]) => unknown>(Type.Function([], Type.Any()))
+const Definition = Type.Object({
+  load: Callable,
+  owner: Type.Optional(Callable),
+  shares: Type.Optional(Callable),
+  rule: Type.Optional(Callable),
+  hidden: Type.Optional(Type.Boolean()),
+  override: Type.Optional(Names),
 }, { additionalProperties: false })
 
 export const AccessOptions = Type.Object({
   roles: Type.Optional(Type.Record(Type.String(), Type.Object({
-    inherits: Type.Optional(Type.Array(Type.String())),
-    permissions: Type.Optional(Type.Array(Type.String())),
+    inherits: Type.Optional(Type.Array(Name)),
+    permissions: Type.Optional(Type.Array(Name)),
   }, { additionalProperties: false }), { description: 'What each role may do', default: {} })),
-  permissions: Type.Optional(Type.Array(Type.String(), { description: 'Permissions that only wildcards give', default: [] })),
+  permissions: Type.Optional(Type.Array(Name, { description: 'Permissions that only wildcards give', default: [] })),
 }, { additionalProperties: false })
-export type AccessOptions = Static<typeof AccessOptions> & {
+export interface AccessOptions {
+  /** What each role may do (default none). */
+  roles?: Readonly<Record<string, RoleDefinition>>
+  /** Permissions that only wildcards give (default none). */
+  permissions?: readonly string[]
+  /** How the objects of each kind are found, and who may touch them. */
   resources?: { [Name in ResourceName]?: ResourceDefinition<ResourceMap[Name]> }
   /** Milliseconds since the epoch; for tests. */
   now?: () => number
 }
 
 interface CompiledRule {
-  roles: readonly string[]
+  /** Every role that passes; null where none is asked for. */
+  roles: ReadonlySet<string> | null
   permissions: readonly string[]
   via: readonly Principal['via'][]
+  /** A credential that was cut down to scopes may pass. */
+  takesScoped: boolean
   maxAge: number | null
+  /** For the log: what it asks for. */
+  text: string
 }
 
 async function access (app: FastifyInstance, options: AccessOptions): Promise<void> {
   const { resources = {}, now = Date.now, ...plain } = options
   checkOptions(AccessOptions, plain, 'access', AccessMisconfigured)
-  const definitions = resources as Record<string, ResourceDefinition>
   const expanded = expand(plain.roles ?? {}, plain.permissions ?? [])
+  const definitions = checkDefinitions(resources as Record<string, ResourceDefinition>, expanded)
 
   const control: AccessControl = {
     permissionsOf: roles => new Set(roles.flatMap(role => [...expanded.roles.get(role) ?? []])),
-    can: (principal, permission) => hasPermission(principal, permission),
-    hasRole: (principal, role) => principal.roles.includes(role),
+    can: hasPermission,
+    hasRole: (principal, role) => principal.roles.some(held => expanded.holders.get(role)?.has(held) === true),
     isOwner: request => request[owned],
     roles: [...expanded.roles.keys()],
     permissions: [...expanded.permissions],
@@ -156,9 +191,9 @@ async function access (app: FastifyInstance, options: AccessOptions): Promise<vo
     compile (route) {
       const rule = ruleOf(route)
       if (rule === null) return undefined
-      if (rule === 'public') return { promise: 'public' }
-      const compiled = compileRule(route, rule)
-      return { step: compiled.maxAge === null && compiled.roles.length === 0 ? authorizeByPermission(compiled) : authorizeByRule(compiled), promise: rule }
+      if (rule === 'public') return { promise: rule }
+      const compiled = compileRule(rule)
+      return { step: compiled.maxAge === null && compiled.roles === null ? authorizeByPermission(compiled) : authorizeByRule(compiled), promise: rule }
     },
   })
   app.plan.contribute({
@@ -166,11 +201,11 @@ async function access (app: FastifyInstance, options: AccessOptions): Promise<vo
     stage: 'resource',
     compile (route) {
       const rule = ruleOf(route)
-      if (rule === null || typeof rule === 'string' || rule.resource === undefined) return undefined
-      const definition = definitions[rule.resource]
-      if (definition === undefined) return undefined // objected to above
+      const definition = rule === null || typeof rule === 'string' || rule.resource === undefined ? undefined : definitions.get(rule.resource)
+      if (definition === undefined) return undefined
+      const { resource, action = 'read' } = rule as AccessRule
       const { hidden = true, override } = definition
-      return { step: authorizeResource(definition, rule), promise: { name: rule.resource, action: rule.action ?? 'read', hidden, override: list(override) } }
+      return { step: authorizeResource(definition, resource!, action), promise: { name: resource, action, hidden, override: list(override) } }
     },
   })
 
@@ -182,6 +217,10 @@ async function access (app: FastifyInstance, options: AccessOptions): Promise<vo
       return null
     }
     if (rule === 'public' || rule === 'user') return rule
+    if (typeof rule !== 'object') {
+      route.object(`access: ${JSON.stringify(rule)} is no policy: write 'public', 'user', or a rule such as { permissions: '…' }`)
+      return null
+    }
     try {
       checkOptions(Rule, rule, 'access', AccessMisconfigured)
     } catch (error) {
@@ -191,86 +230,108 @@ async function access (app: FastifyInstance, options: AccessOptions): Promise<vo
     const unknown = [
       ...list(rule.roles).filter(role => !expanded.roles.has(role)).map(role => `role ${JSON.stringify(role)}`),
       ...list(rule.permissions).filter(name => !expanded.permissions.has(name)).map(name => `permission ${JSON.stringify(name)}`),
-      ...rule.resource !== undefined && !Object.hasOwn(definitions, rule.resource) ? [`resource ${JSON.stringify(rule.resource)}`] : [],
+      ...rule.resource !== undefined && !definitions.has(rule.resource) ? [`resource ${JSON.stringify(rule.resource)}`] : [],
     ]
     if (unknown.length > 0) {
       route.object(`unknown ${unknown.join(', ')}: declare it in the options of access`)
       return null
     }
-    if (rule.roles === undefined && rule.permissions === undefined && rule.resource === undefined && rule.stepUp === undefined && rule.via === undefined) {
+    const { roles, permissions, resource, action, via, stepUp = false } = rule
+    if (roles === undefined && permissions === undefined && resource === undefined && via === undefined && stepUp === false) {
       route.object("access is an empty rule: write 'user' for whoever is signed in")
+      return null
+    }
+    if (action !== undefined && resource === undefined) {
+      route.object(`access: action ${JSON.stringify(action)} is done to nothing: name the resource`)
       return null
     }
     return rule as AccessRule
   }
 
-  function compileRule (_route: PlannedRoute, rule: 'user' | AccessRule): CompiledRule {
-    if (rule === 'user') return { roles: [], permissions: [], via: ['bearer', 'session'], maxAge: null }
+  function compileRule (rule: 'user' | AccessRule): CompiledRule {
+    if (rule === 'user') return { roles: null, permissions: [], via: ['bearer', 'session'], takesScoped: false, maxAge: null, text: '' }
     const permissions = list(rule.permissions)
+    const roles = list(rule.roles)
     return {
-      roles: list(rule.roles),
+      roles: rule.roles === undefined ? null : new Set(roles.flatMap(role => [...expanded.holders.get(role)!])),
       permissions,
       via: rule.via ?? (permissions.length > 0 ? ['bearer', 'session', 'key'] : ['bearer', 'session']),
+      takesScoped: permissions.length > 0 || rule.via !== undefined,
       maxAge: rule.stepUp === undefined || rule.stepUp === false ? null : rule.stepUp === true ? STEP_UP_SECONDS : rule.stepUp.maxAge,
+      text: roles.join(' or '),
     }
   }
 
-  function authorizeByPermission (rule: CompiledRule) {
+  /** The common case in few steps: one permission, and a credential that needs nothing else. */
+  function authorizeByPermission (rule: CompiledRule): Step {
     const only = rule.permissions.length === 1 ? rule.permissions[0]! : null
-    return function authorizePermission (request: FastifyRequest): void | Promise<void> {
-      const failed = app.identity.settle(request)
-      if (failed instanceof Promise) return failed.then(() => authorize(request, rule))
+    return function authorizePermission (request) {
       const { principal } = request
       if (principal !== null && only !== null && rule.via.includes(principal.via) && hasPermission(principal, only)) return
       authorize(request, rule)
     }
   }
 
-  function authorizeByRule (rule: CompiledRule) {
-    return function authorizeRule (request: FastifyRequest): void | Promise<void> {
-      const failed = app.identity.settle(request)
-      if (failed instanceof Promise) return failed.then(() => authorize(request, rule))
-      authorize(request, rule)
-    }
+  function authorizeByRule (rule: CompiledRule): Step {
+    return function authorizeRule (request) { authorize(request, rule) }
   }
 
-  function authorize (request: FastifyRequest, { roles, permissions, via, maxAge }: CompiledRule): void {
+  function authorize (request: FastifyRequest, { roles, permissions, via, takesScoped, maxAge, text }: CompiledRule): void {
     const { principal } = request
     if (principal === null) throw unauthenticated(request)
     if (!via.includes(principal.via)) throw forbidden(request, `credential ${principal.via} is not accepted`)
-    if (roles.length > 0 && !roles.some(role => principal.roles.includes(role))) throw forbidden(request, `lacks role ${roles.join(' or ')}`)
+    if (!takesScoped && principal.scopes !== undefined) throw forbidden(request, 'the credential is cut down to scopes, and no permission is asked for')
+    if (roles !== null && !principal.roles.some(role => roles.has(role))) throw forbidden(request, `lacks role ${text}`)
     for (const permission of permissions) {
       if (!hasPermission(principal, permission)) throw forbidden(request, `lacks permission ${permission}`)
     }
-    if (maxAge !== null && now() / 1000 - principal.authTime > maxAge) {
-      throw Object.assign(new StepUpRequired(), { headers: { 'www-authenticate': `Bearer error="insufficient_user_authentication", max_age="${maxAge}"` } })
-    }
+    // Written so that a time that is no number, or lies far ahead, is refused too.
+    if (maxAge !== null && !(Math.abs(now() / 1000 - principal.authTime) <= maxAge)) throw stepUpRequired(request, maxAge)
   }
 
   function hasPermission (principal: Principal, permission: string): boolean {
-    if (principal.scopes !== undefined && !principal.scopes.includes(permission)) return false
+    const { scopes } = principal
+    // A text of scopes would be searched for parts of names.
+    if (scopes !== undefined && !(Array.isArray(scopes) && scopes.includes(permission))) return false
     for (const role of principal.roles) if (expanded.roles.get(role)?.has(permission) === true) return true
     return false
   }
 
-  function authorizeResource (definition: ResourceDefinition, rule: AccessRule) {
-    const { load, owner, shares, rule: own, hidden = true } = definition
-    const override = list(definition.override)
-    const action = rule.action ?? 'read'
-    return async function authorizeObject (request: FastifyRequest): Promise<void> {
-      const principal = request.principal!
-      const resource = await load(request)
-      if (resource === null || resource === undefined) throw new ResourceNotFound()
-      const isOwner = owner?.(resource) === principal.userId
-      const shared = isOwner || override.some(role => principal.roles.includes(role)) ? null : await shares?.(resource, principal) ?? []
-      if (shared !== null && !shared.includes(action) && (await own?.(resource, principal, action)) !== true) {
-        app.events.record('access_denied', request, { reason: `may not ${action} this ${rule.resource}`, hidden })
-        // Whom it was shared with in part knows that it is there; to strangers it does not exist.
-        throw hidden && shared.length === 0 ? new ResourceNotFound() : new Forbidden()
-      }
-      request.resource = resource
-      request[owned] = isOwner
+  /** Synchronous as long as nothing that is asked waits. */
+  function authorizeResource (definition: ResourceDefinition, name: string, action: string): Step {
+    const { load, owner, shares, rule, hidden = true } = definition
+    const override = new Set(list(definition.override).flatMap(role => [...expanded.holders.get(role)!]))
+
+    return function authorizeObject (request) {
+      return next(load(request), resource => weigh(request, resource))
     }
+
+    function weigh (request: FastifyRequest, resource: unknown): void | Promise<void> {
+      if (resource === null || resource === undefined) throw new ResourceNotFound()
+      const principal = request.principal!
+      const ownerId = owner?.(resource)
+      if (typeof ownerId === 'string' && ownerId !== '' && ownerId === principal.userId) return allow(request, resource, true)
+      if (principal.roles.some(role => override.has(role))) return allow(request, resource, false)
+      return next(shares === undefined ? [] : shares(resource, principal), given => {
+        const actions: readonly string[] = Array.isArray(given) ? given : []
+        if (actions.includes(action)) return allow(request, resource, false)
+        return next(rule === undefined ? false : rule(resource, principal, action), allowed => {
+          if (allowed !== true) throw refused(request, actions)
+          allow(request, resource, false)
+        })
+      })
+    }
+
+    function refused (request: FastifyRequest, actions: readonly string[]) {
+      app.events.record('access_denied', request, { reason: `may not ${action} this ${name}`, hidden })
+      // Whom it was shared with in part knows that it is there; to strangers it does not exist.
+      return hidden && actions.length === 0 ? new ResourceNotFound() : new Forbidden()
+    }
+  }
+
+  function allow (request: FastifyRequest, resource: unknown, isOwner: boolean): void {
+    request.resource = resource
+    request[owned] = isOwner
   }
 
   function unauthenticated (request: FastifyRequest) {
@@ -278,8 +339,14 @@ async function access (app: FastifyInstance, options: AccessOptions): Promise<vo
     const cause = failed instanceof Promise ? null : failed
     app.events.record('access_denied', request, { reason: cause === null ? 'no credential' : cause.code })
     const error = cause ?? new Unauthenticated()
-    const challenge = cause === null ? 'Bearer' : 'Bearer error="invalid_token"'
+    const challenge = cause === null ? CHALLENGE : `${CHALLENGE}, error="invalid_token"`
     return error.statusCode === 401 ? Object.assign(error, { headers: { 'www-authenticate': challenge } }) : error
+  }
+
+  function stepUpRequired (request: FastifyRequest, maxAge: number) {
+    app.events.record('access_denied', request, { reason: `was not confirmed within ${maxAge} seconds` })
+    // RFC 9470, 3.
+    return Object.assign(new StepUpRequired(), { headers: { 'www-authenticate': `${CHALLENGE}, error="insufficient_user_authentication", max_age="${maxAge}"` } })
   }
 
   function forbidden (request: FastifyRequest, reason: string) {
@@ -299,12 +366,30 @@ export function resourceOf<Name extends ResourceName> (request: FastifyRequest, 
   return request.resource as ResourceMap[Name]
 }
 
-function expand (roles: Record<string, RoleDefinition>, permissions: readonly string[]) {
+function expand (roles: Readonly<Record<string, RoleDefinition>>, permissions: readonly string[]): ExpandedRoles {
   try {
     return expandRoles(roles, permissions)
   } catch (error) {
     throw new AccessMisconfigured((error as Error).message)
   }
+}
+
+/** The definitions of resources, by name: each can be loaded, and somebody can be allowed. */
+function checkDefinitions (resources: Record<string, ResourceDefinition>, { roles }: ExpandedRoles): ReadonlyMap<string, ResourceDefinition> {
+  for (const [name, definition] of Object.entries(resources)) {
+    checkOptions(Definition, definition, `access: resources.${name}`, AccessMisconfigured)
+    const unknown = list(definition.override).filter(role => !roles.has(role))
+    if (unknown.length > 0) throw new AccessMisconfigured(`access: resources.${name}: override: ${unknown.join(', ')} is not a role`)
+    if (definition.owner === undefined && definition.shares === undefined && definition.rule === undefined && definition.override === undefined) {
+      throw new AccessMisconfigured(`access: resources.${name}: nobody could ever be allowed: give it an owner, shares, a rule or override`)
+    }
+  }
+  return new Map(Object.entries(resources))
+}
+
+/** Goes on with a value: at once where it is there, later where it is waited for. */
+function next<T> (value: PromiseLike<T> | T, go: (value: T) => void | Promise<void>): void | Promise<void> {
+  return typeof (value as PromiseLike<T> | null | undefined)?.then === 'function' ? Promise.resolve(value).then(go) : go(value as T)
 }
 
 function list<T extends string> (names: T | readonly T[] | undefined): readonly T[] {
