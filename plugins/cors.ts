@@ -2,20 +2,21 @@
  * CORS: which other origins may read the answers.
  *
  * Threat: an origin that is reflected with credentials lets any page act as the signed-in user (CWE-942).
- * Defence: exact origins only, checked at boot; @fastify/cors does the rest, and answers preflights before
+ * Defence: exact origins only, checked at boot; @fastify/cors does the rest, and preflights are answered before
  * identification, so that they are never met with a 401.
  * Not covered: requests that need no preflight and no reading of the answer; that is CSRF protection.
  */
-import type { FastifyInstance } from 'fastify'
+import type { FastifyInstance, FastifyReply, FastifyRequest, HookHandlerDoneFunction } from 'fastify'
 import cors from '@fastify/cors'
 import createError from '@fastify/error'
 import { Type, type Static } from '@sinclair/typebox'
 import fp from 'fastify-plugin'
 import { checkOptions } from './options.js'
+import type { PlannedRoute } from './plan.js'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
-    /** `false`: no other origin may read this route's answers. */
+    /** `false`: no other origin may read this route's answers, nor send it what needs a preflight. */
     cors?: false
   }
 }
@@ -23,47 +24,104 @@ declare module 'fastify' {
 /** An origin or combination that would open the API to any page, or a wrong option. */
 export const CorsMisconfigured = createError<[string]>('FST_BASTION_CORS_MISCONFIGURED', '%s', 500, TypeError)
 
+const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE']
+const ALLOWED_HEADERS = ['authorization', 'content-type', 'x-api-key', 'x-csrf-token']
+const EXPOSED_HEADERS = ['ratelimit', 'ratelimit-policy', 'x-ratelimit-limit', 'x-ratelimit-remaining', 'x-ratelimit-reset', 'retry-after']
+
+const Names = Type.Array(Type.String({ pattern: "^[A-Za-z0-9!#$%&'+.^_`|~-]+$" }))
 export const CorsOptions = Type.Object({
   origins: Type.Optional(Type.Union([Type.Array(Type.String()), Type.Literal('*')], {
     description: 'Exact origins (`https://app.example.com`), or `*` for a public API without credentials; none: no other origin', default: [],
   })),
   credentials: Type.Optional(Type.Boolean({ description: 'Cookies and Authorization from these origins', default: false })),
-  methods: Type.Optional(Type.Array(Type.String(), { default: ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE'] })),
-  allowedHeaders: Type.Optional(Type.Array(Type.String(), { default: ['authorization', 'content-type', 'x-api-key', 'x-csrf-token'] })),
-  exposedHeaders: Type.Optional(Type.Array(Type.String(), {
-    default: ['ratelimit', 'ratelimit-policy', 'x-ratelimit-limit', 'x-ratelimit-remaining', 'x-ratelimit-reset', 'retry-after'],
-  })),
+  methods: Type.Optional(Type.Array(Type.String({ pattern: '^[A-Z]+$' }), { description: 'Methods that a preflight allows', default: METHODS })),
+  allowedHeaders: Type.Optional({ ...Names, description: 'Request headers that a preflight allows', default: ALLOWED_HEADERS }),
+  exposedHeaders: Type.Optional({ ...Names, description: 'Answer headers that the other origin may read', default: EXPOSED_HEADERS }),
   maxAge: Type.Optional(Type.Integer({ minimum: 0, maximum: 86400, description: 'Seconds a preflight is remembered', default: 600 })),
 }, { additionalProperties: false })
 export type CorsOptions = Static<typeof CorsOptions>
 
 async function bastionCors (app: FastifyInstance, options: CorsOptions): Promise<void> {
   checkOptions(CorsOptions, options, 'cors', CorsMisconfigured)
-  const { origins = [], credentials = false } = options
+  const { origins = [], credentials = false, methods = METHODS, allowedHeaders = ALLOWED_HEADERS, exposedHeaders = EXPOSED_HEADERS, maxAge = 600 } = options
   if (origins === '*' && credentials) throw new CorsMisconfigured('cors: origins "*" with credentials would let any page act as the user: list exact origins')
   if (Array.isArray(origins)) origins.forEach(refuseInexactOrigin)
   if (app.plan.isOpen('guard')) throw new CorsMisconfigured('cors must be registered before identity, limits and access: a preflight carries no credential')
 
-  app.plan.contribute({ concern: 'cors', declare: allowPreflightRoute, compile: route => ({ promise: isOff(route.options.config) ? false : { origins, credentials } }) })
+  /** By the pattern of the URL: the methods that other origins may not use. A preflight matches an OPTIONS route, not the one it asks about. */
+  const closed = new Map<string, Set<string>>()
+  let isLoading = false
+  app.plan.contribute({
+    concern: 'cors',
+    declare (route) {
+      // The route that @fastify/cors adds so that preflights reach its hook.
+      if (isLoading && route.method === 'OPTIONS' && route.url.endsWith('*')) route.options.config = { access: 'public', answers: 'raw', ...route.options.config } as never
+      else if (isOff(route) && route.kind !== 'not-found') closeRoute(route)
+    },
+    compile (route) {
+      const { cors: rule } = (route.options.config ?? {}) as { cors?: unknown }
+      if (rule !== undefined && rule !== false) route.object('cors: a route can only switch it off (cors: false); origins are an option of the suite')
+      return { promise: rule === false ? false : { origins, credentials } }
+    },
+  })
+  isLoading = true
   await app.register(cors, {
     origin: origins === '*' ? '*' : origins.length === 0 ? false : [...origins],
     credentials,
-    methods: options.methods ?? ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE'],
-    allowedHeaders: options.allowedHeaders ?? ['authorization', 'content-type', 'x-api-key', 'x-csrf-token'],
-    exposedHeaders: options.exposedHeaders ?? ['ratelimit', 'ratelimit-policy', 'x-ratelimit-limit', 'x-ratelimit-remaining', 'x-ratelimit-reset', 'retry-after'],
-    maxAge: options.maxAge ?? 600,
-    // An OPTIONS request that is no preflight is an ordinary request: it is not answered in plain text.
+    methods,
+    allowedHeaders,
+    exposedHeaders,
+    maxAge,
+    preflightContinue: true, // answered below: it would take every OPTIONS request for a preflight, or refuse it in plain text
     strictPreflight: false,
   })
+  isLoading = false
+  app.addHook('onRequest', answerPreflight)
+
+  function closeRoute ({ instance, options, method, url }: PlannedRoute): void {
+    const methods = closed.get(url) ?? new Set()
+    for (const name of method.split(',')) methods.add(name)
+    closed.set(url, methods)
+    const { routePath, constraints } = options as PlannedRoute['options'] & { routePath: string }
+    if (methods.has('OPTIONS') || instance.hasRoute({ method: 'OPTIONS', url, constraints } as never)) return
+    instance.route({
+      method: 'OPTIONS',
+      url: routePath === '' ? '/' : routePath, // `/` below a prefix: with and without the slash
+      constraints,
+      config: { access: 'public', answers: 'raw' },
+      schema: { hide: true },
+      handler: answerUnknown,
+    } as never)
+  }
+
+  function answerPreflight (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction): void {
+    const { method, headers } = request
+    if (method !== 'OPTIONS') {
+      done()
+      return
+    }
+    const asked = headers['access-control-request-method']
+    if (headers.origin === undefined || asked === undefined) {
+      // An ordinary request, for a route that says OPTIONS; @fastify/cors shall not answer it.
+      Object.assign(request, { corsPreflightEnabled: false })
+      done()
+      return
+    }
+    if (closed.get(request.routeOptions.url ?? '')?.has(asked) === true) withdraw(reply)
+    reply.code(204).header('content-length', '0').send()
+  }
 }
 
-function isOff (config: unknown): boolean {
-  return (config as { cors?: false } | undefined)?.cors === false
+function answerUnknown (_request: FastifyRequest, reply: FastifyReply): void {
+  reply.callNotFound()
 }
 
-/** The route that @fastify/cors adds so that preflights reach its hook. */
-function allowPreflightRoute ({ options, method, url }: { options: { config?: unknown }, method: string, url: string }): void {
-  if (method === 'OPTIONS' && (url === '*' || url === '/*')) options.config = { access: 'public', answers: 'raw', ...options.config as object }
+function withdraw (reply: FastifyReply): void {
+  for (const name of Object.keys(reply.getHeaders())) if (name.startsWith('access-control-')) reply.removeHeader(name)
+}
+
+function isOff ({ options }: PlannedRoute): boolean {
+  return (options.config as { cors?: false } | undefined)?.cors === false
 }
 
 function refuseInexactOrigin (origin: string): void {

@@ -47,74 +47,115 @@ export const TransportOptions = Type.Object({
 export type TransportOptions = Static<typeof TransportOptions>
 
 /** reg-name, IPv4 or bracketed IPv6, with an optional port (RFC 3986, 3.2.2). */
-const HOST = /^(?:[a-z0-9](?:[a-z0-9._-]{0,252})|\[[0-9a-f:.]{2,45}\])(?::\d{1,5})?$/i
+const HOST = /^(?:[a-z0-9][a-z0-9._-]{0,252}|\[[0-9a-f:.]{2,45}\])(?::\d{1,5})?$/i
+const PORT = /:\d+$/
+/** The authority of a request target in absolute form (RFC 9112, 3.2.2). */
+const ABSOLUTE = /^[a-z][a-z0-9+.-]*:\/\/([^/?#]*)/i
 
 async function transport (app: FastifyInstance, options: TransportOptions): Promise<void> {
   checkOptions(TransportOptions, options, 'transport', TransportMisconfigured)
   const { requireHttps = false, redirectStatus = 308 } = options
+  const listed: string[] = []
   const exact = new Set<string>()
-  const suffixes: string[] = []
-  const trust = (hosts: readonly string[]) => {
-    for (const host of hosts) {
-      const name = host.toLowerCase()
-      if (!HOST.test(name.replace(/^\*\./, ''))) throw new TransportMisconfigured(`transport: hosts: ${JSON.stringify(host)} is not a host`)
-      if (name.startsWith('*.')) suffixes.push(name.slice(1))
-      else exact.add(name)
-    }
-  }
-  trust(options.hosts ?? [])
+  const suffixes = new Set<string>()
+  let lastTrusted = ''
 
-  app.decorate('trustHosts', trust)
+  app.decorate('trustHosts', trustHosts)
+  trustHosts(options.hosts ?? [])
   app.plan.contribute({
     concern: 'transport',
     stage: 'transport',
     compile (route) {
-      const mustBeHttps = requireHttps && (route.options.config as { https?: false } | undefined)?.https !== false
-      return {
-        step: mustBeHttps ? refusePlainHttpAndStrangeHosts : refuseStrangeHosts,
-        promise: { hosts: [...exact, ...suffixes.map(suffix => `*${suffix}`)], https: mustBeHttps },
-      }
+      const { https } = (route.options.config ?? {}) as { https?: unknown }
+      if (https !== undefined && https !== false) route.object('https: only false has a meaning here: remove it')
+      const mustBeHttps = requireHttps && https !== false
+      return { step: mustBeHttps ? refusePlainHttpAndStrangeHosts : refuseStrangeHosts, promise: { hosts: listed, https: mustBeHttps } }
     },
   })
+
+  function trustHosts (hosts: readonly string[]): void {
+    for (const host of hosts) {
+      const isWildcard = host.startsWith('*.')
+      const name = isWildcard ? host.slice(2) : host
+      if (!HOST.test(name)) throw new TransportMisconfigured(`transport: hosts: ${JSON.stringify(host)} is not a host`)
+      const canonical = canonicalOf(name)
+      if (!isWildcard) exact.add(canonical)
+      else if (/[.]|^localhost/.test(canonical)) suffixes.add(`.${canonical}`)
+      else throw new TransportMisconfigured(`transport: hosts: ${JSON.stringify(host)} would trust a whole top-level domain`)
+      listed.push(host)
+    }
+  }
 
   function refuseStrangeHosts (request: FastifyRequest): void {
     const host = hostOf(request)
     if (host === null) throw new HostMalformed()
-    if (exact.size === 0 && suffixes.length === 0) return
-    if (isTrusted(host)) return
-    app.events.record('untrusted_host', request, { host: host.slice(0, 255) })
-    throw new HostUntrusted()
+    if (host === lastTrusted || listed.length === 0) return
+    if (!isTrusted(canonicalOf(host))) {
+      app.events.record('untrusted_host', request, { host: host.slice(0, 255) })
+      throw new HostUntrusted()
+    }
+    lastTrusted = host
   }
 
   function refusePlainHttpAndStrangeHosts (request: FastifyRequest): void {
     refuseStrangeHosts(request)
     if (request.protocol === 'https') return
+    if (isNavigation(request)) throw redirectToHttps(request)
     app.events.record('plain_http_refused', request)
-    const isSafe = request.method === 'GET' || request.method === 'HEAD'
-    const { authorization, cookie } = request.headers
-    const hasCredential = authorization !== undefined || cookie !== undefined || request.headers['x-api-key'] !== undefined
+    throw new HttpsRequired()
+  }
+
+  /** Only these are redirected: whoever sends a body or a credential in clear must notice (ASVS 4.1.2). */
+  function isNavigation (request: FastifyRequest): boolean {
+    const { method, headers } = request
+    const hasCredential = headers.authorization !== undefined || headers.cookie !== undefined || headers['x-api-key'] !== undefined
+    const hasBody = headers['transfer-encoding'] !== undefined || (headers['content-length'] ?? '0') !== '0'
     // Only to a host that was named as ours: a redirect to whatever Host says would be an open one.
-    if (!isSafe || hasCredential || (exact.size === 0 && suffixes.length === 0)) throw new HttpsRequired()
-    const name = hostOf(request)!.replace(/:\d+$/, '')
-    throw Object.assign(new HttpsRequired(), { statusCode: redirectStatus, headers: { location: `https://${name}${request.url}` } })
+    const isReadable = app.plan.refusalOf(request) === null && request.originalUrl.startsWith('/')
+    return (method === 'GET' || method === 'HEAD') && !hasCredential && !hasBody && listed.length > 0 && isReadable
+  }
+
+  function redirectToHttps (request: FastifyRequest) {
+    const name = request.host.replace(PORT, '')
+    return Object.assign(new HttpsRequired(), { statusCode: redirectStatus, headers: { location: `https://${name}${request.originalUrl}` } })
   }
 
   function isTrusted (host: string): boolean {
-    const name = host.toLowerCase()
-    if (exact.has(name)) return true
-    const bare = name.replace(/:\d+$/, '')
-    if (exact.has(bare)) return true
-    return suffixes.some(suffix => bare.endsWith(suffix) && bare.indexOf('.') === bare.length - suffix.length)
+    const name = host.replace(PORT, '')
+    if (exact.has(host) || exact.has(name)) return true
+    const dot = name.indexOf('.')
+    return dot > 0 && (suffixes.has(name.slice(dot)) || suffixes.has(host.slice(dot)))
   }
 }
 
 /** The one host that the request names; null where it names none, several, or disagrees with itself. */
 function hostOf (request: FastifyRequest): string | null {
-  const { headers } = request.raw
-  const authority = headers[':authority'] as string | undefined
-  if (authority !== undefined && headers.host !== undefined && headers.host !== authority) return null
-  const host = request.host
-  return typeof host === 'string' && HOST.test(host) ? host : null
+  const { raw, host } = request
+  const authority = raw.headers[':authority'] as string | undefined
+  const given = raw.headers.host ?? authority
+  if (given === undefined || (authority !== undefined && given !== authority) || namesHostTwice(raw.rawHeaders)) return null
+  const { originalUrl = raw.url } = raw as { originalUrl?: string }
+  if (originalUrl?.startsWith('/') === false) {
+    const target = ABSOLUTE.exec(originalUrl)?.[1]
+    if (target !== undefined && target.toLowerCase() !== given.toLowerCase()) return null
+  }
+  return HOST.test(host) ? host : null
+}
+
+/** Node takes the first of several Host fields, a proxy may have taken the last. */
+function namesHostTwice (rawHeaders: readonly string[]): boolean {
+  let count = 0
+  for (let i = 0; i < rawHeaders.length; i += 2) {
+    const name = rawHeaders[i]!
+    if (name.length === 4 && name.toLowerCase() === 'host' && ++count > 1) return true
+  }
+  return false
+}
+
+/** One spelling: lower case, no trailing dot, IPv6 in its short form. */
+function canonicalOf (host: string): string {
+  if (host.startsWith('[')) return URL.canParse(`http://${host}`) ? `${new URL(`http://${host}`).hostname}${PORT.exec(host)?.[0] ?? ''}` : host
+  return host.toLowerCase().replace(/\.(?=:\d+$|$)/, '')
 }
 
 export default fp(transport, { fastify: '5.x', name: 'bastion-transport', dependencies: ['bastion-plan', 'bastion-events'] })
