@@ -22,6 +22,8 @@ export interface Portal {
   sql: Sql
   accounts: PortalAccounts
   jwks: { keys: Record<string, unknown>[] }
+  /** Milliseconds since the epoch. */
+  now: () => number
 }
 
 export interface PortalParts {
@@ -32,9 +34,11 @@ export interface PortalParts {
   logger?: ServerOptions['logger']
   /** Certificate and key in PEM: serve HTTPS. */
   https?: { cert: string, key: string }
+  /** Milliseconds since the epoch; for tests. */
+  now?: () => number
 }
 
-export async function buildPortal ({ settings, sql, origin, logger, https }: PortalParts): Promise<FastifyInstance> {
+export async function buildPortal ({ settings, sql, origin, logger, https, now = Date.now }: PortalParts): Promise<FastifyInstance> {
   const isProduction = settings.NODE_ENV === 'production'
   const { tokens, pepper, jwks } = makeKeys(settings.APP_SECRET, settings)
   const accounts = portalAccounts(sql)
@@ -51,13 +55,14 @@ export async function buildPortal ({ settings, sql, origin, logger, https }: Por
       requireHttps: isProduction && origin.startsWith('https:'),
     },
     cors: { origins: settings.CORS_ORIGINS !== undefined ? listOf(settings.CORS_ORIGINS) : isProduction ? [] : ['http://localhost:5173'] },
-    access: { roles: ROLES, permissions: [...ADMIN_PERMISSIONS], resources: portalResources(sql) },
+    state: { now },
+    access: { roles: ROLES, permissions: [...ADMIN_PERMISSIONS], resources: portalResources(sql), now },
     passwords: { pepper, policy: settings.PASSWORD_POLICY },
-    tokens: { issuer: origin, audience: origin, algorithm: settings.JWT_ALGORITHM, keys: tokens },
+    tokens: { issuer: origin, audience: origin, algorithm: settings.JWT_ALGORITHM, keys: tokens, now },
     signIn: { accounts },
   })
 
-  const portal: Portal = { app: app as unknown as Portal['app'], sql, accounts, jwks }
+  const portal: Portal = { app: app as unknown as Portal['app'], sql, accounts, jwks, now }
   for (const routes of [authRoutes, userRoutes, postRoutes, documentRoutes, orderRoutes, operationRoutes]) routes(portal)
   return app as unknown as FastifyInstance
 }

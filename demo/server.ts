@@ -2,7 +2,6 @@
 import { randomBytes } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { createServer, type AddressInfo } from 'node:net'
-import closeWithGrace from 'close-with-grace'
 import { buildPortal } from './app.js'
 import { openDatabase } from './data/database.js'
 import { lockDirectory, secretOf } from './data/directory.js'
@@ -12,33 +11,55 @@ import { readSettings, type PortalSettings } from './settings.js'
 /** Milliseconds in which requests in flight may end. */
 const GRACE = 10_000
 
+/** Closes what is open so far. */
+let close = async (): Promise<void> => {}
+let isEnding = false
+
+for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => end(0))
+for (const fault of ['uncaughtException', 'unhandledRejection'] as const) process.on(fault, (error: Error) => end(1, error.stack))
+
 try {
   await start(readSettings())
 } catch (error) {
-  console.error((error as Error).message)
-  process.exit(1)
+  await end(1, reasonOf(error))
 }
 
 async function start (settings: PortalSettings): Promise<void> {
   const { HOST, DATA_DIR, DATABASE_URL } = settings
   if (settings.REDIS_URL !== undefined) throw new Error('REDIS_URL is not supported yet: shared state is kept in this process')
-  const unlock = lockDirectory(DATA_DIR)
-  process.on('exit', unlock)
+  process.on('exit', lockDirectory(DATA_DIR))
   const https = readCertificate(settings)
+  const scheme = https === undefined ? 'http' : 'https'
   const port = settings.PORT === 0 ? await freePort(HOST) : settings.PORT
-  const origin = settings.PUBLIC_ORIGIN ?? `${https === undefined ? 'http' : 'https'}://localhost:${port}`
+  const origin = settings.PUBLIC_ORIGIN ?? `${scheme}://localhost:${port}`
   const sql = await openDatabase({ url: DATABASE_URL, directory: DATA_DIR })
+  close = () => sql.close()
   const app = await buildPortal({ settings: { ...settings, APP_SECRET: settings.APP_SECRET ?? secretOf(DATA_DIR) }, sql, origin, https })
   app.addHook('onClose', () => sql.close())
-
-  closeWithGrace({ delay: GRACE, logger: false }, async ({ err }) => {
-    if (err !== undefined) app.log.fatal({ err }, 'the portal ends because of an error')
-    await app.close()
-  })
+  close = () => app.close()
   await app.ready()
   await seedAndTell(settings, app, sql)
-  await app.listen({ host: HOST, port, listenTextResolver: address => `listening on ${address}` })
-  console.log(`listening on ${https === undefined ? 'http' : 'https'}://${HOST.includes(':') ? `[${HOST}]` : HOST}:${(app.server.address() as AddressInfo).port}`)
+  await app.listen({ host: HOST, port, listenTextResolver: () => 'the portal is open' })
+  console.log(`listening on ${scheme}://${HOST.includes(':') ? `[${HOST}]` : HOST}:${port}`)
+}
+
+/** Ends the process once requests in flight are answered. A signal that comes twice counts once: npm passes on what its whole group was sent. */
+async function end (code: number, reason?: string): Promise<void> {
+  if (isEnding) return
+  isEnding = true
+  if (reason !== undefined) console.error(reason)
+  setTimeout(() => process.exit(1), GRACE)
+  await close().catch(error => {
+    console.error(reasonOf(error))
+    code = 1
+  })
+  process.exit(code)
+}
+
+/** Of an error only what it says: drivers hang statements and connection strings beside it. */
+function reasonOf (error: unknown): string {
+  const { message, cause } = error as Error & { cause?: { message: string, code?: string } }
+  return cause === undefined ? message : `${message} (${cause.message || cause.code})`
 }
 
 /** Seeds an empty database; in production only with a password that was asked for. */

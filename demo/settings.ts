@@ -1,21 +1,21 @@
 /** The portal's settings, as its contract names them. */
 import { Type, type Static } from '@sinclair/typebox'
-import { Secret, settings } from '../plugins/settings/index.js'
+import { Concealed, Secret, settings } from '../plugins/settings/index.js'
 
 export const PortalSettings = Type.Object({
   HOST: Type.String({ default: '127.0.0.1' }),
   PORT: Type.Integer({ minimum: 0, maximum: 65535, default: 3000 }),
-  NODE_ENV: Type.String({ default: 'development' }),
+  NODE_ENV: Type.Union([Type.Literal('development'), Type.Literal('test'), Type.Literal('production')], { default: 'development' }),
   DATA_DIR: Type.String({ default: '.data' }),
-  DATABASE_URL: Type.Optional(Type.String({ pattern: '^postgres(ql)?://' })),
-  REDIS_URL: Type.Optional(Type.String({ pattern: '^rediss?://' })),
+  DATABASE_URL: Type.Optional(Concealed(Type.String({ pattern: '^postgres(ql)?://' }))),
+  REDIS_URL: Type.Optional(Concealed(Type.String({ pattern: '^rediss?://' }))),
   APP_SECRET: Type.Optional(Secret({ description: 'the master secret, 32 bytes or more' })),
   JWT_KEYS: Type.Optional(Type.String({ description: 'path of a private JWK Set' })),
   JWT_ALGORITHM: Type.Union([Type.Literal('HS256'), Type.Literal('RS256'), Type.Literal('ES256'), Type.Literal('EdDSA')], { default: 'HS256' }),
-  DEMO_PASSWORD: Type.Optional(Type.String({ minLength: 8 })),
+  DEMO_PASSWORD: Type.Optional(Concealed(Type.String({ minLength: 8 }))),
   CORS_ORIGINS: Type.Optional(Type.String()),
   PUBLIC_ORIGIN: Type.Optional(Type.String({ pattern: '^https?://[^/]+$' })),
-  TRUST_PROXY: Type.Optional(Type.String()),
+  TRUST_PROXY: Type.Optional(Type.String({ pattern: '^[0-9A-Fa-f:., /]+$' })),
   TLS_CERT: Type.Optional(Type.String()),
   TLS_KEY: Type.Optional(Type.String()),
   PASSWORD_POLICY: Type.Union([Type.Literal('nist'), Type.Literal('composition')], { default: 'composition' }),
@@ -25,11 +25,7 @@ export type PortalSettings = Static<typeof PortalSettings>
 
 /** @throws SettingsRefused, also where production lacks its secret */
 export function readSettings (env: Record<string, string | undefined> = process.env): PortalSettings {
-  const isProduction = env.NODE_ENV === 'production'
-  const schema = isProduction
-    ? Type.Object({ ...PortalSettings.properties, APP_SECRET: Secret({ description: 'the master secret, 32 bytes or more' }) })
-    : PortalSettings
-  return settings(schema as typeof PortalSettings, { env, production: isProduction })
+  return settings(PortalSettings, { env })
 }
 
 /** The items of a comma-separated variable. */

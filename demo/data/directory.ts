@@ -1,6 +1,6 @@
 /** The data directory: one process at a time, and the secrets that a development run makes for itself. */
 import { randomBytes } from 'node:crypto'
-import { mkdirSync, openSync, readFileSync, rmSync, writeFileSync, closeSync, existsSync } from 'node:fs'
+import { existsSync, linkSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
 /**
@@ -12,31 +12,54 @@ import { join } from 'node:path'
 export function lockDirectory (directory: string): () => void {
   mkdirSync(directory, { recursive: true, mode: 0o700 })
   const path = join(directory, 'lock')
-  for (let tries = 0; tries < 3; tries++) {
-    try {
-      const file = openSync(path, 'wx', 0o600)
-      writeFileSync(file, String(process.pid))
-      closeSync(file)
-      return () => rmSync(path, { force: true })
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
-    }
-    const holder = Number(readFileSync(path, 'utf8'))
-    if (isRunning(holder)) {
-      throw new Error(`The data directory ${directory} is in use by process ${holder}. Stop it, or set DATA_DIR to another folder.`)
-    }
-    rmSync(path, { force: true }) // left behind by a process that was killed
+  const own = `${path}.${process.pid}`
+  const self = `${process.pid} ${startOf(process.pid) ?? ''}`
+  // Written first and linked whole, so that nobody ever reads half a lock.
+  writeFileSync(own, self, { mode: 0o600 })
+  try {
+    removeIfLeftBehind(path)
+    linkSync(own, path)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
+    const [holder] = readFileSync(path, 'utf8').split(' ')
+    throw new Error(`The data directory ${directory} is in use by process ${holder}. Stop it, or set DATA_DIR to another folder.`)
+  } finally {
+    rmSync(own, { force: true })
   }
-  throw new Error(`The data directory ${directory} cannot be locked: two processes are starting on it at once.`)
+  return () => {
+    if (existsSync(path) && readFileSync(path, 'utf8') === self) rmSync(path, { force: true })
+  }
 }
 
-function isRunning (pid: number): boolean {
-  if (!Number.isInteger(pid) || pid <= 0 || pid === process.pid) return false
+/** A process that was killed leaves its lock behind. */
+function removeIfLeftBehind (path: string): void {
+  if (!existsSync(path) || isHeld(readFileSync(path, 'utf8'))) return
+  // Two processes may come to this line at once: the one that moved away what the other has just linked puts it back.
+  const moved = `${path}.${process.pid}.old`
+  renameSync(path, moved)
+  if (isHeld(readFileSync(moved, 'utf8'))) linkSync(moved, path)
+  rmSync(moved, { force: true })
+}
+
+function isHeld (lock: string): boolean {
+  const [pid = '', started = ''] = lock.split(' ')
+  if (Number(pid) === process.pid || !/^\d+$/.test(pid)) return false
   try {
-    process.kill(pid, 0)
-    return true
+    process.kill(Number(pid), 0)
   } catch (error) {
     return (error as NodeJS.ErrnoException).code === 'EPERM'
+  }
+  return (startOf(Number(pid)) ?? '') === started
+}
+
+/** When a process began, where the system tells (Linux): a number that was given again, or a process that only waits to be buried, holds nothing. */
+function startOf (pid: number): string | null {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
+    const [state, ...fields] = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+    return state === 'Z' ? null : fields[18]!
+  } catch {
+    return null
   }
 }
 

@@ -29,6 +29,7 @@ interface DocumentsTable { id: string, owner_id: string, title: string, content:
 interface SharesTable { document_id: string, user_id: string, actions: string[] }
 interface OrdersTable { id: string, user_id: string | null, item: string, total: number, currency: string, status: Generated<string>, created_at: Generated<Date> }
 
+/** As kysely wants them. */
 export interface Tables {
   users: UsersTable
   posts: PostsTable
@@ -62,4 +63,12 @@ export function rows<Row> (sql: Sql, statement: Compilable<Row>): Promise<Row[]>
 /** The first row of a statement, or null. */
 export async function first<Row> (sql: Sql, statement: Compilable<Row>): Promise<Row | null> {
   return (await rows(sql, statement))[0] ?? null
+}
+
+/** PostgreSQL's codes for what a statement may break through no fault of its own. */
+const VIOLATIONS = { unique: '23505', reference: '23503' }
+
+/** True where a statement failed because a value is taken (`unique`), or because what it refers to is gone (`reference`). */
+export function violates (error: unknown, kind: keyof typeof VIOLATIONS): boolean {
+  return (error as { code?: string } | null)?.code === VIOLATIONS[kind]
 }

@@ -3,26 +3,22 @@ import { Type } from '@sinclair/typebox'
 import createError from '@fastify/error'
 import { principalOf } from '../../plugins/identity.js'
 import { bearerOf } from '../../plugins/tokens/index.js'
-import { Age, Bio, Email, PasswordInput, Phone, TokenPair, Url, Username, closed, noBody } from '../../schemas/index.js'
+import { Age, Bio, Email, PasswordInput, Phone, TokenPair, Url, closed, noBody } from '../../schemas/index.js'
 import { newId } from '../accounts.js'
 import type { Portal } from '../app.js'
-import { build, first } from '../data/tables.js'
-import { OwnProfile, ownProfile } from './shapes.js'
+import { Name, OwnProfile, ownProfile, refuseReservedName } from './shapes.js'
 
-const NameTaken = createError('FST_PORTAL_NAME_TAKEN', 'This name is taken', 409)
 const TokensDiffer = createError('FST_PORTAL_TOKENS_DIFFER', 'The body and the Authorization header carry different tokens', 400)
 const NoToken = createError('FST_PORTAL_NO_TOKEN', 'Send the refresh token in the body or as bearer', 400)
-/** PostgreSQL's code for a violated unique index. */
-const UNIQUE_VIOLATION = '23505'
 
 const Credentials = closed({ username: Type.String({ minLength: 1, maxLength: 100 }), password: PasswordInput })
 const RefreshBody = closed({ refresh_token: Type.Optional(Type.String({ minLength: 1, maxLength: 4096 })) })
 
-export function authRoutes ({ app, sql, accounts, jwks }: Portal): void {
+export function authRoutes ({ app, accounts, jwks }: Portal): void {
   app.post('/auth/register', {
     schema: {
       body: closed({
-        username: Username,
+        username: Name,
         email: Email,
         password: PasswordInput,
         age: Type.Optional(Age),
@@ -35,13 +31,23 @@ export function authRoutes ({ app, sql, accounts, jwks }: Portal): void {
     config: { access: 'public' },
   }, async (request, reply) => {
     const { username, email, password, age = null, phone = null, website = null, bio = null } = request.body
+    refuseReservedName(username)
     app.passwords.check(password, [username, email.split('@')[0]!])
-    const values = {
-      id: newId(), username, email: email.toLowerCase(), email_confirmed_at: null, password_hash: await app.passwords.hash(password), role: 'user', plan: 'basic', age, phone, website, bio,
-    } as const
-    const user = await first(sql, build.insertInto('users').values(values).returningAll()).catch(refuseTakenName)
+    const user = await accounts.add({
+      id: newId(),
+      username,
+      email: email.toLowerCase(),
+      email_confirmed_at: null,
+      password_hash: await app.passwords.hash(password),
+      role: 'user',
+      plan: 'basic',
+      age,
+      phone,
+      website,
+      bio,
+    })
     reply.code(201)
-    return ownProfile(user!)
+    return ownProfile(user)
   })
 
   app.post('/auth/login', {
@@ -50,7 +56,7 @@ export function authRoutes ({ app, sql, accounts, jwks }: Portal): void {
   }, async request => {
     const { username, password } = request.body
     const account = await app.signIn.withPassword(username, password, request)
-    return app.tokens.issue({ id: account.id, roles: account.roles, plan: account.plan })
+    return app.tokens.issue(account, id => accounts.subjectOf(id, account.passwordHash))
   })
 
   app.post('/auth/refresh', {
@@ -89,7 +95,7 @@ export function authRoutes ({ app, sql, accounts, jwks }: Portal): void {
   }, async (request, reply) => {
     const { userId, familyId } = principalOf(request)
     const { currentPassword, newPassword } = request.body
-    const user = (await accounts.byId(userId))!
+    const user = await accounts.known(userId)
     await app.signIn.confirmPassword(userId, user.username, currentPassword, request)
     app.passwords.check(newPassword, [user.username, user.email.split('@')[0]!])
     await accounts.savePassword(userId, await app.passwords.hash(newPassword))
@@ -106,7 +112,7 @@ export function authRoutes ({ app, sql, accounts, jwks }: Portal): void {
     config: { access: { via: ['bearer'] } },
   }, async request => {
     const principal = principalOf(request)
-    const user = (await accounts.byId(principal.userId))!
+    const user = await accounts.known(principal.userId)
     await app.signIn.confirmPassword(user.id, user.username, request.body.password, request)
     return app.tokens.stepUp(principal)
   })
@@ -115,8 +121,4 @@ export function authRoutes ({ app, sql, accounts, jwks }: Portal): void {
     schema: { response: { 200: Type.Object({ keys: Type.Array(Type.Record(Type.String(), Type.String())) }) } },
     config: { access: 'public', headers: { cacheControl: 'public, max-age=300' } },
   }, async () => jwks as { keys: Record<string, string>[] })
-}
-
-function refuseTakenName (error: { code?: string }): never {
-  throw error.code === UNIQUE_VIOLATION ? new NameTaken() : error
 }

@@ -5,8 +5,8 @@ import { resourceOf } from '../../plugins/access/index.js'
 import { NotFound } from '../../plugins/errors.js'
 import { closed } from '../../schemas/index.js'
 import type { Portal } from '../app.js'
-import { build, first } from '../data/tables.js'
-import { Document, Id, documentShape } from './shapes.js'
+import { build, first, rows } from '../data/tables.js'
+import { Document, Id, Title, documentShape, notFoundWhereGone } from './shapes.js'
 
 const UnknownUser = createError('FST_PORTAL_UNKNOWN_USER', 'There is no such user to share with', 400)
 
@@ -23,7 +23,7 @@ export function documentRoutes ({ app, sql, accounts }: Portal): void {
   app.put('/documents/:documentId', {
     schema: {
       params: DocumentParams,
-      body: closed({ title: Type.String({ minLength: 1, maxLength: 200, pattern: '\\S' }), content: Type.String({ maxLength: 100_000 }) }),
+      body: closed({ title: Title, content: Type.String({ maxLength: 100_000 }) }),
       response: { 200: Document },
     },
     config: { access: { resource: 'document', action: 'write' }, audit: 'data_modification' },
@@ -37,13 +37,13 @@ export function documentRoutes ({ app, sql, accounts }: Portal): void {
 
   app.post('/documents/:documentId/shares', {
     schema: { params: DocumentParams, body: closed({ userId: Id, actions: Actions }), response: { 201: Share } },
-    config: { access: { resource: 'document', action: 'share' }, audit: 'permission_change' },
+    config: { access: { resource: 'document', action: 'share' } },
   }, async (request, reply) => {
     const { id, owner_id: owner } = resourceOf(request, 'document')
     const { userId, actions } = request.body
     if (userId === owner || await accounts.byId(userId) === null) throw new UnknownUser()
-    await first(sql, build.insertInto('document_shares').values({ document_id: id, user_id: userId, actions })
-      .onConflict(conflict => conflict.columns(['document_id', 'user_id']).doUpdateSet({ actions })))
+    await rows(sql, build.insertInto('document_shares').values({ document_id: id, user_id: userId, actions })
+      .onConflict(conflict => conflict.columns(['document_id', 'user_id']).doUpdateSet({ actions }))).catch(notFoundWhereGone)
     app.events.record('permission_change', request, { document: id, user: userId, actions })
     reply.code(201)
     return { userId, actions }
@@ -51,7 +51,7 @@ export function documentRoutes ({ app, sql, accounts }: Portal): void {
 
   app.delete('/documents/:documentId/shares/:userId', {
     schema: { params: closed({ documentId: Id, userId: Id }), response: { 204: Type.Null() } },
-    config: { access: { resource: 'document', action: 'share' }, audit: 'permission_change' },
+    config: { access: { resource: 'document', action: 'share' } },
   }, async (request, reply) => {
     const { id } = resourceOf(request, 'document')
     const share = await first(sql, build.deleteFrom('document_shares').where('document_id', '=', id).where('user_id', '=', request.params.userId).returning('user_id'))

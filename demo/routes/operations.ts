@@ -1,10 +1,13 @@
 /** Health, posture, the limits to try, and the page at the root. */
 import { readFileSync } from 'node:fs'
 import { Type } from '@sinclair/typebox'
+import createError from '@fastify/error'
 import { Posture } from '../../plugins/posture.js'
 import type { Portal } from '../app.js'
 
 const PAGE = readFileSync(new URL('../web/index.html', import.meta.url), 'utf8')
+/** Yes or no and nothing more. */
+const NotReady = createError('FST_PORTAL_NOT_READY', 'Not ready', 503)
 const Status = Type.Object({ status: Type.Literal('ok') }, { additionalProperties: false })
 /** Milliseconds that the database has to answer. */
 const READY_DEADLINE = 2000
@@ -16,15 +19,11 @@ export function operationRoutes ({ app, sql }: Portal): void {
   }, async () => ({ status: 'ok' as const }))
 
   app.get('/health/ready', {
-    schema: { response: { 200: Type.Object({ ready: Type.Boolean() }), 503: Type.Object({ ready: Type.Boolean() }) } },
+    schema: { response: { 200: Status } },
     config: { access: 'public', limits: false, https: false },
-  }, async (request, reply) => {
-    const ready = await answers()
-    if (!ready) {
-      request.log.error('not ready: the database or the shared state does not answer')
-      reply.code(503).header('retry-after', '5')
-    }
-    return { ready }
+  }, async () => {
+    if (!await answers()) throw Object.assign(new NotReady(), { expose: true, headers: { 'retry-after': '5' } })
+    return { status: 'ok' as const }
   })
 
   app.get('/posture', {

@@ -9,14 +9,16 @@ import { closed } from '../../schemas/index.js'
 import { newId } from '../accounts.js'
 import type { Portal } from '../app.js'
 import { build, first, rows } from '../data/tables.js'
-import { Comment, Id, PageQuery, Post, commentShape, pageOf, paged, postShape } from './shapes.js'
+import { Comment, Id, PageQuery, Post, Title, commentShape, notFoundWhereGone, pageOf, paged, postShape } from './shapes.js'
 
 const NothingLeft = createError('FST_PORTAL_POST_EMPTY', 'The content has fewer than 10 characters once unsafe HTML is taken out', 400)
+const UnknownCursor = createError('FST_PORTAL_UNKNOWN_CURSOR', 'This page is gone: begin again without a cursor', 400)
 const MIN_CONTENT = 10
+const SAFE_LINK = /^(?:https?:|mailto:)/i
 
 const PostParams = closed({ postId: Id })
 const PostBody = closed({
-  title: Type.String({ minLength: 1, maxLength: 200, pattern: '\\S' }),
+  title: Title,
   content: Type.String({ minLength: MIN_CONTENT, maxLength: 10_000 }),
   tags: Type.Optional(Type.Array(Type.String({ minLength: 1, maxLength: 50, pattern: '^[A-Za-z0-9-]+$' }), { maxItems: 10 })),
 })
@@ -27,10 +29,11 @@ export function postRoutes ({ app, sql }: Portal): void {
     config: { access: 'public' },
   }, async request => {
     const { cursor, limit } = request.query
-    const after = cursor === undefined ? null : await first(sql, build.selectFrom('posts').select(['created_at', 'id']).where('id', '=', cursor))
-    if (cursor !== undefined && after === null) return { items: [], nextCursor: null }
+    if (cursor !== undefined && await first(sql, build.selectFrom('posts').select('id').where('id', '=', cursor)) === null) throw new UnknownCursor()
+    // Compared inside the database: its clock is finer than a Date.
     const found = await rows(sql, build.selectFrom('posts').selectAll()
-      .$if(after !== null, query => query.where(eb => eb(eb.refTuple('created_at', 'id'), '<', eb.tuple(after!.created_at, after!.id))))
+      .$if(cursor !== undefined, query => query.where(eb => eb(eb.refTuple('created_at', 'id'), '<',
+        eb.selectFrom('posts').select(['created_at', 'id']).where('id', '=', cursor!).$asTuple('created_at', 'id'))))
       .orderBy('created_at', 'desc').orderBy('id', 'desc').limit(limit + 1))
     return paged(found, limit, postShape)
   })
@@ -49,7 +52,7 @@ export function postRoutes ({ app, sql }: Portal): void {
     config: { access: { permissions: 'posts:write' }, audit: 'data_modification' },
   }, async (request, reply) => {
     const post = await first(sql, build.insertInto('posts')
-      .values({ id: newId(), author_id: principalOf(request).userId, ...clean(request.body) }).returningAll())
+      .values({ id: newId(), author_id: principalOf(request).userId, ...clean(request.body) }).returningAll()).catch(notFoundWhereGone)
     reply.code(201)
     return postShape(post!)
   })
@@ -74,11 +77,15 @@ export function postRoutes ({ app, sql }: Portal): void {
   })
 
   app.get('/posts/:postId/comments', {
-    schema: { params: PostParams, response: { 200: pageOf(Comment) } },
+    schema: { params: PostParams, querystring: PageQuery, response: { 200: pageOf(Comment) } },
     config: { access: 'public' },
   }, async request => {
-    const found = await rows(sql, build.selectFrom('comments').selectAll().where('post_id', '=', request.params.postId).orderBy('created_at').limit(100))
-    return { items: found.map(commentShape), nextCursor: null }
+    const { cursor, limit } = request.query
+    const found = await rows(sql, build.selectFrom('comments').selectAll().where('post_id', '=', request.params.postId)
+      .$if(cursor !== undefined, query => query.where(eb => eb(eb.refTuple('created_at', 'id'), '>',
+        eb.selectFrom('comments').select(['created_at', 'id']).where('id', '=', cursor!).$asTuple('created_at', 'id'))))
+      .orderBy('created_at').orderBy('id').limit(limit + 1))
+    return paged(found, limit, commentShape)
   })
 
   app.post('/posts/:postId/comments', {
@@ -86,9 +93,8 @@ export function postRoutes ({ app, sql }: Portal): void {
     config: { access: { permissions: 'posts:write' }, audit: 'data_modification' },
   }, async (request, reply) => {
     const { postId } = request.params
-    if (await first(sql, build.selectFrom('posts').select('id').where('id', '=', postId)) === null) throw new NotFound()
     const comment = await first(sql, build.insertInto('comments')
-      .values({ id: newId(), post_id: postId, author_id: principalOf(request).userId, content: request.body.content }).returningAll())
+      .values({ id: newId(), post_id: postId, author_id: principalOf(request).userId, content: request.body.content }).returningAll()).catch(notFoundWhereGone)
     reply.code(201)
     return commentShape(comment!)
   })
@@ -99,7 +105,8 @@ function clean ({ title, content, tags = [] }: { title: string, content: string,
     allowedTags: ['p', 'br', 'strong', 'em', 'ul', 'ol', 'li', 'a'],
     allowedAttributes: { a: ['href', 'title'] },
     allowedSchemes: ['http', 'https', 'mailto'],
-    allowProtocolRelative: false,
+    // A link that names no scheme leads wherever the page that shows it stands.
+    transformTags: { a: (tagName, { href = '', ...rest }) => ({ tagName, attribs: SAFE_LINK.test(href.trim()) ? { href: href.trim(), ...rest } : rest }) },
   })
   if (safe.trim().length < MIN_CONTENT) throw new NothingLeft()
   return { title: title.trim(), content: safe, tags: [...new Set(tags)] }

@@ -1,6 +1,10 @@
 /** What the portal's routes take and answer, and how rows become answers. */
 import { Type, type Static } from '@sinclair/typebox'
-import type { DocumentRow, OrderRow, PostRow, UserRow, CommentRow } from '../data/tables.js'
+import { Value } from '@sinclair/typebox/value'
+import { Username } from '../../schemas/index.js'
+import { NameTaken } from '../accounts.js'
+import { NotFound } from '../../plugins/errors.js'
+import { violates, type CommentRow, type DocumentRow, type OrderRow, type PostRow, type UserRow } from '../data/tables.js'
 
 export const Id = Type.String({ minLength: 1, maxLength: 64, pattern: '^[A-Za-z0-9_-]+$' })
 const Time = Type.String({ format: 'date-time' })
@@ -20,7 +24,24 @@ export function paged<Row extends { id: string }, Item> (rows: readonly Row[], l
   return { items: shown.map(shape), nextCursor: rows.length > limit ? shown.at(-1)!.id : null }
 }
 
+/** 1 to 200 characters once it is trimmed, one of which can be seen. */
+export const Title = Type.String({ minLength: 1, maxLength: 1000, pattern: '^(?=[^]*[\\p{L}\\p{N}\\p{P}\\p{S}])\\s*\\S[^]{0,199}\\s*$' })
+
+/** For statements whose row may refer to what was deleted a moment ago. */
+export function notFoundWhereGone (error: unknown): never {
+  throw violates(error, 'reference') ? new NotFound() : error
+}
+
 export const Role = Type.Union((['guest', 'user', 'moderator', 'manager', 'nurse', 'doctor', 'admin'] as const).map(role => Type.Literal(role)))
+
+/** A name as it is typed. Those that would pass for the service are taken: by the service. */
+export const Name = Type.String({ minLength: 3, maxLength: 50, pattern: '^[A-Za-z0-9_]+$' })
+
+/** @throws NameTaken */
+export function refuseReservedName (name: string): void {
+  if (!Value.Check(Username, name)) throw new NameTaken()
+}
+
 const optional = <Schema extends Parameters<typeof Type.Optional>[0]>(schema: Schema) => Type.Optional(Type.Union([schema, Type.Null()]))
 
 export const OwnProfile = Type.Object({

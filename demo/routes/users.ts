@@ -1,18 +1,20 @@
 /** Users: one's own profile, public profiles, and what an admin may do. */
 import { Type } from '@sinclair/typebox'
+import type { Compilable } from 'kysely'
 import createError from '@fastify/error'
 import { StepUpRequired, resourceOf } from '../../plugins/access/index.js'
 import { NotFound } from '../../plugins/errors.js'
 import { principalOf } from '../../plugins/identity.js'
-import { Bio, Email, Phone, Url, Username, closed, noBody } from '../../schemas/index.js'
+import { Bio, Email, Phone, Url, closed, noBody } from '../../schemas/index.js'
 import type { Portal } from '../app.js'
-import { build, first, rows, type UserRow } from '../data/tables.js'
-import { Document, Id, Order, OwnProfile, PageQuery, Post, PublicProfile, Role, Comment, commentShape, documentShape, orderShape, ownProfile, pageOf, paged, postShape, publicProfile } from './shapes.js'
+import { build, rows } from '../data/tables.js'
+import {
+  Comment, Document, Id, Name, Order, OwnProfile, PageQuery, Post, PublicProfile, Role,
+  commentShape, documentShape, orderShape, ownProfile, pageOf, paged, postShape, publicProfile, refuseReservedName,
+} from './shapes.js'
 
 const LastAdmin = createError('FST_PORTAL_LAST_ADMIN', 'The last admin must stay one', 400)
 const OneselfRefused = createError('FST_PORTAL_NOT_ONESELF', 'This cannot be done to oneself', 400)
-const NameTaken = createError('FST_PORTAL_NAME_TAKEN', 'This name is taken', 409)
-const UNIQUE_VIOLATION = '23505'
 /** Seconds since the person was last seen proving themselves (the contract's step-up). */
 const STEP_UP_SECONDS = 300
 
@@ -20,17 +22,17 @@ const UserParams = closed({ userId: Id })
 const asAdmin = { roles: 'admin', stepUp: true } as const
 const nothing = { 204: Type.Null() }
 
-export function userRoutes ({ app, sql, accounts }: Portal): void {
+export function userRoutes ({ app, sql, accounts, now }: Portal): void {
   app.get('/users/me', {
     schema: { response: { 200: OwnProfile } },
     config: { access: { via: ['bearer', 'session', 'key'] } },
-  }, async request => ownProfile(await known(principalOf(request).userId)))
+  }, async request => ownProfile(await accounts.known(principalOf(request).userId)))
 
   app.patch('/users/me', {
     schema: {
       body: closed({
         email: Type.Optional(Email),
-        username: Type.Optional(Username),
+        username: Type.Optional(Name),
         phone: Type.Optional(Phone),
         website: Type.Optional(Url),
         bio: Type.Optional(Bio),
@@ -40,12 +42,19 @@ export function userRoutes ({ app, sql, accounts }: Portal): void {
     config: { access: 'user', audit: 'data_modification' },
   }, async request => {
     const { userId, authTime } = principalOf(request)
-    const { email, ...rest } = request.body
-    if (email !== undefined && Date.now() / 1000 - authTime > STEP_UP_SECONDS) throw new StepUpRequired()
-    const values = { ...rest, ...(email !== undefined && { email: email.toLowerCase(), email_confirmed_at: null }) }
-    const user = await first(sql, build.updateTable('users').set(values).where('id', '=', userId).returningAll())
-      .catch((error: { code?: string }) => { throw error.code === UNIQUE_VIOLATION ? new NameTaken() : error })
-    return ownProfile(user!)
+    const { email, username, ...rest } = request.body
+    if (email !== undefined && now() / 1000 - authTime > STEP_UP_SECONDS) throw new StepUpRequired()
+    const { email: known, username: name } = await accounts.known(userId)
+    if (username !== undefined && username !== name) refuseReservedName(username)
+    const isNewAddress = email !== undefined && email.toLowerCase() !== known
+    const user = await accounts.change(userId, {
+      ...rest,
+      ...(username !== undefined && { username }),
+      ...(email !== undefined && { email: email.toLowerCase() }),
+      ...(isNewAddress && { email_confirmed_at: null }),
+    })
+    if (user === null) throw new NotFound()
+    return ownProfile(user)
   })
 
   app.get('/users/me/export', {
@@ -66,7 +75,7 @@ export function userRoutes ({ app, sql, accounts }: Portal): void {
     const { userId } = principalOf(request)
     return {
       exportedAt: new Date().toISOString(),
-      profile: ownProfile(await known(userId)),
+      profile: ownProfile(await accounts.known(userId)),
       posts: (await rows(sql, build.selectFrom('posts').selectAll().where('author_id', '=', userId))).map(postShape),
       comments: (await rows(sql, build.selectFrom('comments').selectAll().where('author_id', '=', userId))).map(commentShape),
       documents: (await rows(sql, build.selectFrom('documents').selectAll().where('owner_id', '=', userId))).map(documentShape),
@@ -84,12 +93,15 @@ export function userRoutes ({ app, sql, accounts }: Portal): void {
   })
 
   app.get('/users', {
-    schema: { querystring: closed({ ...PageQuery.properties, username: Type.Optional(Type.String({ minLength: 1, maxLength: 50 })) }), response: { 200: pageOf(PublicProfile) } },
+    schema: {
+      querystring: closed({ ...PageQuery.properties, username: Type.Optional(Type.String({ minLength: 1, maxLength: 50 })) }),
+      response: { 200: pageOf(PublicProfile) },
+    },
     config: { access: { permissions: 'users:read' } },
   }, async request => {
     const { username, cursor, limit } = request.query
     const found = await rows(sql, build.selectFrom('users').selectAll()
-      .$if(username !== undefined, query => query.where(eb => eb(eb.fn('starts_with', [eb.fn('lower', ['username']), eb.val(username!.toLowerCase())]), '=', true)))
+      .$if(username !== undefined, query => query.where(eb => eb(eb.fn('lower', ['username']), '=', username!.toLowerCase())))
       .$if(cursor !== undefined, query => query.where('id', '>', cursor!))
       .orderBy('id').limit(limit + 1))
     return paged(found, limit, publicProfile)
@@ -112,32 +124,30 @@ export function userRoutes ({ app, sql, accounts }: Portal): void {
 
   app.patch('/users/:userId/role', {
     schema: { params: UserParams, body: closed({ role: Role }), response: { 200: OwnProfile } },
-    config: { access: asAdmin, audit: 'permission_change' },
+    config: { access: asAdmin },
   }, async request => {
     const { userId } = request.params
     const { role } = request.body
-    const user = await known(userId)
+    const user = await accounts.known(userId)
     if (userId === principalOf(request).userId && role !== 'admin') throw new OneselfRefused()
-    const set = (on: typeof sql) => first(on, build.updateTable('users').set({ role }).where('id', '=', userId))
-    if (role === 'admin') await set(sql)
-    else if (!await accounts.unlessLastAdmin(userId, async transaction => { await set(transaction) })) throw new LastAdmin()
+    if (role === 'admin') await accounts.change(userId, { role })
+    else await keepingAnAdmin(userId, build.updateTable('users').set({ role }).where('id', '=', userId))
     await app.tokens.revokeUser(userId)
     app.events.record('permission_change', request, { user: userId, from: user.role, to: role })
-    return ownProfile(await known(userId))
+    return ownProfile(await accounts.known(userId))
   })
 
   app.patch('/users/:userId/active', {
     schema: { params: UserParams, body: closed({ isActive: Type.Boolean() }), response: nothing },
-    config: { access: asAdmin, audit: 'permission_change' },
+    config: { access: asAdmin },
   }, async (request, reply) => {
     const { userId } = request.params
     const { isActive } = request.body
-    await known(userId)
-    const set = (on: typeof sql) => first(on, build.updateTable('users').set({ is_active: isActive }).where('id', '=', userId))
-    if (isActive) await set(sql)
+    await accounts.known(userId)
+    if (isActive) await accounts.change(userId, { is_active: true })
     else {
       if (userId === principalOf(request).userId) throw new OneselfRefused()
-      if (!await accounts.unlessLastAdmin(userId, async transaction => { await set(transaction) })) throw new LastAdmin()
+      await keepingAnAdmin(userId, build.updateTable('users').set({ is_active: false }).where('id', '=', userId))
       await app.tokens.revokeUser(userId)
     }
     app.events.record('permission_change', request, { user: userId, isActive })
@@ -148,7 +158,7 @@ export function userRoutes ({ app, sql, accounts }: Portal): void {
     schema: { params: UserParams, body: noBody, response: nothing },
     config: { access: asAdmin },
   }, async (request, reply) => {
-    await app.signIn.unlock((await known(request.params.userId)).username)
+    await app.signIn.unlock((await accounts.known(request.params.userId)).username)
     reply.code(204)
   })
 
@@ -156,7 +166,7 @@ export function userRoutes ({ app, sql, accounts }: Portal): void {
     schema: { params: UserParams, response: nothing },
     config: { access: asAdmin },
   }, async (request, reply) => {
-    const user = await known(request.params.userId)
+    const user = await accounts.known(request.params.userId)
     await app.tokens.revokeUser(user.id)
     app.events.record('token_revoked', request, { user: user.id })
     reply.code(204)
@@ -167,20 +177,20 @@ export function userRoutes ({ app, sql, accounts }: Portal): void {
     config: { access: asAdmin, audit: 'data_modification' },
   }, async (request, reply) => {
     const { userId } = request.params
-    await known(userId)
+    await accounts.known(userId)
     if (userId === principalOf(request).userId) throw new OneselfRefused()
     await eraseUser(userId)
     reply.code(204)
   })
 
-  async function known (id: string): Promise<UserRow> {
-    const user = await accounts.byId(id)
-    if (user === null) throw new NotFound()
-    return user
+  /** Posts, comments and documents go with the person; orders stay, without a name. */
+  async function eraseUser (id: string): Promise<void> {
+    await keepingAnAdmin(id, build.deleteFrom('users').where('id', '=', id))
+    await app.tokens.revokeUser(id)
   }
 
-  async function eraseUser (id: string): Promise<void> {
-    if (!await accounts.unlessLastAdmin(id, transaction => accounts.erase(transaction, id))) throw new LastAdmin()
-    await app.tokens.revokeUser(id)
+  /** @throws LastAdmin where no admin would be left */
+  async function keepingAnAdmin (id: string, change: Compilable): Promise<void> {
+    if (!await accounts.unlessLastAdmin(id, transaction => rows(transaction, change))) throw new LastAdmin()
   }
 }
