@@ -7,13 +7,20 @@
  * refused before their body is read, after the limits have counted them.
  * Not covered: what a service writes itself into the message of a 4xx error that it throws; that is shown.
  */
-import { STATUS_CODES, validateHeaderName, validateHeaderValue } from 'node:http'
+import { STATUS_CODES, validateHeaderName, validateHeaderValue, type OutgoingHttpHeaders } from 'node:http'
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
-import createError from '@fastify/error'
+import { createError } from '@fastify/error'
 import fastJson from 'fast-json-stringify'
 import fp from 'fastify-plugin'
 import { Problem } from '../schemas/problem.js'
-import { planned } from './plan.js'
+import { planned, PlanTooLate } from './plan.js'
+
+declare module 'fastify' {
+  interface FastifyReply {
+    /** @internal The problem that this reply became, and whether it went on its way before. */
+    [answered]: { problem: Problem, isSent: boolean } | null
+  }
+}
 
 /** No route matches, or the resource does not exist for this caller. */
 export const NotFound = createError('FST_BASTION_ERRORS_NOT_FOUND', 'There is nothing here', 404)
@@ -33,9 +40,14 @@ const ECHOING: Record<string, string> = {
 const SPEAKABLE = new Set(['www-authenticate', 'retry-after', 'location', 'allow', 'deprecation', 'sunset', 'link'])
 const FAILED = 'The request could not be completed. Quote the requestId when you report this.'
 
+const answered = Symbol('bastion.errors.answered')
+
 const serialize = fastJson(Problem as never) as (problem: Problem) => string
 
 async function errors (app: FastifyInstance): Promise<void> {
+  // Fastify gives a route the error handler of the moment at which it is declared.
+  if (app.plan.routes.length > 0) throw new PlanTooLate(app.plan.routes.map(({ method, url }) => `${method} ${url}`).join(', '))
+  app.decorateReply(answered as never, null as never)
   app.setErrorHandler(answerProblem)
   app.setNotFoundHandler(refuseUnknownRoute)
   const ours = app.errorHandler
@@ -51,6 +63,7 @@ async function errors (app: FastifyInstance): Promise<void> {
       return route.kind === 'not-found' ? { step: refuseUnknownRoute } : {}
     },
   })
+  app.plan.contribute({ concern: 'last-word', stage: 'expose', compile: () => ({ step: haveLastWord }) })
 
   /** Nothing is parsed, and no other handler runs, for what no route takes. */
   function refuseUnknownRoute (request: FastifyRequest): never {
@@ -62,16 +75,45 @@ async function errors (app: FastifyInstance): Promise<void> {
 
   function answerProblem (error: unknown, request: FastifyRequest, reply: FastifyReply): void {
     if (request[planned] === null) app.plan.enterLate(request, reply)
-    const problem = toProblem(error, request.id)
+    const problem = readProblem(error, request.id)
     const { status } = problem
     if (status >= 500) request.log.error({ err: error }, 'request failed')
     else request.log.debug({ err: error }, 'request refused')
-    if (status >= 500) dropUnsendableHeaders(reply)
     reply.headers(headersOf(error))
+    if (status >= 500) dropUnsendableHeaders(reply)
     // A serialiser that the handler set would otherwise get the problem instead of its own object.
     reply.serializer(null as never)
+    reply[answered] = { problem, isSent: false }
     if (status < 400) reply.code(status).send()
     else reply.code(status).type(PROBLEM_JSON).send(serialize(problem))
+  }
+}
+
+/**
+ * A hook of the service that fails on the problem too would make Fastify answer with that hook's own message. Where a
+ * problem comes by a second time it is written as it is, past all hooks, and what follows waits for ever.
+ */
+function haveLastWord (request: FastifyRequest, reply: FastifyReply): void | Promise<void> {
+  const answer = reply[answered]
+  if (answer === null) return
+  if (!answer.isSent) {
+    answer.isSent = true
+    return
+  }
+  dropUnsendableHeaders(reply)
+  const body = serialize(toProblem(null, request.id))
+  const headers = { ...reply.getHeaders(), 'content-type': PROBLEM_JSON, 'content-length': Buffer.byteLength(body) }
+  reply.hijack()
+  reply.raw.writeHead(500, headers as OutgoingHttpHeaders).end(body)
+  return new Promise(() => {})
+}
+
+/** Errors may be anything, also something that fails when it is read. */
+function readProblem (error: unknown, requestId: string): Problem {
+  try {
+    return toProblem(error, requestId)
+  } catch {
+    return toProblem(null, requestId)
   }
 }
 

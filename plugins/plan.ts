@@ -11,7 +11,7 @@
  */
 import type { IncomingMessage } from 'node:http'
 import type { FastifyInstance, FastifyReply, FastifyRequest, HookHandlerDoneFunction, RouteOptions } from 'fastify'
-import createError from '@fastify/error'
+import { createError } from '@fastify/error'
 import fp from 'fastify-plugin'
 import { compileChain, type Chain, type Step } from './chain.js'
 
@@ -208,7 +208,12 @@ async function plan (app: FastifyInstance): Promise<void> {
   })
   app.decorateRequest(planned as never, null as never)
   app.route({
-    method: app.supportedMethods as never, url: UNREADABLE, schema: { hide: true } as never, config: { [inConfig]: notFound } as never, handler: refuseUnreadable,
+    method: app.supportedMethods as never,
+    url: UNREADABLE,
+    schema: { hide: true } as never,
+    config: { [inConfig]: notFound } as never,
+    errorHandler: (error, request, reply) => app.errorHandler(error, request, reply), // the one that is set later
+    handler: refuseUnreadable,
   })
   app.addHook('onRoute', function planRoute (options) { declareRoute(this, options) })
   app.addHook('onRequest', enterRoute)
