@@ -3,22 +3,28 @@
  *
  * Threat: tokens that pass for each other (CWE-863), confused algorithms (CWE-347), stolen refresh tokens that are
  * used twice, tokens that outlive logout (CWE-613).
- * Defence: a key per purpose; `typ` and required claims checked; rotation by atomic compare-and-swap, and reuse kills
- * the family with its access tokens. An access token is good only while its family is known to be alive, so that
- * lost state means signing in again, never a revoked token that works.
+ * Defence: a key ring per purpose, and no header but those that its keys write; `typ` and required claims checked;
+ * rotation by atomic compare-and-swap, and reuse kills the family with its access tokens. An access token is good
+ * only while its family is known to be alive, so that lost state means signing in again, never a revoked token that works.
  * Not covered: a token that is stolen and used before it expires or its family is ended.
  * Sources: RFC 7519, RFC 8725, RFC 9068, RFC 9700 (4.14).
  */
 import { randomBytes } from 'node:crypto'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
-import createError, { type FastifyError } from '@fastify/error'
-import jwt from '@fastify/jwt'
+import { createError, type FastifyError } from '@fastify/error'
 import { Type, type Static } from '@sinclair/typebox'
 import fp from 'fastify-plugin'
 import type { Principal, Reading } from '../identity.js'
 import { checkOptions } from '../options.js'
 import type { MaybePromise } from '../state/index.js'
+import { bearerOf } from './bearer.js'
+import { readerOf, type Claims } from './claims.js'
+import { deniedKey, familyKey, familyRecord, generationKey, generationOf, isAlive, standingKeys, tokenOf, type StandingKeys } from './family.js'
+import { faultOf, makeRings, publicKeys, type TokenKeys } from './keys.js'
 import { Remembered } from './remembered.js'
+
+export { bearerOf } from './bearer.js'
+export type { Key, KeyPair, TokenKeys } from './keys.js'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -64,17 +70,35 @@ export interface Tokens {
    */
   refresh: (refreshToken: string, load: SubjectLoader, request?: FastifyRequest) => Promise<TokenPair>
   /**
-   * A new access token in the principal's family whose `auth_time` is now; the presented one is dead.
-   * @throws TokenInvalid where it is dead already
+   * A new access token in the principal's family whose `auth_time` is now; the presented one is dead. With `load` its roles
+   * are looked up anew; without, they are those of the presented one, and the new one lives no longer than that.
+   * @throws TokenInvalid where the presented one is dead already, or `load` finds nobody
    */
-  stepUp: (principal: Principal) => Promise<Pick<TokenPair, 'access_token' | 'token_type' | 'expires_in'>>
+  stepUp: (principal: Principal, load?: SubjectLoader) => Promise<Pick<TokenPair, 'access_token' | 'token_type' | 'expires_in'>>
   /** Ends a family: its refresh token and all its access tokens. */
   revokeFamily: (familyId: string) => Promise<void>
   /** Ends everything of a user that was issued before this call; `except` is a family that stays (the one that asked). */
   revokeUser: (userId: string, options?: { except?: string }) => Promise<void>
+  /** What a token of ours says, while it is good; null for every other text (RFC 7009, RFC 7662). */
+  inspect: (token: string) => Promise<Inspection | null>
+  /** The public keys as a JWK Set, for those who verify access tokens; empty for HS256 (RFC 7517). */
+  jwks: () => { keys: Record<string, string>[] }
 }
 
-const KeyPair = Type.Object({ private: Type.String(), public: Type.String() }, { additionalProperties: false })
+export interface Inspection {
+  kind: 'access' | 'refresh'
+  userId: string
+  familyId: string
+  /** `jti` of the token. */
+  id: string
+  /** Seconds since the epoch. */
+  issuedAt: number
+  expiresAt: number
+  authTime: number
+  /** Of access tokens. */
+  roles?: readonly string[]
+}
+
 export const TokensOptions = Type.Object({
   issuer: Type.String({ minLength: 1, description: '`iss` of every token: the origin of this service' }),
   audience: Type.String({ minLength: 1, description: '`aud` of access tokens: the API they are for' }),
@@ -88,37 +112,19 @@ export const TokensOptions = Type.Object({
   remembered: Type.Optional(Type.Integer({ minimum: 0, description: 'Verified tokens remembered', default: 10_000 })),
 }, { additionalProperties: false })
 export type TokensOptions = Static<typeof TokensOptions> & {
-  /** One key per purpose: HMAC secrets of at least 32 bytes; for asymmetric algorithms the access key is a PEM pair. */
-  keys: { access: Buffer | Static<typeof KeyPair>, refresh: Buffer }
+  /**
+   * A ring per purpose: HMAC secrets of at least 32 bytes; for asymmetric algorithms the access keys are PEM pairs. Of
+   * several the first signs and all verify.
+   */
+  keys: TokenKeys
   /** Milliseconds since the epoch; for tests. */
   now?: () => number
 }
 
-type Kind = 'access' | 'refresh'
-const TYPES: Record<Kind, string> = { access: 'at+jwt', refresh: 'rt+jwt' }
-/** Header parameters that would let a token bring its own key (RFC 8725, 3.10). */
-const KEY_BEARING = ['jku', 'jwk', 'x5u', 'x5c', 'x5t', 'x5t#S256', 'crit']
-const WEAK_BYTES = 32
+/** How often a family's record that changed meanwhile is read again. */
+const TRIES = 5
 
-interface Claims {
-  iss: string
-  aud: string
-  sub: string
-  jti: string
-  iat: number
-  exp: number
-  /** Family, and the generation of the user at the time of issue. */
-  fam: string
-  gen: number
-  auth_time: number
-  roles?: string[]
-  plan?: string
-  /** When the family ends at the latest. */
-  fam_exp: number
-}
-
-interface Signer { sign: (claims: object) => string, verify: (token: string) => { header: Record<string, unknown>, payload: Claims } }
-interface Verified { principal: Principal, claims: Claims, keys: readonly [string, string, string] }
+interface Verified { principal: Principal, claims: Claims, keys: StandingKeys }
 
 async function tokens (app: FastifyInstance, options: TokensOptions): Promise<void> {
   const { keys, now = Date.now, ...plain } = options
@@ -126,16 +132,19 @@ async function tokens (app: FastifyInstance, options: TokensOptions): Promise<vo
   const {
     issuer, audience, algorithm = 'HS256', accessTtl = 900, refreshTtl = 604_800, familyTtl = 2_592_000, clockTolerance = 5, remembered = 10_000,
   } = plain
-  checkKeys(keys, algorithm)
-  const signers = await makeSigners(app, options)
+  if (accessTtl > Math.min(refreshTtl, familyTtl)) throw new TokensMisconfigured('tokens: accessTtl: must not be longer than refreshTtl and familyTtl')
+  const fault = faultOf(keys, algorithm)
+  if (fault !== null) throw new TokensMisconfigured(`tokens: ${fault}`)
+  const rings = await makeRings(app, keys, algorithm)
+  const jwks = publicKeys(keys, algorithm)
+  const seconds = () => Math.floor(now() / 1000)
+  const read = readerOf({ rings, issuer, audiences: { access: audience, refresh: issuer }, seconds, clockTolerance })
   const verified = new Remembered<Verified>(Math.max(1, remembered))
   /** The claims behind each principal, for what it asks of its own token. */
   const presented = new WeakMap<Principal, Claims>()
 
-  app.decorate('tokens', { issue, refresh, stepUp, revokeFamily, revokeUser })
+  app.decorate('tokens', { issue, refresh, stepUp, revokeFamily, revokeUser, inspect, jwks: () => structuredClone(jwks) })
   app.identity.reader({ name: 'bearer', read: readBearer })
-
-  const seconds = () => Math.floor(now() / 1000)
 
   async function issue (known: TokenSubject, load?: SubjectLoader): Promise<TokenPair> {
     const fam = randomId()
@@ -145,45 +154,54 @@ async function tokens (app: FastifyInstance, options: TokensOptions): Promise<vo
     const famExp = seconds() + familyTtl
     const jti = randomId()
     await app.state.set(familyKey(fam), familyRecord(jti, gen), Math.min(refreshTtl, familyTtl) * 1000)
-    return pairOf(subject, fam, gen, famExp, jti)
+    return pairOf({ ...subject, id: known.id, authTime: known.authTime }, fam, gen, famExp, jti)
   }
 
   async function refresh (token: string, load: SubjectLoader, request: FastifyRequest | null = null): Promise<TokenPair> {
-    const claims = check('refresh', token)
+    const claims = read('refresh', token)
     if (claims === null) throw refused(request, 'refresh token is malformed, foreign or expired')
-    const [family, generation] = await app.state.getMany([familyKey(claims.fam), generationKey(claims.sub)])
-    if (family === null || family === undefined) throw refused(request, 'family is dead')
-    const gen = Math.max(claims.gen, generationOf(family))
-    if (Number(generation ?? 0) > gen) throw refused(request, 'all tokens of the user were ended')
-    const next = randomId()
-    const left = Math.min(refreshTtl, claims.fam_exp - seconds())
-    if (left <= 0) throw refused(request, 'family has reached its last day')
-    const subject = await load(claims.sub)
-    if (subject === null) {
-      await revokeFamily(claims.fam)
-      throw refused(request, 'user is gone or inactive')
+    let subject: TokenSubject | null | undefined
+    // Where the family's record changes while the subject is looked up, it is read again: its token was spent by
+    // another call, which is reuse, or its generation was lifted, which is none.
+    for (let tries = 0; tries < TRIES; tries++) {
+      const [family, generation] = await app.state.getMany([familyKey(claims.fam), generationKey(claims.sub)])
+      if (family === null || family === undefined) throw refused(request, 'family is dead')
+      if (tokenOf(family) !== claims.jti) {
+        await revokeFamily(claims.fam)
+        app.events.record('token_reused', request, { user: claims.sub, family: claims.fam, severity: 'critical' })
+        throw new TokenInvalid()
+      }
+      const gen = Math.max(claims.gen, generationOf(family))
+      if (Number(generation ?? 0) > gen) throw refused(request, 'all tokens of the user were ended')
+      subject ??= await load(claims.sub)
+      if (subject === null) {
+        await revokeFamily(claims.fam)
+        throw refused(request, 'user is gone or inactive')
+      }
+      const left = Math.min(refreshTtl, claims.fam_exp - seconds())
+      if (left <= 0) throw refused(request, 'family has reached its last day')
+      const next = randomId()
+      const outcome = await app.state.swap(familyKey(claims.fam), family, familyRecord(next, gen), left * 1000)
+      if (outcome === 'swapped') return pairOf({ ...subject, id: claims.sub, authTime: claims.auth_time }, claims.fam, gen, claims.fam_exp, next)
     }
-    const outcome = await app.state.swap(familyKey(claims.fam), familyRecord(claims.jti, generationOf(family)), familyRecord(next, gen), left * 1000)
-    if (outcome !== 'swapped') {
-      await revokeFamily(claims.fam)
-      app.events.record('token_reused', request, { user: claims.sub, family: claims.fam })
-      throw new TokenInvalid()
-    }
-    return pairOf({ ...subject, authTime: claims.auth_time }, claims.fam, gen, claims.fam_exp, next)
+    throw refused(request, 'family changes too fast')
   }
 
-  async function stepUp (principal: Principal): Promise<Pick<TokenPair, 'access_token' | 'token_type' | 'expires_in'>> {
+  async function stepUp (principal: Principal, load?: SubjectLoader): Promise<Pick<TokenPair, 'access_token' | 'token_type' | 'expires_in'>> {
     const claims = presented.get(principal)
     if (claims === undefined) throw new TokenInvalid()
     const { fam, jti, sub } = claims
     // What ended the token while the person was proving themselves must not be undone by a new one.
-    const [family, denied, generation] = await app.state.getMany([familyKey(fam), deniedKey(jti), generationKey(sub)])
-    const ended = judge([family ?? null, denied ?? null, generation ?? null], claims)
-    if (ended !== null) throw ended
+    const found = await app.state.getMany(standingKeys(claims))
+    if (!isAlive(found, claims)) throw new TokenInvalid()
+    const subject = load === undefined ? { roles: principal.roles, plan: principal.plan } : await load(sub)
+    if (subject === null) {
+      await revokeFamily(fam)
+      throw new TokenInvalid()
+    }
     if (!await app.state.claim(deniedKey(jti), '1', (accessTtl + clockTolerance) * 1000)) throw new TokenInvalid()
-    const subject = { id: sub, roles: principal.roles, plan: principal.plan }
-    const gen = Math.max(claims.gen, generationOf(family!))
-    return { access_token: access(subject, fam, gen, claims.fam_exp), token_type: 'Bearer', expires_in: accessTtl }
+    const gen = Math.max(claims.gen, generationOf(found[0]!))
+    return access({ ...subject, id: sub, authTime: seconds() }, fam, gen, claims.fam_exp, load === undefined ? claims.exp : claims.fam_exp)
   }
 
   async function revokeFamily (familyId: string): Promise<void> {
@@ -194,29 +212,45 @@ async function tokens (app: FastifyInstance, options: TokensOptions): Promise<vo
     // Milliseconds as the floor: the number never falls back, even after the key has expired.
     const gen = await app.state.raise(generationKey(userId), now(), (familyTtl + clockTolerance) * 1000)
     if (except === undefined) return
-    const family = await app.state.get(familyKey(except))
-    if (family === null) return
-    // A refresh that comes between loses the family: refusing is the safe side.
-    await app.state.swap(familyKey(except), family, familyRecord(family.split(' ')[0]!, gen), refreshTtl * 1000)
+    for (let tries = 0; tries < TRIES; tries++) {
+      const family = await app.state.get(familyKey(except))
+      if (family === null) return
+      const outcome = await app.state.swap(familyKey(except), family, familyRecord(tokenOf(family), gen), refreshTtl * 1000)
+      if (outcome === 'swapped') return
+    }
+    // It is refreshed faster than it can be lifted: it ends with the others, which is the safe side.
+  }
+
+  async function inspect (token: string): Promise<Inspection | null> {
+    for (const kind of ['access', 'refresh'] as const) {
+      const claims = read(kind, token)
+      if (claims === null) continue
+      const found = await app.state.getMany(standingKeys(claims))
+      if (!isAlive(found, claims) || (kind === 'refresh' && tokenOf(found[0]!) !== claims.jti)) return null
+      const { sub, fam, jti, iat, exp, auth_time: authTime, roles } = claims
+      return { kind, userId: sub, familyId: fam, id: jti, issuedAt: iat, expiresAt: exp, authTime, ...(roles !== undefined && { roles }) }
+    }
+    return null
   }
 
   function pairOf (subject: TokenSubject, fam: string, gen: number, famExp: number, jti: string): TokenPair {
     const time = seconds()
-    const refreshToken = signers.refresh.sign({
+    const refreshToken = rings.refresh.sign({
       iss: issuer, aud: issuer, sub: subject.id, jti, iat: time, exp: Math.min(time + refreshTtl, famExp), fam, gen, auth_time: subject.authTime ?? time, fam_exp: famExp,
     })
-    return { access_token: access(subject, fam, gen, famExp), refresh_token: refreshToken, token_type: 'Bearer', expires_in: accessTtl }
+    return { ...access(subject, fam, gen, famExp, famExp), refresh_token: refreshToken }
   }
 
-  function access (subject: TokenSubject, fam: string, gen: number, famExp: number): string {
+  function access (subject: TokenSubject, fam: string, gen: number, famExp: number, until: number) {
     const time = seconds()
-    return signers.access.sign({
+    const exp = Math.min(time + accessTtl, until)
+    const token = rings.access.sign({
       iss: issuer,
       aud: audience,
       sub: subject.id,
       jti: randomId(),
       iat: time,
-      exp: Math.min(time + accessTtl, famExp),
+      exp,
       fam,
       gen,
       auth_time: subject.authTime ?? time,
@@ -224,24 +258,7 @@ async function tokens (app: FastifyInstance, options: TokensOptions): Promise<vo
       roles: subject.roles,
       ...(subject.plan !== undefined && { plan: subject.plan }),
     })
-  }
-
-  /** The claims of a token of that kind that was signed by us and is in its time; null for every other. */
-  function check (kind: Kind, token: string): Claims | null {
-    try {
-      const { header, payload } = signers[kind].verify(token)
-      if (header.typ !== TYPES[kind] || KEY_BEARING.some(name => name in header)) return null
-      const expected = kind === 'access' ? audience : issuer
-      const { iat, exp, sub, jti, fam, gen } = payload
-      if (payload.iss !== issuer || payload.aud !== expected) return null
-      if (!Number.isSafeInteger(iat) || !Number.isSafeInteger(exp) || !Number.isSafeInteger(gen)) return null
-      if (typeof sub !== 'string' || typeof jti !== 'string' || typeof fam !== 'string' || sub === '') return null
-      if (kind === 'access' && !Array.isArray(payload.roles)) return null
-      const time = seconds()
-      return exp + clockTolerance > time && iat - clockTolerance <= time ? payload : null
-    } catch {
-      return null
-    }
+    return { access_token: token, token_type: 'Bearer' as const, expires_in: exp - time }
   }
 
   function readBearer (request: FastifyRequest): Reading {
@@ -250,9 +267,9 @@ async function tokens (app: FastifyInstance, options: TokensOptions): Promise<vo
     if (token === '') return { failure: new TokenInvalid() }
     let known = verified.get(token)
     if (known === undefined) {
-      const claims = check('access', token)
+      const claims = read('access', token)
       if (claims === null) return { failure: new TokenInvalid() }
-      known = { principal: principalFrom(claims), claims, keys: [familyKey(claims.fam), deniedKey(claims.jti), generationKey(claims.sub)] }
+      known = { principal: principalFrom(claims), claims, keys: standingKeys(claims) }
       presented.set(known.principal, claims)
       if (remembered > 0) verified.set(token, known)
     } else if (known.claims.exp + clockTolerance <= seconds()) {
@@ -271,73 +288,25 @@ async function tokens (app: FastifyInstance, options: TokensOptions): Promise<vo
   }
 }
 
-/** Alive: the family is known, the token is not denied, and the user's tokens were not all ended since. */
-function judge ([family, denied, generation]: readonly (string | null)[], claims: Claims): FastifyError | null {
-  const isAlive = typeof family === 'string' && denied === null &&
-    (generation === null || Number(generation) <= Math.max(claims.gen, generationOf(family)))
-  return isAlive ? null : new TokenInvalid()
+function judge (found: readonly (string | null)[], claims: Claims): FastifyError | null {
+  return isAlive(found, claims) ? null : new TokenInvalid()
 }
 
+/** Frozen, because it is remembered: what one request wrote into it would be there for the next. */
 function principalFrom (claims: Claims): Principal {
-  return {
+  return Object.freeze({
     kind: 'user',
     id: claims.sub,
     userId: claims.sub,
-    roles: claims.roles!,
+    roles: Object.freeze(claims.roles!),
     ...(claims.plan !== undefined && { plan: claims.plan }),
     via: 'bearer',
     authTime: claims.auth_time,
     credentialId: claims.jti,
     familyId: claims.fam,
-  }
-}
-
-/** The bearer credential of a request; null where there is none, empty where it is malformed (RFC 6750, 2.1). */
-export function bearerOf (request: FastifyRequest): string | null {
-  const { authorization } = request.headers
-  if (authorization === undefined) return null
-  if (authorization.length > 7 && authorization.slice(0, 7).toLowerCase() === 'bearer ') {
-    const token = authorization.slice(7)
-    return token.length <= 4096 && /^[\w~+/.-]+=*$/.test(token) ? token : ''
-  }
-  return /^bearer$/i.test(authorization) ? '' : null
-}
-
-/** What the state holds of a family: the refresh token that is good now, and the generation that it was lifted to. */
-const familyRecord = (jti: string, gen: number) => `${jti} ${gen}`
-const generationOf = (family: string) => Number(family.slice(family.indexOf(' ') + 1))
-const familyKey = (id: string) => `tokens:family:${id}`
-const deniedKey = (id: string) => `tokens:denied:${id}`
-const generationKey = (id: string) => `tokens:generation:${id}`
-const randomId = () => randomBytes(16).toString('base64url')
-
-function checkKeys ({ access, refresh }: TokensOptions['keys'], algorithm: string): void {
-  if (!Buffer.isBuffer(refresh) || refresh.length < WEAK_BYTES) throw new TokensMisconfigured(`tokens: keys.refresh: must be a Buffer of at least ${WEAK_BYTES} bytes`)
-  if (algorithm === 'HS256') {
-    if (!Buffer.isBuffer(access) || access.length < WEAK_BYTES) throw new TokensMisconfigured(`tokens: keys.access: must be a Buffer of at least ${WEAK_BYTES} bytes for HS256`)
-    if (access.equals(refresh)) throw new TokensMisconfigured('tokens: keys: access and refresh must differ, one key a purpose')
-  } else if (Buffer.isBuffer(access) || typeof access?.private !== 'string' || typeof access.public !== 'string') {
-    throw new TokensMisconfigured(`tokens: keys.access: must be { private, public } in PEM for ${algorithm}`)
-  }
-}
-
-/** @fastify/jwt in a scope of its own, once a purpose: it adds no decorators to the service. */
-async function makeSigners (app: FastifyInstance, { keys, algorithm = 'HS256' }: TokensOptions): Promise<Record<Kind, Signer>> {
-  let made: Record<Kind, Signer> | undefined
-  await app.register(async function tokenSigners (scope) {
-    for (const kind of ['access', 'refresh'] as const) {
-      const alg = kind === 'access' ? algorithm : 'HS256'
-      await scope.register(jwt, {
-        secret: keys[kind] as Buffer,
-        namespace: kind,
-        sign: { algorithm: alg, header: { typ: TYPES[kind] } } as never,
-        // Time is ours to judge (`now`); the cache too, because ours checks expiry and standing every time.
-        verify: { algorithms: [alg], complete: true, cache: false, errorCacheTTL: -1, ignoreExpiration: true, ignoreNotBefore: false, checkTyp: TYPES[kind], requiredClaims: ['iss', 'aud', 'exp', 'iat', 'sub', 'jti'] } as never,
-      })
-    }
-    made = scope.jwt as unknown as Record<Kind, Signer>
   })
-  return made!
 }
+
+const randomId = () => randomBytes(16).toString('base64url')
 
 export default fp(tokens, { fastify: '5.x', name: 'bastion-tokens', dependencies: ['bastion-plan', 'bastion-events', 'bastion-state', 'bastion-identity'] })

@@ -1,0 +1,51 @@
+/** What a token says, and when it may be believed. */
+import type { Kind, Ring } from './keys.js'
+
+export interface Claims {
+  iss: string
+  aud: string
+  sub: string
+  jti: string
+  iat: number
+  exp: number
+  /** Family, and the generation of the user at the time of issue. */
+  fam: string
+  gen: number
+  auth_time: number
+  nbf?: number
+  roles?: string[]
+  plan?: string
+  /** When the family ends at the latest. */
+  fam_exp: number
+}
+
+interface Expectations {
+  rings: Record<Kind, Ring>
+  issuer: string
+  /** `aud` of each kind. */
+  audiences: Record<Kind, string>
+  /** Seconds since the epoch. */
+  seconds: () => number
+  clockTolerance: number
+}
+
+/** The claims of a token of that kind that was signed by us and is in its time; null for every other text. Never throws. */
+export type ClaimsReader = (kind: Kind, token: string) => Claims | null
+
+export function readerOf ({ rings, issuer, audiences, seconds, clockTolerance }: Expectations): ClaimsReader {
+  return function readClaims (kind, token) {
+    let claims
+    try {
+      claims = rings[kind].verify(token) as unknown as Claims
+    } catch {
+      return null
+    }
+    const { iss, aud, sub, jti, fam, iat, exp, gen, auth_time: authTime, fam_exp: famExp, nbf = iat, roles } = claims
+    if (iss !== issuer || aud !== audiences[kind]) return null
+    if (![iat, exp, gen, authTime, famExp, nbf].every(Number.isSafeInteger)) return null
+    if (![sub, jti, fam].every(text => typeof text === 'string' && text !== '')) return null
+    if (kind === 'access' && !(Array.isArray(roles) && roles.every(role => typeof role === 'string'))) return null
+    const time = seconds()
+    return exp + clockTolerance > time && Math.max(iat, nbf) - clockTolerance <= time ? claims : null
+  }
+}
