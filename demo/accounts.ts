@@ -1,6 +1,6 @@
 /** The portal's accounts: what sign-in, tokens and the user routes ask of the table of users. */
 import { randomBytes } from 'node:crypto'
-import createError from '@fastify/error'
+import { createError } from '@fastify/error'
 import type { Insertable, Updateable } from 'kysely'
 import { NotFound } from '../plugins/errors.js'
 import type { Account, Accounts } from '../plugins/sign-in.js'

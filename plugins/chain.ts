@@ -2,7 +2,7 @@
  * Chains: the steps of one phase of a route as one function, which waits only where a step really returned a promise.
  */
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import createError from '@fastify/error'
+import { createError } from '@fastify/error'
 
 /** One step of a route: returns nothing, or a promise where it truly waits. It denies by throwing. */
 export type Step = (request: FastifyRequest, reply: FastifyReply, payload?: unknown) => void | Promise<void>

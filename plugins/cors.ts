@@ -8,7 +8,7 @@
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest, HookHandlerDoneFunction } from 'fastify'
 import cors from '@fastify/cors'
-import createError from '@fastify/error'
+import { createError } from '@fastify/error'
 import { Type, type Static } from '@sinclair/typebox'
 import fp from 'fastify-plugin'
 import { checkOptions } from './options.js'
@@ -28,15 +28,15 @@ const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE']
 const ALLOWED_HEADERS = ['authorization', 'content-type', 'x-api-key', 'x-csrf-token']
 const EXPOSED_HEADERS = ['ratelimit', 'ratelimit-policy', 'x-ratelimit-limit', 'x-ratelimit-remaining', 'x-ratelimit-reset', 'retry-after']
 
-const Names = Type.Array(Type.String({ pattern: "^[A-Za-z0-9!#$%&'+.^_`|~-]+$" }))
+const HeaderName = Type.String({ pattern: "^[A-Za-z0-9!#$%&'+.^_`|~-]+$" })
 export const CorsOptions = Type.Object({
   origins: Type.Optional(Type.Union([Type.Array(Type.String()), Type.Literal('*')], {
     description: 'Exact origins (`https://app.example.com`), or `*` for a public API without credentials; none: no other origin', default: [],
   })),
   credentials: Type.Optional(Type.Boolean({ description: 'Cookies and Authorization from these origins', default: false })),
   methods: Type.Optional(Type.Array(Type.String({ pattern: '^[A-Z]+$' }), { description: 'Methods that a preflight allows', default: METHODS })),
-  allowedHeaders: Type.Optional({ ...Names, description: 'Request headers that a preflight allows', default: ALLOWED_HEADERS }),
-  exposedHeaders: Type.Optional({ ...Names, description: 'Answer headers that the other origin may read', default: EXPOSED_HEADERS }),
+  allowedHeaders: Type.Optional(Type.Array(HeaderName, { description: 'Request headers that a preflight allows', default: ALLOWED_HEADERS })),
+  exposedHeaders: Type.Optional(Type.Array(HeaderName, { description: 'Answer headers that the other origin may read', default: EXPOSED_HEADERS })),
   maxAge: Type.Optional(Type.Integer({ minimum: 0, maximum: 86400, description: 'Seconds a preflight is remembered', default: 600 })),
 }, { additionalProperties: false })
 export type CorsOptions = Static<typeof CorsOptions>

@@ -9,7 +9,7 @@
 import { randomBytes } from 'node:crypto'
 import { validateHeaderValue } from 'node:http'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
-import createError from '@fastify/error'
+import { createError } from '@fastify/error'
 import helmet, { type FastifyHelmetOptions } from '@fastify/helmet'
 import { Type, type Static } from '@sinclair/typebox'
 import Fastify from 'fastify'

@@ -9,7 +9,7 @@
  * Not covered: what the principal may do; that is access.
  */
 import type { FastifyInstance, FastifyRequest } from 'fastify'
-import createError, { type FastifyError } from '@fastify/error'
+import { createError, type FastifyError } from '@fastify/error'
 import fp from 'fastify-plugin'
 import type { MaybePromise } from './state/index.js'
 

@@ -10,7 +10,7 @@
 import { randomUUID } from 'node:crypto'
 import { isIP } from 'node:net'
 import type { FastifyServerOptions } from 'fastify'
-import createError from '@fastify/error'
+import { createError } from '@fastify/error'
 import { Type, type Static } from '@sinclair/typebox'
 import { loggerOf, OneLineLog, type LoggerOption } from './log.js'
 import { checkOptions } from './options.js'

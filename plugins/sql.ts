@@ -5,7 +5,7 @@
  * `begin` on a shared connection would swallow the statements of other requests. A database that cannot be reached is
  * one error, a 503 that says when to come back and nothing of what the driver said.
  */
-import createError from '@fastify/error'
+import { createError } from '@fastify/error'
 
 /** The database does not answer, ended the connection or gave up on the statement; the driver's own error is the `cause`. */
 export const SqlUnavailable = createError('FST_BASTION_SQL_UNAVAILABLE', 'The service is not available, try again shortly', 503)

@@ -8,7 +8,7 @@
  * Not covered here: the TLS server itself (`server({ https })`), certificates and their renewal.
  */
 import type { FastifyInstance, FastifyRequest } from 'fastify'
-import createError from '@fastify/error'
+import { createError } from '@fastify/error'
 import { Type, type Static } from '@sinclair/typebox'
 import fp from 'fastify-plugin'
 import { checkOptions } from './options.js'

@@ -1,6 +1,6 @@
 /** Identity: one principal from whatever was offered, or nobody. */
 import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
-import createError, { type FastifyError } from '@fastify/error'
+import { createError, type FastifyError } from '@fastify/error'
 import t, { type Test } from 'tap'
 import access from '../plugins/access/index.js'
 import errors from '../plugins/errors.js'

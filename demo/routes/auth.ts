@@ -1,6 +1,6 @@
 /** Accounts and tokens: register, sign in, refresh, sign out, change the password, confirm who one is. */
 import { Type } from '@sinclair/typebox'
-import createError from '@fastify/error'
+import { createError } from '@fastify/error'
 import { principalOf } from '../../plugins/identity.js'
 import { bearerOf } from '../../plugins/tokens/index.js'
 import { Age, Bio, Email, PasswordInput, Phone, TokenPair, Url, closed, noBody } from '../../schemas/index.js'

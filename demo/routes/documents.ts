@@ -1,6 +1,6 @@
 /** Documents, which their owners share with others. */
 import { Type } from '@sinclair/typebox'
-import createError from '@fastify/error'
+import { createError } from '@fastify/error'
 import { resourceOf } from '../../plugins/access/index.js'
 import { NotFound } from '../../plugins/errors.js'
 import { closed } from '../../schemas/index.js'

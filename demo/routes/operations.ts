@@ -1,7 +1,7 @@
 /** Health, posture, the limits to try, and the page at the root. */
 import { readFileSync } from 'node:fs'
 import { Type } from '@sinclair/typebox'
-import createError from '@fastify/error'
+import { createError } from '@fastify/error'
 import { Posture } from '../../plugins/posture.js'
 import type { Portal } from '../app.js'
 

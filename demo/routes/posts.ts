@@ -1,7 +1,7 @@
 /** Posts and comments. What people write as HTML is cut down to a few harmless elements before it is stored. */
 import { Type } from '@sinclair/typebox'
 import sanitizeHtml from 'sanitize-html'
-import createError from '@fastify/error'
+import { createError } from '@fastify/error'
 import { resourceOf } from '../../plugins/access/index.js'
 import { NotFound } from '../../plugins/errors.js'
 import { principalOf } from '../../plugins/identity.js'

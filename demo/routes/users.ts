@@ -1,7 +1,7 @@
 /** Users: one's own profile, public profiles, and what an admin may do. */
 import { Type } from '@sinclair/typebox'
 import type { Compilable } from 'kysely'
-import createError from '@fastify/error'
+import { createError } from '@fastify/error'
 import { StepUpRequired, resourceOf } from '../../plugins/access/index.js'
 import { NotFound } from '../../plugins/errors.js'
 import { principalOf } from '../../plugins/identity.js'

@@ -8,7 +8,7 @@
  * Not covered: what a handler does with objects that it loads itself.
  */
 import type { FastifyInstance, FastifyRequest } from 'fastify'
-import createError from '@fastify/error'
+import { createError } from '@fastify/error'
 import { Type } from '@sinclair/typebox'
 import fp from 'fastify-plugin'
 import type { Principal } from '../identity.js'

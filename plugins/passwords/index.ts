@@ -9,7 +9,7 @@
 import { availableParallelism } from 'node:os'
 import argon2 from 'argon2'
 import type { FastifyInstance } from 'fastify'
-import createError from '@fastify/error'
+import { createError } from '@fastify/error'
 import { Type, type Static } from '@sinclair/typebox'
 import fp from 'fastify-plugin'
 import { checkOptions } from '../options.js'

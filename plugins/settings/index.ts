@@ -8,7 +8,7 @@
  */
 import { existsSync, readFileSync } from 'node:fs'
 import { inspect, parseEnv } from 'node:util'
-import createError from '@fastify/error'
+import { createError } from '@fastify/error'
 import { Type, type Static, type TObject, type TProperties, type TSchema, type TString } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
 import { weaknessOf } from './secrets.js'

@@ -8,7 +8,7 @@
  * Not covered: durability. What must outlive a restart belongs in a database.
  */
 import type { FastifyInstance } from 'fastify'
-import createError from '@fastify/error'
+import { createError } from '@fastify/error'
 import { Type, type Static } from '@sinclair/typebox'
 import fp from 'fastify-plugin'
 import { checkOptions } from '../options.js'
