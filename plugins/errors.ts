@@ -75,11 +75,11 @@ async function errors (app: FastifyInstance): Promise<void> {
 
   function answerProblem (error: unknown, request: FastifyRequest, reply: FastifyReply): void {
     if (request[planned] === null) app.plan.enterLate(request, reply)
-    const problem = readProblem(error, request.id)
+    const { problem, headers } = readError(error, request.id)
     const { status } = problem
     if (status >= 500) request.log.error({ err: error }, 'request failed')
     else request.log.debug({ err: error }, 'request refused')
-    reply.headers(headersOf(error))
+    reply.headers(headers)
     if (status >= 500) dropUnsendableHeaders(reply)
     // A serialiser that the handler set would otherwise get the problem instead of its own object.
     reply.serializer(null as never)
@@ -109,11 +109,11 @@ function haveLastWord (request: FastifyRequest, reply: FastifyReply): void | Pro
 }
 
 /** Errors may be anything, also something that fails when it is read. */
-function readProblem (error: unknown, requestId: string): Problem {
+function readError (error: unknown, requestId: string): { problem: Problem, headers: Record<string, string> } {
   try {
-    return toProblem(error, requestId)
+    return { problem: toProblem(error, requestId), headers: headersOf(error) }
   } catch {
-    return toProblem(null, requestId)
+    return { problem: toProblem(null, requestId), headers: {} }
   }
 }
 

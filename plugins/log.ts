@@ -13,6 +13,7 @@ import { LogController, type FastifyReply, type FastifyRequest, type FastifyServ
 export type LoggerOption = FastifyServerOptions['logger'] | string
 
 const CENSORED = '[redacted]'
+const UNREADABLE = 'an error that cannot be read'
 /** Names under which secrets travel, in any spelling: `newPassword`, `refresh_token`, `X-API-Key`, `set-cookie`. */
 const SECRET_NAME = /pass(?:word|wd|phrase|code)|^pass$|^pwd$|secret|token(?!s$|_?type|ttl)|authorization|cookie|api[-_]?key|private[-_]?key|credential(?!id|s$|_id)|^key$|^otp$|^pin$|^cvv$|card[-_]?number|connection[-_]?string/i
 /** Depth to which a logged object is searched. */
@@ -117,7 +118,7 @@ function concealArguments (args: unknown[]): unknown[] {
   const [first, text] = args
   const error = first instanceof Error ? first : (first as { err?: unknown } | null | undefined)?.err
   const safe = args.map(arg => typeof arg === 'string' ? conceal(arg) : arg)
-  if (error instanceof Error && text === undefined) safe[1] = conceal(error.message)
+  if (error instanceof Error && text === undefined) safe[1] = messageOf(error)
   return safe
 }
 
@@ -128,14 +129,26 @@ function describeRequest (request: FastifyRequest) {
 /** Errors of libraries carry connection strings, statements and whole requests: only what locates the fault is logged. */
 function describeError (error: unknown, depth = 3): unknown {
   if (!(error instanceof Error)) return conceal(String(error))
-  const { name, message, code, statusCode, stack, cause } = error as Error & { code?: unknown, statusCode?: unknown }
-  return {
-    type: name,
-    message: conceal(message),
-    ...(code !== undefined && { code: conceal(String(code)) }),
-    ...(statusCode !== undefined && { statusCode: conceal(String(statusCode)) }),
-    stack: conceal(String(stack)),
-    ...(cause !== undefined && depth > 0 && { cause: describeError(cause, depth - 1) }),
+  try {
+    const { name, message, code, statusCode, stack, cause } = error as Error & { code?: unknown, statusCode?: unknown }
+    return {
+      type: name,
+      message: conceal(message),
+      ...(code !== undefined && { code: conceal(String(code)) }),
+      ...(statusCode !== undefined && { statusCode: conceal(String(statusCode)) }),
+      stack: conceal(String(stack)),
+      ...(cause !== undefined && depth > 0 && { cause: describeError(cause, depth - 1) }),
+    }
+  } catch {
+    return UNREADABLE
+  }
+}
+
+function messageOf (error: Error): string {
+  try {
+    return conceal(error.message)
+  } catch {
+    return UNREADABLE
   }
 }
 
