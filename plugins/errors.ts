@@ -80,6 +80,8 @@ async function errors (app: FastifyInstance): Promise<void> {
     if (status >= 500) request.log.error({ err: error }, 'request failed')
     else request.log.debug({ err: error }, 'request refused')
     reply.headers(headers)
+    // Every 401 names a challenge (RFC 9110, 15.5.2; RFC 6750, 3): that of a wrong password too.
+    if (status === 401 && !reply.hasHeader('www-authenticate')) reply.header('www-authenticate', 'Bearer realm="api"')
     if (status >= 500) dropUnsendableHeaders(reply)
     // A serialiser that the handler set would otherwise get the problem instead of its own object.
     reply.serializer(null as never)
