@@ -79,7 +79,10 @@ function makeAjv (coerce: boolean): Ajv {
 function refusingUnstorable (validate: ValidateFunction) {
   return function validateText (texts: Record<string, unknown>): { value: unknown } | { error: Error | ValidateFunction['errors'] } {
     if (Object.values(texts).some(text => typeof text === 'string' && UNSTORABLE.test(text))) return { error: new TextUnstorable() }
-    return validate(texts) ? { value: texts } : { error: validate.errors }
+    if (!validate(texts)) return { error: validate.errors }
+    // Ajv takes `Infinity` and `1e999` for numbers and asks them for no maximum.
+    const endless = Object.keys(texts).find(name => Math.abs(texts[name] as number) === Infinity)
+    return endless === undefined ? { value: texts } : { error: [{ instancePath: `/${endless}`, message: 'must be finite', params: {}, keyword: 'type', schemaPath: '#' }] }
   }
 }
 
