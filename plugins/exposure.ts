@@ -3,106 +3,194 @@
  *
  * Threat: handlers that answer with whole records (OWASP API3:2023, CWE-200): a hash, a secret, another's address.
  * Defence: every success has a schema, and is serialised by it; a field may say who sees it (`visibleTo`), and the
- * serialisers for each kind of caller are compiled at boot. A success without a schema, or a body that was serialised
- * elsewhere (string, Buffer, stream, `Response`), is refused with a 500, unless the route declares `answers: 'raw'`.
- * Not covered: what a declared field holds.
+ * serialisers for each kind of caller are compiled at boot. An answer without a schema, or one that was made elsewhere
+ * (string, Buffer, stream, `Response`, another serialiser), is a 500 and an event, unless the route declares
+ * `answers: 'raw'`; what a handler writes to the socket itself ends the connection. A schema through which everything passes does not boot.
+ * Not covered: what a declared field holds, and what a service's own `onSend` hooks make of a finished answer.
  */
+import type { ServerResponse } from 'node:http'
 import type { FastifyInstance, FastifyReply, FastifyRequest, RouteOptions } from 'fastify'
-import createError from '@fastify/error'
+import { createError } from '@fastify/error'
 import { SerializerSelector } from '@fastify/fast-json-stringify-compiler'
+import { TypeCompiler } from '@sinclair/typebox/compiler'
 import fp from 'fastify-plugin'
 import { Problem } from '../schemas/problem.js'
-import type { PlannedRoute } from './plan.js'
+import type { Contribution, PlannedRoute, Step } from './plan.js'
+import { hasReference, isSchema, type Schema } from './references.js'
+import { OWNER, readAnswer, viewOf, type Reading } from './views.js'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
     /** `raw`: this route answers with a page, a file or a stream, and its bytes are not filtered. */
     answers?: 'raw'
   }
+  interface FastifyReply {
+    /** @internal What the declared serialiser made of the answer. */
+    [made]: string | null
+    /** @internal The answer has passed the filter, or was refused by it: from here on Fastify writes. */
+    [passed]: boolean
+  }
 }
 
-/** The handler answered with what its route does not declare; nothing of it left. */
-export const UndeclaredAnswer = createError<[string]>('FST_BASTION_EXPOSURE_UNDECLARED_ANSWER', '%s', 500)
+/** The handler answered with what its route does not declare; nothing of it left. The log says what, and the line to add. */
+export const UndeclaredAnswer = createError('FST_BASTION_EXPOSURE_UNDECLARED_ANSWER', 'The answer is not one that this route declares', 500)
 
 type Serializer = (payload: unknown) => string
-type Schema = Record<string, unknown>
-type Compiler = (part: { schema: unknown, method?: string, url?: string, httpStatus?: string, contentType?: string }) => Serializer
+type Compiler = (part: { schema: unknown }) => Serializer
+type WriteHead = (this: ServerResponse, ...args: unknown[]) => ServerResponse
 
-/** Kinds of sight that one route may distinguish: each doubles the serialisers. */
+/** The serialisers of one status: the index is a bit for each sight that the caller has. */
+interface Answer { sights: readonly string[], serializers: readonly Serializer[] }
+/** By status, `2xx` or `default`; then by media type where the schema distinguishes them. */
+type Answers = ReadonlyMap<string, Answer | ReadonlyMap<string, Answer>>
+
+/** Kinds of sight that one answer may distinguish: each doubles the serialisers. */
 const MAX_SIGHTS = 5
-const OWNER = 'owner'
+const problem = TypeCompiler.Compile(Problem)
+const RAW_HINT = "declare that status in schema.response, or config: { answers: 'raw' }"
+
+const made = Symbol('bastion.exposure.made')
+const passed = Symbol('bastion.exposure.passed')
+const replyOf = Symbol('bastion.exposure.reply')
 
 async function exposure (app: FastifyInstance): Promise<void> {
-  const build = (SerializerSelector as unknown as () => (shared: unknown, options: object) => Compiler)()
-  const compiled = new WeakMap<object, Serializer>()
-  /** What the last serialiser made. Between serialising and `onSend` nothing else runs, so one place is enough. */
-  let product: string | undefined
+  const build = SerializerSelector as unknown as () => (shared: unknown, options: object) => Compiler
+  /** One schema is compiled once, however many routes share it; what refers to others, once an instance. */
+  const compiled = new WeakMap<object, WeakMap<object, Answer>>()
+  const instances = new Map<string, FastifyInstance>()
 
-  app.setSerializerCompiler(part => compileOnce(part as never) as never)
-  const ours = app.serializerCompiler
-
-  function compileOnce (part: { schema: unknown }): Serializer {
-    const schema = part.schema as object
-    const known = compiled.get(schema)
-    if (known !== undefined) return known
-    const serialize = build(app.getSchemas(), {})({ ...part, schema: everythingHidden(schema as Schema) })
-    const marked: Serializer = payload => { product = serialize(payload); return product }
-    compiled.set(schema, marked)
-    return marked
-  }
-
-  app.plan.contribute({ concern: 'problems', declare: declareProblems })
-  app.plan.contribute({
-    concern: 'sight',
-    stage: 'view',
-    compile (route) {
-      const views = Object.entries(responsesOf(route.options)).flatMap(([status, schema]) => viewsOf(route, status, schema))
-      if (views.length === 0) return undefined
-      const byStatus = new Map(views.map(view => [view.status, view]))
-      return { step: (request, reply) => chooseSight(byStatus, request, reply), promise: Object.fromEntries(views.map(({ status, sights }) => [status, sights])) }
-    },
-  })
-  app.plan.contribute({
-    concern: 'exposure',
-    stage: 'expose',
-    compile (route) {
-      const responses = responsesOf(route.options)
-      const successes = Object.keys(responses).filter(status => /^[23]/.test(status) || status === 'default')
-      if (isRaw(route)) return { step: forgetProduct, promise: 'raw' }
-      if (successes.length === 0 && route.kind !== 'not-found') {
-        route.object("no schema for its success: add schema: { response: { 200: … } }, or config: { answers: 'raw' } for pages, files and streams")
-      }
-      if (route.options.serializerCompiler !== undefined || route.instance.serializerCompiler !== ours) route.object('a serializer compiler of its own would skip the filter of answers: remove it')
-      return { step: refuseUndeclared(new Set(Object.keys(responses))), promise: { statuses: successes } }
-    },
-  })
-
-  interface View { status: string, sights: string[], serializers: Serializer[] }
-
-  /** A serialiser for each set of sights that a caller may have: the index is a bit for each sight. */
-  function viewsOf (route: PlannedRoute, status: string, schema: unknown): View[] {
-    const sights = [...sightsIn(schema)]
-    if (sights.length === 0) return []
-    if (sights.length > MAX_SIGHTS) {
-      route.object(`its ${status} distinguishes ${sights.length} kinds of sight, more than ${MAX_SIGHTS}: split the answer`)
-      return []
+  app.decorateReply(made as never, null as never)
+  app.decorateReply(passed as never, false as never)
+  app.setSerializerCompiler(({ schema, method, url }) => {
+    try {
+      const { serializers } = compileAnswer(schema, instances.get(`${String(method)} ${url}`) ?? app)
+      return sparingErrors(serializers[0]!)
+    } catch {
+      return refuseToSerialize // the plan objects to this route: it does not boot
     }
-    const unknown = sights.filter(sight => sight !== OWNER && app.hasDecorator('access') && !app.access.permissions.includes(sight))
-    if (unknown.length > 0) route.object(`visibleTo: unknown permission ${unknown.join(', ')}`)
-    const serializers = Array.from({ length: 2 ** sights.length }, (_none, bits) => {
-      const granted = new Set(sights.filter((_sight, i) => (bits & (1 << i)) !== 0))
-      const serialize = build(app.getSchemas(), {})({ schema: withoutHidden(schema as Schema, granted), method: route.method, url: route.url, httpStatus: status })
-      return (payload: unknown) => { product = serialize(payload); return product }
-    })
-    return [{ status, sights, serializers }]
+  })
+  const ours = app.serializerCompiler!
+  // A scope that adds schemas would otherwise get a compiler of Fastify's own.
+  app.addHook('onRegister', function keepSerializerCompiler (scope) { scope.setSerializerCompiler(ours as never) })
+
+  app.plan.contribute({
+    concern: 'problems',
+    declare (route) {
+      instances.set(`${route.method} ${route.url}`, route.instance)
+      declareProblems(route)
+    },
+  })
+  const concern = 'exposure'
+  app.plan.contribute({ concern, stage: 'resource', compile: route => isFiltered(route) ? { step: guardSocket } : undefined })
+  app.plan.contribute({ concern, stage: 'view', compile: route => isFiltered(route) ? { step: serializeBy(compileRoute(route)) } : undefined })
+  app.plan.contribute({ concern, stage: 'expose', compile: compileFilter })
+
+  function compileFilter (route: PlannedRoute): Contribution {
+    if (route.kind === 'not-found') return { step: refuseUndeclared(new Set()) }
+    const { answers } = (route.options.config ?? {}) as { answers?: unknown }
+    if (answers !== undefined && answers !== 'raw') route.object(`answers: ${JSON.stringify(answers)} is not 'raw'`)
+    if (route.options.serializerCompiler !== undefined || route.instance.serializerCompiler !== ours) {
+      route.object('a serializer compiler of its own would skip the filter of answers: remove it')
+    }
+    const responses = responsesOf(route.options)
+    const readings = Object.entries(responses).flatMap(([status, schema]) => schemasOf(schema).map(([mediaType, part]) =>
+      ({ name: mediaType === null ? status : `${status} ${mediaType}`, reading: readAnswer(part, route.instance.getSchemas()) })))
+    for (const { name, reading } of readings) objectTo(route, name, reading)
+    if (!isFiltered(route)) return { promise: 'raw' }
+    const successes = Object.keys(responses).filter(status => /^[23]|^default$/.test(status))
+    if (successes.length === 0) {
+      route.object("no schema for its success: add schema: { response: { 200: … } }, or config: { answers: 'raw' } for pages, files and streams")
+    }
+    return {
+      step: refuseUndeclared(new Set(Object.keys(responses))),
+      promise: {
+        statuses: successes,
+        ...promised(readings, 'sights', ({ sights }) => sights),
+        ...promised(readings, 'open', ({ open }) => open.map(({ path, reason }) => `${path || '/'}: ${reason}`)),
+      },
+    }
   }
 
-  function chooseSight (views: ReadonlyMap<string, View>, request: FastifyRequest, reply: FastifyReply): void {
-    const view = views.get(String(reply.statusCode)) ?? views.get(`${String(reply.statusCode)[0]}xx`)
-    if (view === undefined) return
-    let bits = 0
-    for (let i = 0; i < view.sights.length; i++) if (sees(request, view.sights[i]!)) bits |= 1 << i
-    reply.serializer(view.serializers[bits]! as never)
+  function objectTo (route: PlannedRoute, name: string, { sights, open, faults }: Reading): void {
+    const hasAccess = app.hasDecorator('access')
+    for (const fault of faults) route.object(`its ${name}: ${fault}`)
+    if (sights.length > MAX_SIGHTS) route.object(`its ${name} distinguishes ${sights.length} kinds of sight, more than ${MAX_SIGHTS}: split the answer`)
+    if (sights.length > 0 && !hasAccess) route.object(`its ${name}: visibleTo needs the access plugin, which knows who may see what`)
+    const unknown = sights.filter(sight => sight !== OWNER && hasAccess && !app.access.permissions.includes(sight))
+    if (unknown.length > 0) route.object(`its ${name}: visibleTo: unknown permission ${unknown.join(', ')}`)
+    if (!isFiltered(route)) return
+    for (const { path, reason } of open) {
+      if (reason === null) route.object(`its ${name} lets everything through${path === '' ? '' : ` at ${path}`}: declare what is in it, or say why with { open: 'the reason' }`)
+    }
+  }
+
+  /** The serialisers of a route; what cannot be compiled is objected to. */
+  function compileRoute (route: PlannedRoute): Answers {
+    const answers = new Map<string, Answer | Map<string, Answer>>()
+    for (const [status, schema] of Object.entries(responsesOf(route.options))) {
+      const byType = new Map<string, Answer>()
+      for (const [mediaType, part] of schemasOf(schema)) {
+        try {
+          const answer = compileAnswer(part, route.instance)
+          if (mediaType === null) answers.set(status, answer)
+          else answers.set(status, byType.set(mediaType.toLowerCase(), answer))
+        } catch (error) {
+          route.object(`its ${status} cannot be serialised: ${(error as Error).message}`)
+        }
+      }
+    }
+    return answers
+  }
+
+  /** All serialisers of a schema: the first is for somebody who may see nothing that is not for all. */
+  function compileAnswer (schema: unknown, instance: FastifyInstance): Answer {
+    const owner: object = hasReference(schema) ? instance : app
+    const known = compiled.get(owner) ?? new WeakMap<object, Answer>()
+    compiled.set(owner, known)
+    const before = isSchema(schema) ? known.get(schema) : undefined
+    if (before !== undefined) return before
+    const shared = instance.getSchemas()
+    const { sights } = readAnswer(schema, shared)
+    if (sights.length > MAX_SIGHTS) return { sights, serializers: [refuseToSerialize] }
+    const compile = build()(shared, { ajv: { strict: false }, compileValidators: true })
+    const serializers = Array.from({ length: 2 ** sights.length }, (_none, bits) =>
+      compile({ schema: viewOf(schema as Schema, new Set(sights.filter((_sight, i) => (bits & (1 << i)) !== 0)), shared) }))
+    const answer = { sights, serializers }
+    known.set(schema as object, answer)
+    return answer
+  }
+
+  /** What is declared is looked up when the answer is made: hooks of the service may have changed it until then. */
+  function serializeBy (answers: Answers): Step {
+    const byStatus = new Map<number, ReturnType<Answers['get']>>()
+
+    function answerFor (reply: FastifyReply): Answer | undefined {
+      const status = reply.statusCode
+      let found = byStatus.get(status)
+      if (found === undefined) {
+        found = answers.get(String(status)) ?? answers.get(`${String(status)[0]}xx`) ?? answers.get('default')
+        byStatus.set(status, found)
+      }
+      if (!(found instanceof Map)) return found as Answer | undefined
+      const [mediaType = ''] = String(reply.getHeader('content-type')).split(';', 1)
+      return found.get(mediaType.trim().toLowerCase()) ?? found.get('*/*')
+    }
+
+    function serializeDeclared (this: FastifyReply, payload: unknown): string {
+      const answer = answerFor(this)
+      if (answer === undefined) throw undeclared(this.request, this, `answered ${this.statusCode}`, typeof payload)
+      let bits = 0
+      for (let i = 0; i < answer.sights.length; i++) if (sees(this.request, answer.sights[i]!)) bits |= 1 << i
+      const text = answer.serializers[bits]!(payload)
+      this[made] = text
+      return text
+    }
+
+    return function chooseSerializer (request, reply) {
+      // Fastify leaves the type open only where the handler set a serialiser of its own.
+      if (reply.getHeader('content-type') === undefined) throw undeclared(request, reply, 'set a serializer of its own', 'serializer')
+      reply.serializer(serializeDeclared as never)
+    }
   }
 
   function sees (request: FastifyRequest, sight: string): boolean {
@@ -111,22 +199,40 @@ async function exposure (app: FastifyInstance): Promise<void> {
     return sight === OWNER ? app.access.isOwner(request) : app.access.can(principal, sight as never)
   }
 
-  function forgetProduct (): void { product = undefined }
-
-  function refuseUndeclared (declared: ReadonlySet<string>) {
-    return function refuseUndeclaredAnswer (request: FastifyRequest, reply: FastifyReply, payload: unknown): void {
-      const made = product
-      product = undefined
+  function refuseUndeclared (declared: ReadonlySet<string>): Step {
+    return function refuseUndeclaredAnswer (request, reply, payload) {
+      reply[passed] = true
       const status = reply.statusCode
+      if (typeof payload === 'string' && payload === reply[made]) return
       if (payload === undefined || payload === null || payload === '') {
         if (status >= 300 || isDeclared(declared, status)) return
-      } else if (typeof payload === 'string' && payload === made) return
-      else if (status >= 300 && String(reply.getHeader('content-type')).startsWith('application/problem+json')) return
-      app.events.record('undeclared_answer', request, { status, kind: typeof payload })
+      } else if (status >= 400 && isProblem(payload)) return
       reply.serializer(null as never)
-      throw new UndeclaredAnswer(`${request.method} ${request.routeOptions.url ?? '*'} answered ${status} with what its schema does not declare: ` +
-        "declare that status in schema.response, or config: { answers: 'raw' }")
+      throw undeclared(request, reply, `answered ${status} with ${kindOf(payload)}`, kindOf(payload))
     }
+  }
+
+  function undeclared (request: FastifyRequest, reply: FastifyReply, what: string, kind: string) {
+    app.events.record('undeclared_answer', request, { status: reply.statusCode, kind })
+    return Object.assign(new UndeclaredAnswer(), { cause: new Error(`${request.method} ${request.routeOptions.url ?? '*'} ${what}: ${RAW_HINT}`) })
+  }
+
+  /** Until the answer has passed the filter nothing may be written, whoever writes it (`reply.raw`, `reply.hijack`). */
+  function guardSocket (_request: FastifyRequest, reply: FastifyReply): void {
+    const socket = reply.raw as ServerResponse & { [replyOf]?: FastifyReply }
+    socket[replyOf] = reply
+    socket.writeHead = writeHeadOfPassed as never
+  }
+
+  function writeHeadOfPassed (this: ServerResponse & { [replyOf]?: FastifyReply }, ...args: unknown[]): ServerResponse {
+    const reply = this[replyOf]!
+    if (reply[passed]) return (Object.getPrototypeOf(this) as { writeHead: WriteHead }).writeHead.apply(this, args)
+    // To throw here could end the process, for this may be anybody's callback; and half an answer is none.
+    this.writeHead = writeNothing as never
+    const error = undeclared(reply.request, reply, 'wrote to reply.raw', 'raw')
+    reply.log.error({ err: error }, 'request failed')
+    this.destroy(error)
+    return this
   }
 }
 
@@ -134,57 +240,66 @@ async function exposure (app: FastifyInstance): Promise<void> {
 function declareProblems ({ options, kind }: PlannedRoute): void {
   if (kind === 'not-found') return
   const schema = (options.schema ?? {}) as { response?: Schema }
-  options.schema = { ...schema, response: { '4xx': Problem, '5xx': Problem, ...schema.response } } as never
+  const own = Object.fromEntries(Object.entries(schema.response ?? {}).map(([status, part]) => [status.toLowerCase(), part]))
+  options.schema = { ...schema, response: { '4xx': Problem, '5xx': Problem, ...own } } as never
 }
 
 function responsesOf (options: RouteOptions): Schema {
-  return ((options.schema as { response?: Schema } | undefined)?.response ?? {})
+  return (options.schema as { response?: Schema } | undefined)?.response ?? {}
 }
 
-function isRaw (route: PlannedRoute): boolean {
-  return (route.options.config as { answers?: string } | undefined)?.answers === 'raw'
+/** The schemas of one status, by media type; null where it has one for all. */
+function schemasOf (response: unknown): [string | null, unknown][] {
+  const content = isSchema(response) ? response.content : undefined
+  return isSchema(content) ? Object.entries(content).map(([mediaType, part]) => [mediaType, (part as Schema).schema]) : [[null, response]]
+}
+
+function isFiltered (route: PlannedRoute): boolean {
+  return route.kind !== 'not-found' && (route.options.config as { answers?: unknown } | undefined)?.answers !== 'raw'
 }
 
 function isDeclared (declared: ReadonlySet<string>, status: number): boolean {
   return declared.has(String(status)) || declared.has(`${String(status)[0]}xx`) || declared.has('default')
 }
 
-/** Every `visibleTo` in a schema. */
-function sightsIn (schema: unknown, found = new Set<string>()): Set<string> {
-  if (schema === null || typeof schema !== 'object') return found
-  if (Array.isArray(schema)) {
-    for (const part of schema) sightsIn(part, found)
-    return found
+/** Errors are answered as text; what is a problem and nothing but that is declared on every route. */
+function isProblem (payload: unknown): boolean {
+  if (typeof payload !== 'string' || payload[0] !== '{') return false
+  try {
+    return problem.Check(JSON.parse(payload))
+  } catch {
+    return false
   }
-  const { visibleTo } = schema as { visibleTo?: string | string[] }
-  if (visibleTo !== undefined) for (const sight of [visibleTo].flat()) found.add(sight)
-  for (const part of Object.values(schema)) sightsIn(part, found)
-  return found
 }
 
-/** Without choosing a sight nothing that asks for one leaves: the serialiser that Fastify would use by itself. */
-function everythingHidden (schema: Schema): Schema {
-  return sightsIn(schema).size === 0 ? schema : withoutHidden(schema, new Set())
-}
-
-/** The schema without the properties that somebody with these sights may not see. */
-function withoutHidden (schema: Schema, granted: ReadonlySet<string>): Schema {
-  if (Array.isArray(schema)) return schema.map(part => withoutHidden(part as Schema, granted)) as unknown as Schema
-  if (schema === null || typeof schema !== 'object') return schema
-  const copy: Schema = {}
-  for (const [key, value] of Object.entries(schema)) copy[key] = withoutHidden(value as Schema, granted)
-  const { properties, required } = schema as { properties?: Schema, required?: string[] }
-  if (properties !== undefined) {
-    const seen = Object.entries(properties).filter(([, part]) => {
-      const { visibleTo } = part as { visibleTo?: string | string[] }
-      return visibleTo === undefined || [visibleTo].flat().some(sight => granted.has(sight))
-    })
-    copy.properties = Object.fromEntries(seen.map(([name, part]) => [name, withoutHidden(part as Schema, granted)]))
-    if (required !== undefined) copy.required = required.filter(name => seen.some(([known]) => known === name))
-    // What was taken out must not come back as an undeclared field.
-    copy.additionalProperties = false
+/** Fastify's last resort gives the error itself to the serialiser of its status: nothing of it may leave. */
+function sparingErrors (serialize: Serializer): Serializer {
+  return payload => {
+    if (!(payload instanceof Error)) return serialize(payload)
+    const { statusCode = 500, error = 'Error' } = payload as { statusCode?: number, error?: unknown }
+    return JSON.stringify({ type: 'about:blank', title: error, status: statusCode, code: `FST_BASTION_HTTP_${statusCode}` })
   }
-  return copy
 }
 
-export default fp(exposure, { fastify: '5.x', name: 'bastion-exposure', dependencies: ['bastion-plan', 'bastion-events'] })
+function writeNothing (this: ServerResponse): ServerResponse {
+  return this
+}
+
+function refuseToSerialize (): never {
+  throw new UndeclaredAnswer()
+}
+
+function kindOf (payload: unknown): string {
+  if (payload === undefined || payload === null || payload === '') return 'nothing'
+  if (typeof payload !== 'object') return typeof payload
+  if (Buffer.isBuffer(payload)) return 'buffer'
+  if ('pipe' in payload || 'getReader' in payload) return 'stream'
+  return Object.prototype.toString.call(payload) === '[object Response]' ? 'response' : 'object'
+}
+
+function promised (readings: readonly { name: string, reading: Reading }[], key: string, pick: (reading: Reading) => readonly string[]): Record<string, unknown> {
+  const entries = readings.map(({ name, reading }) => [name, pick(reading)] as const).filter(([, list]) => list.length > 0)
+  return entries.length === 0 ? {} : { [key]: Object.fromEntries(entries) }
+}
+
+export default fp(exposure, { fastify: '5.x', name: 'bastion-exposure', dependencies: ['bastion-plan', 'bastion-events', 'bastion-errors'] })

@@ -29,7 +29,7 @@ export const Posture = Type.Object({
     url: Type.String(),
     kind: Type.String(),
     order: Type.Array(Type.String(), { description: 'The steps, as they run' }),
-    controls: Type.Record(Type.String(), Type.Unknown()),
+    controls: Type.Record(Type.String(), Type.Unknown({ open: 'each concern describes itself in its own words; nothing of a request is among them' })),
   })),
   findings: Type.Array(Finding),
 })

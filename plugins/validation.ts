@@ -10,7 +10,7 @@
 import type { FastifyInstance } from 'fastify'
 import { Ajv, type ValidateFunction } from 'ajv'
 import formats from 'ajv-formats'
-import createError from '@fastify/error'
+import { createError } from '@fastify/error'
 import fp from 'fastify-plugin'
 import { noBody } from '../schemas/closed.js'
 import type { PlannedRoute } from './plan.js'
@@ -24,7 +24,7 @@ type Schema = Record<string, unknown>
 const addFormats = formats as unknown as (ajv: Ajv, names: string[]) => Ajv
 const FORMATS = ['date', 'time', 'date-time', 'duration', 'email', 'hostname', 'ipv4', 'ipv6', 'uri', 'uuid']
 /** Keywords of documentation and of other concerns that Ajv must know to stay strict. */
-const ANNOTATIONS = ['visibleTo', 'example', 'hide']
+const ANNOTATIONS = ['visibleTo', 'open', 'example', 'hide']
 /** In JSON only an escape can make such text; `u` finds surrogates that are alone. */
 const SUSPICIOUS_ESCAPE = /\\u(?:0000|d[89a-f])/i
 const UNSTORABLE = /[\0\p{Surrogate}]/u
