@@ -81,7 +81,7 @@ function refusingUnstorable (validate: ValidateFunction) {
     if (Object.values(texts).some(text => typeof text === 'string' && UNSTORABLE.test(text))) return { error: new TextUnstorable() }
     if (!validate(texts)) return { error: validate.errors }
     // Ajv takes `Infinity` and `1e999` for numbers and asks them for no maximum.
-    const endless = Object.keys(texts).find(name => Math.abs(texts[name] as number) === Infinity)
+    const endless = Object.keys(texts).find(name => texts[name] === Infinity || texts[name] === -Infinity)
     return endless === undefined ? { value: texts } : { error: [{ instancePath: `/${endless}`, message: 'must be finite', params: {}, keyword: 'type', schemaPath: '#' }] }
   }
 }
