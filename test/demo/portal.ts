@@ -1,0 +1,181 @@
+/** The portal in this process, as its tests ask it: every answer is held to what the contract says of all answers. */
+import { randomBytes } from 'node:crypto'
+import type { FastifyInstance } from 'fastify'
+import type { Test } from 'tap'
+import { buildPortal } from '../../demo/app.js'
+import { openDatabase } from '../../demo/data/database.js'
+import { seed } from '../../demo/data/seed.js'
+import type { PortalSettings } from '../../demo/settings.js'
+import type { Sql } from '../../plugins/sql.js'
+
+export const PASSWORD = 'Seeded-pass-1'
+export const APP_SECRET = randomBytes(48).toString('base64url')
+export const ORIGIN = 'http://localhost:3000'
+
+export interface Answer {
+  status: number
+  headers: Record<string, unknown>
+  text: string
+  // What the contract declares is asserted by the tests themselves.
+  body: any
+}
+
+export interface Call {
+  token?: string
+  body?: unknown
+  /** The body as text, with its media type. */
+  raw?: string
+  type?: string
+  headers?: Record<string, string>
+  /** Whom the request comes from; by default an address of its own, so that no limit is met by accident. */
+  address?: string
+}
+
+export interface Tokens { access_token: string, refresh_token: string }
+
+export interface PortalUnderTest {
+  app: FastifyInstance
+  sql: Sql
+  /** Every line that was logged, at `trace`. */
+  log: string[]
+  call: (method: string, url: string, call?: Call) => Promise<Answer>
+  /** Signs in and answers the tokens. */
+  signIn: (username: string, password?: string, call?: Call) => Promise<Tokens>
+  /** An access token. */
+  token: (username: string, password?: string) => Promise<string>
+  /** The id of a user. */
+  idOf: (username: string) => Promise<string>
+  /** Registers somebody new, with a name of its own, and signs in. */
+  newcomer: (role?: string) => Promise<Tokens & { username: string, id: string, token: string }>
+  /** Lets time pass. */
+  pass: (ms: number) => void
+  now: () => number
+}
+
+/** What no answer and no line of the log ever holds. */
+const NEVER = [/\$argon2/, /password_?hash/i, /at .{1,200}\.[jt]s:\d+:\d+/, /node_modules/, /\bselect .+ from /i, new RegExp(APP_SECRET)]
+const PROBLEM = ['code', 'detail', 'errors', 'requestId', 'status', 'title', 'type']
+const HEADERS = {
+  'x-content-type-options': 'nosniff',
+  'x-frame-options': 'DENY',
+  'referrer-policy': 'no-referrer',
+  'content-security-policy': /default-src 'none'/,
+  'permissions-policy': /camera=\(\)/,
+  'cross-origin-resource-policy': 'same-origin',
+}
+
+let people = 0
+
+export async function build (t: Test, settings: Partial<PortalSettings> = {}): Promise<PortalUnderTest> {
+  const sql = await freshDatabase(t)
+  return buildOn(t, sql, settings)
+}
+
+export async function buildOn (t: Test, sql: Sql, settings: Partial<PortalSettings> = {}): Promise<PortalUnderTest> {
+  const log: string[] = []
+  let time = Date.now()
+  let addresses = 0
+  const app = await buildPortal({
+    settings: {
+      HOST: '127.0.0.1', PORT: 3000, NODE_ENV: 'test', DATA_DIR: '', JWT_ALGORITHM: 'HS256', PASSWORD_POLICY: 'composition', LOG_LEVEL: 'trace', ...settings, APP_SECRET,
+    },
+    sql,
+    origin: ORIGIN,
+    logger: { level: 'trace', stream: { write: (line: string) => { log.push(line) } } },
+    now: () => time,
+  })
+  t.teardown(() => app.close())
+  await app.ready()
+  await seed(sql, app.passwords, PASSWORD)
+
+  async function call (method: string, url: string, { token, body, raw, type, headers = {}, address = addressOf(++addresses) }: Call = {}): Promise<Answer> {
+    const payload = raw ?? (body === undefined ? undefined : JSON.stringify(body))
+    const answer = await app.inject({
+      method: method as 'GET',
+      url,
+      remoteAddress: address,
+      headers: {
+        host: 'localhost:3000',
+        ...(payload !== undefined && { 'content-type': type ?? 'application/json' }),
+        ...(token !== undefined && { authorization: `Bearer ${token}` }),
+        ...headers,
+      },
+      ...(payload !== undefined && { payload }),
+    })
+    const isJson = /json/.test(String(answer.headers['content-type'])) && answer.body !== ''
+    const given: Answer = { status: answer.statusCode, headers: answer.headers, text: answer.body, body: isJson ? answer.json() : undefined }
+    holdToContract(t, `${method} ${url}`, given, method === 'HEAD')
+    return given
+  }
+
+  async function signIn (username: string, password = PASSWORD, more: Call = {}): Promise<Tokens> {
+    const { status, body } = await call('POST', '/auth/login', { body: { username, password }, ...more })
+    if (status !== 200) throw new Error(`${username} cannot sign in: ${status}`)
+    return body
+  }
+
+  const token = async (username: string, password?: string) => (await signIn(username, password)).access_token
+  const idOf = async (username: string) => {
+    const [user] = await sql.query<{ id: string }>('select id from users where username = $1', [username])
+    return user!.id
+  }
+
+  async function newcomer (role = 'user') {
+    const username = `person_${++people}`
+    const { body } = await call('POST', '/auth/register', { body: { username, email: `${username}@people.example`, password: 'Newcomer-pass-1' } })
+    if (role !== 'user') await sql.query('update users set role = $1 where id = $2', [role, body.id])
+    const tokens = await signIn(username, 'Newcomer-pass-1')
+    return { ...tokens, username, id: body.id as string, token: tokens.access_token }
+  }
+
+  return { app, sql, log, call, signIn, token, idOf, newcomer, pass: ms => { time += ms }, now: () => time }
+}
+
+/** A database of its own: in memory, or on the PostgreSQL server that the environment names. */
+export async function freshDatabase (t: Test): Promise<Sql> {
+  const server = process.env.PORTAL_TEST_DATABASE_URL
+  const sql = await openDatabase(server === undefined ? {} : { url: await createDatabase(server) })
+  t.teardown(() => sql.close())
+  return sql
+}
+
+async function createDatabase (server: string): Promise<string> {
+  const { default: pg } = await import('pg')
+  const client = new pg.Client({ connectionString: server })
+  await client.connect()
+  const name = `portal_${randomBytes(6).toString('hex')}`
+  await client.query(`create database ${name}`)
+  await client.end()
+  const url = new URL(server)
+  url.pathname = `/${name}`
+  return url.href
+}
+
+/** What the contract says of every answer, whatever it is. */
+function holdToContract (t: Test, what: string, { status, headers, text, body }: Answer, isHead: boolean): void {
+  const faults: string[] = []
+  for (const [name, expected] of Object.entries(HEADERS)) {
+    const value = String(headers[name])
+    if (typeof expected === 'string' ? value !== expected : !expected.test(value)) faults.push(`header ${name} is ${value}`)
+  }
+  if (headers['x-powered-by'] !== undefined || headers.server !== undefined) faults.push('the server names itself')
+  for (const pattern of NEVER) if (pattern.test(text)) faults.push(`the answer holds ${String(pattern)}`)
+  if (status >= 400) {
+    if (!/^application\/problem\+json/.test(String(headers['content-type']))) faults.push(`content-type is ${String(headers['content-type'])}`)
+    if (headers['cache-control'] !== 'no-store') faults.push('a refusal may be cached')
+    if (status === 401 && headers['www-authenticate'] === undefined) faults.push('401 without a challenge')
+    if ((status === 429 || status === 503) && !/^[1-9]\d*$/.test(String(headers['retry-after']))) faults.push(`${status} without Retry-After`)
+    if (!isHead) {
+      const unknown = Object.keys(body ?? {}).filter(key => !PROBLEM.includes(key))
+      if (unknown.length > 0) faults.push(`the problem has ${unknown.join(', ')}`)
+      if (body?.status !== status || !/^FST_[A-Z0-9_]+$/.test(body?.code) || typeof body?.requestId !== 'string' || typeof body?.title !== 'string') faults.push(`not a problem: ${text}`)
+    }
+  }
+  if (isHead && text !== '') faults.push('HEAD has a body')
+  if (status === 423 || (status >= 500 && status !== 503)) faults.push(`status ${status}`)
+  if (faults.length > 0) t.fail(`${what} (${status}): ${faults.join('; ')}`)
+}
+
+function addressOf (n: number): string {
+  return `10.${(n >> 16) & 255}.${(n >> 8) & 255}.${n & 255}`
+}
