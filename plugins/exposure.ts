@@ -37,7 +37,7 @@ export const UndeclaredAnswer = createError('FST_BASTION_EXPOSURE_UNDECLARED_ANS
 
 type Serializer = (payload: unknown) => string
 type Compiler = (part: { schema: unknown }) => Serializer
-type WriteHead = (this: ServerResponse, ...args: unknown[]) => ServerResponse
+type WriteHead = (this: ServerResponse, status: number, reason?: string, headers?: object) => ServerResponse
 
 /** The serialisers of one status: the index is a bit for each sight that the caller has. */
 interface Answer { sights: readonly string[], serializers: readonly Serializer[] }
@@ -224,9 +224,9 @@ async function exposure (app: FastifyInstance): Promise<void> {
     socket.writeHead = writeHeadOfPassed as never
   }
 
-  function writeHeadOfPassed (this: ServerResponse & { [replyOf]?: FastifyReply }, ...args: unknown[]): ServerResponse {
+  function writeHeadOfPassed (this: ServerResponse & { [replyOf]?: FastifyReply }, status: number, reason?: string, headers?: object): ServerResponse {
     const reply = this[replyOf]!
-    if (reply[passed]) return (Object.getPrototypeOf(this) as { writeHead: WriteHead }).writeHead.apply(this, args)
+    if (reply[passed]) return (Object.getPrototypeOf(this) as { writeHead: WriteHead }).writeHead.call(this, status, reason, headers)
     // To throw here could end the process, for this may be anybody's callback; and half an answer is none.
     this.writeHead = writeNothing as never
     const error = undeclared(reply.request, reply, 'wrote to reply.raw', 'raw')
