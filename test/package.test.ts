@@ -1,0 +1,264 @@
+/** The package as its users get it: packed, installed into an empty folder, run and type-checked there. */
+import { execFile } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { mkdir, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { fileURLToPath, pathToFileURL } from 'node:url'
+import { promisify } from 'node:util'
+import t, { type Test } from 'tap'
+
+const ROOT = fileURLToPath(new URL('../', import.meta.url))
+const run = promisify(execFile)
+/** Milliseconds: building and installing wait for a compiler and a registry. */
+const PATIENCE = 240_000
+t.setTimeout(PATIENCE * 2)
+
+interface Manifest {
+  name: string
+  version: string
+  engines: { node: string }
+  exports: Record<string, string | { types: string, default: string }>
+  peerDependencies: Record<string, string>
+  dependencies: Record<string, string>
+  devDependencies: Record<string, string>
+}
+const manifest = JSON.parse(await readFile(join(ROOT, 'package.json'), 'utf8')) as Manifest
+const rooms = Object.keys(manifest.exports).filter(name => name !== './package.json')
+const specifiers = rooms.map(name => join(manifest.name, name))
+
+interface Outcome { code: number, output: string }
+
+/** Runs a program to its end; what it printed, whatever became of it. */
+async function outcomeOf (command: string, args: string[], cwd: string): Promise<Outcome> {
+  try {
+    const { stdout, stderr } = await run(command, args, { cwd, timeout: PATIENCE, env: { ...process.env, NODE_OPTIONS: '', TAP: '' } })
+    return { code: 0, output: stdout + stderr }
+  } catch (error) {
+    const { code, stdout, stderr } = error as { code?: unknown, stdout?: string, stderr?: string }
+    return { code: typeof code === 'number' ? code : 1, output: `${stdout ?? ''}${stderr ?? String(error)}` }
+  }
+}
+
+function tool (name: string): string {
+  return join(ROOT, 'node_modules/.bin', name)
+}
+
+async function succeeds (t: Test, command: string, args: string[], cwd: string): Promise<string> {
+  const { code, output } = await outcomeOf(command, args, cwd)
+  t.equal(code, 0, `${command.replace(dirname(command), '').slice(0, 40)} ${args[0] ?? ''}: ${code === 0 ? 'ok' : output.slice(-4000)}`)
+  return output
+}
+
+const folder = await mkdtemp(join(tmpdir(), 'bastion-package-'))
+t.teardown(() => rm(folder, { recursive: true, force: true }))
+const consumer = join(folder, 'consumer')
+let tarball = ''
+/** Why there is no consumer to look at. */
+let absent: string | null = 'it was not packed'
+
+t.test('packs what is needed and nothing else', async t => {
+  const packed = await succeeds(t, 'npm', ['pack', '--json', '--pack-destination', folder], ROOT)
+  tarball = join(folder, `${manifest.name}-${manifest.version}.tgz`)
+  t.ok(existsSync(tarball))
+  const { files } = (JSON.parse(packed.slice(packed.indexOf('[\n'), packed.lastIndexOf(']') + 1)) as [{ files: { path: string }[] }])[0]
+  const paths = files.map(({ path }) => path)
+  t.strictSame(paths.filter(path => !/^dist\/(?:plugins|schemas)\/[\w/-]+\.(?:js|d\.ts)$/.test(path)).sort(),
+    ['CHANGELOG.md', 'LICENSE', 'README.md', 'SECURITY.md', 'package.json'])
+  t.notMatch(paths.join('\n'), /test|demo|bench|node_modules|\.tap|\.env/)
+  const sources = (await readdir(ROOT, { recursive: true })).filter(path => /^(?:plugins|schemas)\/.*\.ts$/.test(path))
+  t.strictSame(paths.filter(path => path.endsWith('.js')).sort(), sources.map(path => `dist/${path.replace(/\.ts$/, '.js')}`).sort(), 'nothing of an older build')
+})
+
+t.test('installs into an empty folder', async t => {
+  await mkdir(consumer)
+  await writeFile(join(consumer, 'package.json'), '{ "name": "consumer", "private": true }\n')
+  const peers = [`fastify@${manifest.peerDependencies.fastify}`, `@types/node@${manifest.devDependencies['@types/node']}`]
+  const { code, output } = await outcomeOf('npm', ['install', '--prefer-offline', '--no-audit', '--no-fund', tarball, ...peers], consumer)
+  if (code !== 0 && process.env.CI !== 'true' && /ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ETIMEDOUT|ENETUNREACH|ENOTCACHED/.test(output)) {
+    absent = 'no registry answers'
+    t.pass('the package was not installed', { skip: absent })
+    return
+  }
+  t.equal(code, 0, code === 0 ? 'npm install' : output)
+  absent = null
+  t.strictSame((await readdir(join(consumer, 'node_modules'))).filter(name => name === 'fastify' || name === manifest.name).sort(), ['fastify', manifest.name].sort())
+  t.notOk(existsSync(join(consumer, 'node_modules', manifest.name, 'node_modules/fastify')), 'there is one Fastify: the one that is augmented is the one that runs')
+})
+
+/** A subtest that needs the installed package. */
+function installed (title: string, body: (t: Test) => Promise<void>): void {
+  t.test(title, async t => {
+    if (absent === null) await body(t)
+    else t.pass('the package is not installed', { skip: absent })
+  })
+}
+
+const SERVICE = `
+  const app = Fastify(server({ logger: false }))
+  await app.register(bastion, { access: { roles: { reader: { permissions: ['posts:read'] } } } })
+  app.get('/open', { schema: { response: { 200: { type: 'object', properties: { answer: { type: 'integer' } } } } }, config: { access: 'public' } }, async () => ({ answer: 42, secret: 1 }))
+  app.get('/guarded', { schema: { response: { 200: { type: 'object', properties: {} } } }, config: { access: { permissions: 'posts:read' } } }, async () => ({}))
+  const open = await app.inject('http://localhost/open')
+  const guarded = await app.inject('http://localhost/guarded')
+  const hash = await app.passwords.hash('correct horse battery staple')
+  console.log(JSON.stringify([open.statusCode, open.body, open.headers['x-frame-options'], guarded.statusCode, guarded.json().code, hash.slice(0, 9)]))
+  await app.close()
+`
+const SERVED = [200, '{"answer":42}', 'DENY', 401, 'FST_BASTION_ACCESS_UNAUTHENTICATED', '$argon2id']
+
+installed('works from an ESM file', async t => {
+  await writeFile(join(consumer, 'service.mjs'), `
+    import Fastify from 'fastify'
+    import bastion, { server } from '${manifest.name}'
+    ${SERVICE}
+    for (const name of ${JSON.stringify(specifiers)}) if (Object.keys(await import(name)).length === 0) throw new Error(name + ' is empty')
+  `)
+  t.strictSame(JSON.parse(await succeeds(t, process.execPath, ['service.mjs'], consumer)), SERVED)
+})
+
+installed('works from require(): register() takes what it returns, and its named exports are there', async t => {
+  if (process.features.require_module !== true) {
+    t.pass('require() of ES modules', { skip: `Node ${process.version} cannot` })
+    return
+  }
+  await writeFile(join(consumer, 'service.cjs'), `
+    const Fastify = require('fastify')
+    const bastion = require('${manifest.name}')
+    const { server, settings, default: plugin } = bastion
+    if (typeof settings !== 'function' || typeof plugin !== 'function') throw new Error('exports are missing')
+    async function main () { ${SERVICE} }
+    main()
+    for (const name of ${JSON.stringify(specifiers)}) if (Object.keys(require(name)).length === 0) throw new Error(name + ' is empty')
+  `)
+  t.strictSame(JSON.parse(await succeeds(t, process.execPath, ['--no-warnings', 'service.cjs'], consumer)), SERVED)
+})
+
+installed('nothing but what is exported can be reached', async t => {
+  for (const inner of ['plugins/index.js', 'dist/plugins/index.js', 'options', 'address']) {
+    t.match(await outcomeOf(process.execPath, ['--input-type=module', '-e', `await import('${manifest.name}/${inner}')`], consumer),
+      { code: 1, output: 'ERR_PACKAGE_PATH_NOT_EXPORTED' })
+  }
+})
+
+const TYPED = `
+import Fastify from 'fastify'
+import bastion, { principalOf, resourceOf, server, type BastionOptions } from '${manifest.name}'
+${specifiers.slice(1).map((name, i) => `import * as room${i} from '${name}'`).join('\n')}
+
+declare module 'AUGMENTED' {
+  interface AccessNames {
+    role: 'reader' | 'editor'
+    permission: 'posts:read' | 'posts:write'
+    resources: { order: { id: string, total: number } }
+  }
+}
+
+export const rooms = [${specifiers.slice(1).map((_name, i) => `room${i}`).join(', ')}]
+const options: BastionOptions = { cors: { origins: ['https://app.example.com'] }, headers: {}, limits: { address: ['5/second'] } }
+const app = Fastify(server({ trustProxy: ['127.0.0.1'] }))
+await app.register(bastion, options)
+app.get('/', { config: { access: { permissions: 'posts:read', roles: ['reader'] }, limits: ['5/second'] } }, async request => principalOf(request).id)
+app.get('/order', { config: { access: { resource: 'order' } } }, async request => {
+  const total: number = resourceOf(request, 'order').total
+  return total
+})
+const codes: string[] = app.plan.routes.map(({ url }) => url)
+// @ts-expect-error a permission that nobody declared
+app.get('/1', { config: { access: { permissions: 'posts:raed' } } }, async () => codes)
+// @ts-expect-error a role that nobody declared
+app.get('/2', { config: { access: { roles: 'raeder' } } }, async () => codes)
+// @ts-expect-error a resource that nobody declared
+app.get('/3', { config: { access: { resource: 'ordre' } } }, async () => codes)
+// @ts-expect-error a misspelt option
+await app.register(bastion, { heders: {} })
+const made = new room${specifiers.indexOf(join(manifest.name, './access')) - 1}.Forbidden()
+// @ts-expect-error the error's code has its type, so it is not any
+const wrong: number = made.code
+export { wrong }
+`
+
+for (const [resolution, module, augmented] of [['nodenext', 'nodenext', '/access'], ['bundler', 'preserve', '']] as const) {
+  installed(`type-checks in a consumer with moduleResolution ${resolution}, which augments '${manifest.name}${augmented}'`, async t => {
+    await writeFile(join(consumer, 'service.mts'), TYPED.replace('AUGMENTED', manifest.name + augmented))
+    await writeFile(join(consumer, `tsconfig.${resolution}.json`), JSON.stringify({
+      compilerOptions: { strict: true, noEmit: true, target: 'es2023', module, moduleResolution: resolution, types: ['node'], skipLibCheck: true },
+      files: ['service.mts'],
+    }))
+    await succeeds(t, tool('tsc'), ['-p', `tsconfig.${resolution}.json`], consumer)
+
+    // Errors in declarations do not show with skipLibCheck, which most have on: a type that cannot be found is any there.
+    const { output } = await outcomeOf(tool('tsc'), ['-p', `tsconfig.${resolution}.json`, '--skipLibCheck', 'false'], consumer)
+    t.strictSame(output.split('\n').filter(line => line.includes(`node_modules/${manifest.name}/`)), [], 'the declarations themselves hold')
+  })
+}
+
+installed('type-checks in a CommonJS file that requires it', async t => {
+  await writeFile(join(consumer, 'service.cts'), `
+    import Fastify = require('fastify')
+    import bastion = require('${manifest.name}')
+    const app = Fastify(bastion.server())
+    app.register(bastion.default, { cors: false })
+    // @ts-expect-error a misspelt option
+    app.register(bastion.default, { cros: false })
+  `)
+  await succeeds(t, tool('tsc'), ['--noEmit', '--strict', '--target', 'es2023', '--module', 'nodenext', '--types', 'node', '--skipLibCheck', 'service.cts'], consumer)
+})
+
+t.test('publint finds nothing to say', async t => {
+  const said = await succeeds(t, tool('publint'), ['run', tarball, '--strict'], ROOT)
+  t.match(said, 'All good!')
+})
+
+t.test('arethetypeswrong finds nothing wrong, as ESM only', async t => {
+  await succeeds(t, tool('attw'), [tarball, '--profile', 'esm-only', '--format', 'ascii'], ROOT)
+})
+
+t.test('exports are the concerns: every plugin of plugins/ has its door, and every door a room', async t => {
+  const sources = (await readdir(ROOT, { recursive: true })).filter(path => /^plugins\/.*\.ts$/.test(path))
+  const doors = new Map(rooms.map(name => [name, manifest.exports[name] as { types: string, default: string }]))
+  for (const [name, door] of doors) {
+    const source = door.default.replace(/^\.\/dist\//, '').replace(/\.js$/, '.ts')
+    t.ok(existsSync(join(ROOT, source)), `${name} leads to ${source}`)
+    t.equal(door.types, door.default.replace(/\.js$/, '.d.ts'), name)
+    t.equal(Object.keys(door)[0], 'types', 'types come first')
+    const place = source.replace(/^plugins\//, '').replace(/(?:^|\/)index\.ts$|\.ts$/, '')
+    t.equal(name, source === 'schemas/index.ts' ? './schemas' : place === '' ? '.' : `./${place}`)
+  }
+  for (const source of sources) {
+    const { default: plugin } = await import(pathToFileURL(join(ROOT, source)).href) as { default?: unknown }
+    if (typeof plugin !== 'function') continue
+    t.ok([...doors.values()].some(door => door.default === `./dist/${source.replace(/\.ts$/, '.js')}`), `${source} is exported`)
+  }
+  const named = ['plan', 'events', 'errors', 'headers', 'transport', 'cors', 'state', 'identity', 'limits', 'access', 'validation', 'exposure', 'passwords', 'tokens', 'sign-in',
+    'settings', 'server', 'posture']
+  t.strictSame(named.filter(name => !doors.has(`./${name}`)), [])
+})
+
+t.test('dependencies are what is imported, and nothing else', async t => {
+  const sources = (await readdir(ROOT, { recursive: true })).filter(path => /^(?:plugins|schemas)\/.*\.ts$/.test(path))
+  const texts = await Promise.all(sources.map(path => readFile(join(ROOT, path), 'utf8')))
+  const imported = texts.flatMap(text => [...text.matchAll(/^import .*?from '([^'.][^']*)'|^\} from '([^'.][^']*)'|require\('([^'.][^']*)'\)/gm)]
+    .map(([, one, other, third]) => (one ?? other ?? third)!))
+    .filter(name => !name.startsWith('node:'))
+    .map(name => name.split('/').slice(0, name.startsWith('@') ? 2 : 1).join('/'))
+  t.strictSame([...new Set(imported)].sort(), [...Object.keys(manifest.dependencies), ...Object.keys(manifest.peerDependencies)].sort())
+})
+
+t.test('engines: the Node that is promised can run every dependency that is installed', async t => {
+  t.equal(manifest.engines.node, '>=20.20.0')
+  const lock = JSON.parse(await readFile(join(ROOT, 'package-lock.json'), 'utf8')) as { packages: Record<string, { engines?: { node: string } }> }
+  t.strictSame(lock.packages['']!.engines, manifest.engines)
+  for (const name of Object.keys(manifest.dependencies)) {
+    const wants = lock.packages[`node_modules/${name}`]!.engines?.node ?? '>=0'
+    const oldest = Math.min(...[...wants.matchAll(/(\d+)(?:\.\d+)*/g)].map(([, major]) => Number(major)))
+    t.ok(oldest <= 20, `${name} wants ${wants}`)
+  }
+})
+
+t.test('package-lock.json names no host', async t => {
+  const lock = await readFile(join(ROOT, 'package-lock.json'), 'utf8')
+  t.notOk(lock.includes('"resolved"'), 'nor `resolved`')
+  const { packages } = JSON.parse(lock) as { packages: Record<string, Partial<Manifest>> }
+  for (const part of ['dependencies', 'devDependencies', 'peerDependencies'] as const) t.strictSame(packages['']![part], manifest[part])
+})
