@@ -3,9 +3,13 @@
  *
  * Threat: stolen tables that are cracked (CWE-916), and logins that are used to exhaust the machine (CWE-400).
  * Defence: argon2id at OWASP's parameters or stronger, an optional pepper that is not in the database, hashes
- * that grow at login, at most N computed at once, a bounded queue behind them, then 503 with Retry-After.
- * Not covered: who may try how often; that is sign-in.
+ * that grow at login, at most N computed at once, a bounded queue behind them, then 503 with Retry-After. A password is
+ * hashed exactly as it was typed; what everybody tries first is refused when it is set.
+ * Not covered: who may try how often, which is sign-in; hashes older than the parameters in force, which take the time
+ * of their own parameters until their owner signs in; lists of breached passwords.
+ * Sources: OWASP Password Storage Cheat Sheet, NIST SP 800-63B-4, ASVS 6.2.
  */
+import { randomBytes } from 'node:crypto'
 import { availableParallelism } from 'node:os'
 import argon2 from 'argon2'
 import type { FastifyInstance } from 'fastify'
@@ -13,7 +17,7 @@ import { createError } from '@fastify/error'
 import { Type, type Static } from '@sinclair/typebox'
 import fp from 'fastify-plugin'
 import { checkOptions } from '../options.js'
-import { POLICIES } from './policy.js'
+import { MAX_PASSWORD_BYTES, policyOf } from './policy.js'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -37,10 +41,18 @@ export interface HashEngine {
 }
 
 export interface Passwords {
+  /** @throws PasswordsBusy, PasswordWeak where the password is longer than 1,024 bytes */
   hash: (password: string) => Promise<string>
-  /** `newHash` is there where the parameters grew since the hash was made: save it. A malformed hash verifies nothing. */
+  /**
+   * `newHash` is there where the parameters grew since the hash was made: save it. A malformed hash verifies nothing, and
+   * takes as long as a good one.
+   * @throws PasswordsBusy
+   */
   verify: (password: string, hash: string) => Promise<{ valid: boolean, newHash?: string }>
-  /** Takes as long as {@link verify} and is always wrong: for names that do not exist. */
+  /**
+   * Takes as long as {@link verify} and is always wrong: for names that do not exist.
+   * @throws PasswordsBusy
+   */
   verifyNothing: (password: string) => Promise<void>
   /** What the policy in force misses in this password; empty where it is good. */
   faults: (password: string, ownWords?: readonly string[]) => string[]
@@ -50,14 +62,21 @@ export interface Passwords {
 
 /** OWASP Password Storage Cheat Sheet: argon2id with 19 MiB, two passes, one lane. */
 const OWASP_MINIMUM = { memoryCost: 19_456, timeCost: 2, parallelism: 1 }
+const ARGON2_VERSION = 0x13
+const PEPPER_BYTES = 32
+/** Hashes are computed by libuv's threads, of which files and names need one too. */
+const POOL_THREADS = Number(process.env.UV_THREADPOOL_SIZE) || 4
 
 export const PasswordsOptions = Type.Object({
-  memoryCost: Type.Optional(Type.Integer({ minimum: OWASP_MINIMUM.memoryCost, description: 'KiB', default: OWASP_MINIMUM.memoryCost })),
-  timeCost: Type.Optional(Type.Integer({ minimum: OWASP_MINIMUM.timeCost, default: OWASP_MINIMUM.timeCost })),
-  parallelism: Type.Optional(Type.Integer({ minimum: 1, maximum: 16, default: OWASP_MINIMUM.parallelism })),
-  concurrency: Type.Optional(Type.Integer({ minimum: 1, maximum: 128, description: 'Hashes computed at once; by default one a core' })),
+  memoryCost: Type.Optional(Type.Integer({ minimum: OWASP_MINIMUM.memoryCost, maximum: 4_194_304, description: 'KiB', default: OWASP_MINIMUM.memoryCost })),
+  timeCost: Type.Optional(Type.Integer({ minimum: OWASP_MINIMUM.timeCost, maximum: 100, description: 'Passes', default: OWASP_MINIMUM.timeCost })),
+  parallelism: Type.Optional(Type.Integer({ minimum: 1, maximum: 16, description: 'Lanes', default: OWASP_MINIMUM.parallelism })),
+  concurrency: Type.Optional(Type.Integer({ minimum: 1, maximum: 128, description: 'Hashes computed at once; by default one a core, and one less than libuv has threads' })),
   queue: Type.Optional(Type.Integer({ minimum: 0, description: 'Hashes that wait at most', default: 64 })),
-  policy: Type.Optional(Type.Union([Type.Literal('nist'), Type.Literal('composition')], { default: 'nist' })),
+  policy: Type.Optional(Type.Union([Type.Literal('nist'), Type.Literal('composition')], {
+    description: '`nist`: 15 characters; `composition`: 8, with upper and lower case, digit and sign. Both refuse common passwords', default: 'nist',
+  })),
+  words: Type.Optional(Type.Array(Type.String({ minLength: 4 }), { description: 'Words that no password may hold: the name of the service, of the company', default: [] })),
 }, { additionalProperties: false })
 export type PasswordsOptions = Static<typeof PasswordsOptions> & {
   /** A key that goes into every hash and is kept outside the database; at least 32 bytes. */
@@ -66,49 +85,71 @@ export type PasswordsOptions = Static<typeof PasswordsOptions> & {
   engine?: HashEngine
 }
 
-/** More than any policy asks for, and little enough that hashing it costs nothing extra (bytes). */
-const MAX_PASSWORD_BYTES = 1024
-
 async function passwords (app: FastifyInstance, options: PasswordsOptions): Promise<void> {
-  const { pepper, engine = argon2id(options, pepper), ...plain } = options
+  const { pepper, engine: ownEngine, ...plain } = options
   checkOptions(PasswordsOptions, plain, 'passwords', PasswordsMisconfigured)
-  if (pepper !== undefined && pepper.length < 32) throw new PasswordsMisconfigured('passwords: pepper: must have at least 32 bytes')
-  const { concurrency = Math.max(1, availableParallelism()), queue = 64, policy = 'nist' } = plain
+  const { concurrency = Math.max(1, Math.min(availableParallelism(), POOL_THREADS - 1)), queue = 64, policy = 'nist', words = [] } = plain
+  if (pepper !== undefined && !(Buffer.isBuffer(pepper) && pepper.length >= PEPPER_BYTES)) {
+    throw new PasswordsMisconfigured(`passwords: pepper: must be a Buffer of at least ${PEPPER_BYTES} bytes`)
+  }
+  const ignored = ownEngine === undefined ? [] : (['pepper', 'memoryCost', 'timeCost', 'parallelism'] as const).filter(name => options[name] !== undefined)
+  if (ignored.length > 0) throw new PasswordsMisconfigured(`passwords: ${ignored.join(', ')}: are of the built-in engine, give them to your own`)
+  const engine = ownEngine ?? argon2id(plain, pepper)
   const run = boundedRunner(concurrency, queue)
-  // A hash of nothing anybody knows, made with the parameters in force, so that it costs what a real one costs.
-  const decoy = await engine.hash(`decoy:${process.hrtime.bigint()}`)
-  const faultsOf = POLICIES[policy]
+  const decoy = ownEngine === undefined ? await engine.hash(unguessable()) : await soundDecoy(ownEngine)
+  const faultsOf = policyOf(policy, words)
 
   app.decorate('passwords', {
-    hash: password => run(() => engine.hash(bounded(password))),
+    hash: async password => {
+      refuseTooLong(password)
+      return run(() => engine.hash(password))
+    },
     verify: (password, hash) => run(async () => {
-      const valid = await verifySafely(engine, hash, password)
+      const valid = await matches(hash, password)
       return valid && engine.isOutdated(hash) ? { valid, newHash: await engine.hash(password) } : { valid }
     }),
-    verifyNothing: password => run(async () => { await verifySafely(engine, decoy, password) }),
+    verifyNothing: password => run(async () => { await matches(decoy, password) }),
     faults: faultsOf,
     check (password, ownWords) {
       const faults = faultsOf(password, ownWords)
       if (faults.length > 0) throw new PasswordWeak(`The password ${faults.join(', ')}`)
     },
   })
-}
 
-function bounded (password: string): string {
-  if (Buffer.byteLength(password) > MAX_PASSWORD_BYTES) throw new PasswordWeak('The password is too long')
-  return password
-}
-
-async function verifySafely (engine: HashEngine, hash: string, password: string): Promise<boolean> {
-  if (Buffer.byteLength(password) > MAX_PASSWORD_BYTES) return false
-  try {
-    return await engine.verify(hash, password)
-  } catch {
-    return false // not a hash of ours: nothing can match it
+  async function matches (hash: string, password: string): Promise<boolean> {
+    if (Buffer.byteLength(password) > MAX_PASSWORD_BYTES) return false
+    try {
+      return await engine.verify(hash, password)
+    } catch {
+      // Not a hash of ours: nothing can match it. It must not be known by its speed.
+      await engine.verify(decoy, password)
+      return false
+    }
   }
 }
 
-function argon2id (options: PasswordsOptions, secret: Buffer | undefined): HashEngine {
+/**
+ * A hash of what nobody knows, made with the parameters in force, so that it costs what a real one costs.
+ *
+ * @throws PasswordsMisconfigured where the engine does not tell right from wrong
+ */
+async function soundDecoy (engine: HashEngine): Promise<string> {
+  const password = unguessable()
+  const decoy = await engine.hash(password)
+  const isSound = decoy !== password && await engine.verify(decoy, password) && !await engine.verify(decoy, unguessable()) && !engine.isOutdated(decoy)
+  if (!isSound) throw new PasswordsMisconfigured('passwords: engine: does not verify its own hash, verifies a wrong password, or calls its own hash outdated')
+  return decoy
+}
+
+function unguessable (): string {
+  return randomBytes(32).toString('base64url')
+}
+
+function refuseTooLong (password: string): void {
+  if (Buffer.byteLength(password) > MAX_PASSWORD_BYTES) throw new PasswordWeak(`The password must have at most ${MAX_PASSWORD_BYTES} bytes`)
+}
+
+function argon2id (options: Static<typeof PasswordsOptions>, secret: Buffer | undefined): HashEngine {
   const parameters = {
     memoryCost: options.memoryCost ?? OWASP_MINIMUM.memoryCost,
     timeCost: options.timeCost ?? OWASP_MINIMUM.timeCost,
@@ -118,7 +159,12 @@ function argon2id (options: PasswordsOptions, secret: Buffer | undefined): HashE
   return {
     hash: password => argon2.hash(password, { type: argon2.argon2id, ...parameters, ...peppered }),
     verify: (hash, password) => argon2.verify(hash, password, peppered),
-    isOutdated: hash => argon2.needsRehash(hash, parameters),
+    // Weaker, not merely different: where the parameters are lowered, better hashes stay.
+    isOutdated (hash) {
+      const [, version, costs = ''] = /^\$argon2id\$v=(\d+)\$([mtp\d=,]+)\$/.exec(hash) ?? []
+      const { m, t, p } = Object.fromEntries(costs.split(',').map(cost => cost.split('=')))
+      return !(Number(version) >= ARGON2_VERSION && Number(m) >= parameters.memoryCost && Number(t) >= parameters.timeCost && Number(p) >= parameters.parallelism)
+    },
   }
 }
 
