@@ -21,7 +21,6 @@ export interface Portal {
   app: FastifyInstance<RawServerDefault, IncomingMessage, ServerResponse, FastifyBaseLogger, TypeBoxTypeProvider>
   sql: Sql
   accounts: PortalAccounts
-  jwks: { keys: Record<string, unknown>[] }
   /** Milliseconds since the epoch. */
   now: () => number
 }
@@ -40,7 +39,7 @@ export interface PortalParts {
 
 export async function buildPortal ({ settings, sql, origin, logger, https, now = Date.now }: PortalParts): Promise<FastifyInstance> {
   const isProduction = settings.NODE_ENV === 'production'
-  const { tokens, pepper, jwks } = makeKeys(settings.APP_SECRET, settings)
+  const { tokens, pepper } = makeKeys(settings.APP_SECRET, settings)
   const accounts = portalAccounts(sql)
   const proxies = listOf(settings.TRUST_PROXY)
   const app = Fastify(server({
@@ -62,7 +61,7 @@ export async function buildPortal ({ settings, sql, origin, logger, https, now =
     signIn: { accounts },
   })
 
-  const portal: Portal = { app: app as unknown as Portal['app'], sql, accounts, jwks, now }
+  const portal: Portal = { app: app as unknown as Portal['app'], sql, accounts, now }
   for (const routes of [authRoutes, userRoutes, postRoutes, documentRoutes, orderRoutes, operationRoutes]) routes(portal)
   return app as unknown as FastifyInstance
 }

@@ -1,5 +1,5 @@
 /** One key a purpose, all from the master secret; keys of the other algorithms from a JWK Set. */
-import { createPrivateKey, createPublicKey, type KeyObject } from 'node:crypto'
+import { createPrivateKey, createPublicKey, type JsonWebKey, type KeyObject } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { decodeSecret, deriveKey } from '../plugins/settings/index.js'
 import type { TokensOptions } from '../plugins/tokens/index.js'
@@ -12,8 +12,6 @@ const KEY_TYPES: Record<string, string> = { RS256: 'rsa', ES256: 'ec', EdDSA: 'e
 export interface PortalKeys {
   tokens: TokensOptions['keys']
   pepper: Buffer
-  /** The public keys, for those who verify our tokens: none for HS256. */
-  jwks: { keys: Record<string, unknown>[] }
 }
 
 export function makeKeys (secret: string, { JWT_ALGORITHM, JWT_KEYS }: Pick<PortalSettings, 'JWT_ALGORITHM' | 'JWT_KEYS'>): PortalKeys {
@@ -21,11 +19,9 @@ export function makeKeys (secret: string, { JWT_ALGORITHM, JWT_KEYS }: Pick<Port
   if (master === null || master.length < 32) throw new Error('APP_SECRET must be base64url or hex of 32 bytes or more: make one with `openssl rand -base64 48`')
   const refresh = deriveKey(master, 'tokens:refresh')
   const pepper = deriveKey(master, 'passwords:pepper')
-  if (JWT_ALGORITHM === 'HS256') return { tokens: { access: deriveKey(master, 'tokens:access'), refresh }, pepper, jwks: { keys: [] } }
-  const key = JWT_KEYS !== undefined ? readKey(JWT_KEYS, JWT_ALGORITHM) : ed25519Key(master, JWT_ALGORITHM)
-  const publicKey = createPublicKey(key)
-  const pem = { private: key.export({ format: 'pem', type: 'pkcs8' }).toString(), public: publicKey.export({ format: 'pem', type: 'spki' }).toString() }
-  return { tokens: { access: pem, refresh }, pepper, jwks: { keys: [{ ...publicKey.export({ format: 'jwk' }), alg: JWT_ALGORITHM, use: 'sig' }] } }
+  if (JWT_ALGORITHM === 'HS256') return { tokens: { access: deriveKey(master, 'tokens:access'), refresh }, pepper }
+  const keys = JWT_KEYS !== undefined ? readKeys(JWT_KEYS, JWT_ALGORITHM) : [ed25519Key(master, JWT_ALGORITHM)]
+  return { tokens: { access: keys.map(pemPair), refresh }, pepper }
 }
 
 function ed25519Key (master: Buffer, algorithm: string): KeyObject {
@@ -33,9 +29,19 @@ function ed25519Key (master: Buffer, algorithm: string): KeyObject {
   return createPrivateKey({ key: Buffer.concat([ED25519_PREFIX, deriveKey(master, 'tokens:access:ed25519')]), format: 'der', type: 'pkcs8' })
 }
 
-function readKey (path: string, algorithm: string): KeyObject {
-  const { keys } = JSON.parse(readFileSync(path, 'utf8')) as { keys?: object[] }
-  const key = keys?.[0] === undefined ? null : createPrivateKey({ key: keys[0] as never, format: 'jwk' })
-  if (key === null || key.asymmetricKeyType !== KEY_TYPES[algorithm]) throw new Error(`JWT_KEYS: the first key of ${path} is not a private key for ${algorithm}`)
-  return key
+/** The keys for this algorithm in a private JWK Set, in their order: the first signs, all verify. */
+function readKeys (path: string, algorithm: string): KeyObject[] {
+  let keys: KeyObject[]
+  try {
+    const set = JSON.parse(readFileSync(path, 'utf8')) as { keys: JsonWebKey[] }
+    keys = set.keys.map(key => createPrivateKey({ key, format: 'jwk' })).filter(key => key.asymmetricKeyType === KEY_TYPES[algorithm])
+  } catch {
+    throw new Error(`JWT_KEYS: ${path} is not a readable JWK Set of private keys`)
+  }
+  if (keys.length === 0) throw new Error(`JWT_KEYS: ${path} has no private key for ${algorithm}`)
+  return keys
+}
+
+function pemPair (key: KeyObject): { private: string, public: string } {
+  return { private: key.export({ format: 'pem', type: 'pkcs8' }).toString(), public: createPublicKey(key).export({ format: 'pem', type: 'spki' }).toString() }
 }

@@ -14,7 +14,7 @@ const NoToken = createError('FST_PORTAL_NO_TOKEN', 'Send the refresh token in th
 const Credentials = closed({ username: Type.String({ minLength: 1, maxLength: 100 }), password: PasswordInput })
 const RefreshBody = closed({ refresh_token: Type.Optional(Type.String({ minLength: 1, maxLength: 4096 })) })
 
-export function authRoutes ({ app, accounts, jwks }: Portal): void {
+export function authRoutes ({ app, accounts }: Portal): void {
   app.post('/auth/register', {
     schema: {
       body: closed({
@@ -114,11 +114,11 @@ export function authRoutes ({ app, accounts, jwks }: Portal): void {
     const principal = principalOf(request)
     const user = await accounts.known(principal.userId)
     await app.signIn.confirmPassword(user.id, user.username, request.body.password, request)
-    return app.tokens.stepUp(principal)
+    return app.tokens.stepUp(principal, accounts.subjectOf)
   })
 
   app.get('/.well-known/jwks.json', {
     schema: { response: { 200: Type.Object({ keys: Type.Array(Type.Record(Type.String(), Type.String())) }) } },
     config: { access: 'public', headers: { cacheControl: 'public, max-age=300' } },
-  }, async () => jwks as { keys: Record<string, string>[] })
+  }, async () => app.tokens.jwks())
 }
