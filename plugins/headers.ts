@@ -20,7 +20,7 @@ import type { PlannedRoute, Step } from './plan.js'
 declare module 'fastify' {
   interface FastifyContextConfig {
     /** Overrides the headers of this route; `false` sends none (not for routes that a browser opens). */
-    headers?: HeaderOverrides | false
+    headers?: (HeaderOverrides & object) | false
   }
   interface FastifyReply {
     /** The nonce of this answer's Content-Security-Policy; empty where the policy asks for none. */

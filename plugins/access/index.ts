@@ -66,7 +66,8 @@ export interface AccessRule {
   stepUp?: boolean | { maxAge: number }
 }
 
-export type Access = 'public' | 'user' | AccessRule
+// `object`, because a type of which all is optional takes any word: `access: 'everybody'` must not compile.
+export type Access = 'public' | 'user' | (AccessRule & object)
 
 /** How objects of one kind are found and who may touch them. */
 export interface ResourceDefinition<T = unknown> {
