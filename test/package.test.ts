@@ -176,10 +176,12 @@ const made = new room${specifiers.indexOf(join(manifest.name, './access')) - 1}.
 // @ts-expect-error the error's code has its type, so it is not any
 const wrong: number = made.code
 export { wrong }
+// @ts-expect-error what @fastify/jwt would type on every route, authenticated or not
+app.get('/4', { config: { access: 'public' } }, async request => request.user)
 `
 
 for (const [resolution, module, augmented] of [['nodenext', 'nodenext', '/access'], ['bundler', 'preserve', '']] as const) {
-  installed(`type-checks in a consumer with moduleResolution ${resolution}, which augments '${manifest.name}${augmented}'`, async t => {
+  installed(`type-checks in a consumer with moduleResolution ${resolution}, which augments '${manifest.name}${augmented}' [TRAP 19]`, async t => {
     await writeFile(join(consumer, 'service.mts'), TYPED.replace('AUGMENTED', manifest.name + augmented))
     await writeFile(join(consumer, `tsconfig.${resolution}.json`), JSON.stringify({
       compilerOptions: { strict: true, noEmit: true, target: 'es2023', module, moduleResolution: resolution, types: ['node'], skipLibCheck: true },
