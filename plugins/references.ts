@@ -28,9 +28,17 @@ export function partsOf (schema: Schema): unknown[] {
   ].filter(part => part !== undefined)
 }
 
-/** The schema refers to another, or to itself. */
+const references = new WeakMap<Schema, boolean>()
+
+/** The schema refers to another, or to itself. Remembered, because a thousand routes may share one schema. */
 export function hasReference (schema: unknown): boolean {
-  return isSchema(schema) && (typeof schema.$ref === 'string' || partsOf(schema).some(hasReference))
+  if (!isSchema(schema)) return false
+  let found = references.get(schema)
+  if (found === undefined) {
+    found = typeof schema.$ref === 'string' || partsOf(schema).some(hasReference)
+    references.set(schema, found)
+  }
+  return found
 }
 
 /**

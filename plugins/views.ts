@@ -21,13 +21,22 @@ export interface Reading {
   faults: string[]
 }
 
-/** Reads a schema of an answer. References are followed. */
+const readings = new WeakMap<Schema, Reading>()
+
+/** Reads a schema of an answer. References are followed; what has none is read once, however many routes share it. */
 export function readAnswer (root: unknown, shared: Shared): Reading {
+  if (!isSchema(root) || hasReference(root)) return read(root, shared)
+  const reading = readings.get(root) ?? read(root, shared)
+  readings.set(root, reading)
+  return reading
+}
+
+function read (root: unknown, shared: Shared): Reading {
   const sights = new Set<string>()
   const faults = new Set<string>()
   const open: Reading['open'] = []
 
-  function read (schema: unknown, base: unknown, path: string, { isProperty = false, inList = false }, stack: readonly unknown[]): void {
+  function visit (schema: unknown, base: unknown, path: string, { isProperty = false, inList = false }, stack: readonly unknown[]): void {
     if (!isSchema(schema)) {
       // fast-json-stringify lets everything through where `false` stands, too.
       open.push({ path, reason: null })
@@ -46,7 +55,7 @@ export function readAnswer (root: unknown, shared: Shared): Reading {
       if (target === null) faults.add(`nothing is known of ${$ref}`)
       else if (stack.includes(target.schema)) {
         if (reachesSights(target.schema, target.base, shared)) faults.add(`visibleTo in ${$ref}, which refers to itself: give the levels schemas of their own`)
-      } else read(target.schema, target.base, path, { inList }, [...stack, target.schema])
+      } else visit(target.schema, target.base, path, { inList }, [...stack, target.schema])
       return
     }
     if (isOpen(schema)) open.push({ path, reason: typeof reason === 'string' ? reason : null })
@@ -57,7 +66,7 @@ export function readAnswer (root: unknown, shared: Shared): Reading {
   }
 
   function readParts (schema: Schema, base: unknown, path: string, inList: boolean, stack: readonly unknown[]): void {
-    const inside = (part: unknown, at: string, where: { isProperty?: boolean, inList?: boolean } = {}) => read(part, base, at, { inList, ...where }, [...stack, schema])
+    const inside = (part: unknown, at: string, where: { isProperty?: boolean, inList?: boolean } = {}) => visit(part, base, at, { inList, ...where }, [...stack, schema])
     for (const [name, part] of Object.entries(schema.properties ?? {})) inside(part, `${path}/${name}`, { isProperty: true })
     for (const part of Object.values(schema.patternProperties ?? {})) inside(part, `${path}/*`, { inList: true })
     if (isSchema(schema.additionalProperties)) inside(schema.additionalProperties, `${path}/*`, { inList: true })
@@ -71,7 +80,7 @@ export function readAnswer (root: unknown, shared: Shared): Reading {
     }
   }
 
-  read(root, root, '', {}, [root])
+  visit(root, root, '', {}, [root])
   return { sights: [...sights].sort(), open, faults: [...faults] }
 }
 
