@@ -3,8 +3,9 @@
  *
  * Threat: guessing (CWE-307), stuffing, and answers or times that tell which names exist (CWE-204, CWE-208).
  * Defence: one answer and one cost for known and unknown names; attempts are reserved before the hash is computed,
- * so that parallel guesses count; a locked name costs no hash.
- * Not covered: a right password in the wrong hands; that is what a second factor is for.
+ * so that parallel guesses count; a locked name costs no hash, and an attempt on it changes no count.
+ * Not covered: a right password in the wrong hands; that is what a second factor is for. Who knows a name can have it
+ * locked, for others from twenty addresses or more; that is the price of a lock.
  */
 import { createHash } from 'node:crypto'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
@@ -50,7 +51,7 @@ export interface SignIn {
    * @throws SignInRefused, SignInLocked
    */
   confirmPassword: (accountId: string, login: string, password: string, request: FastifyRequest) => Promise<Account>
-  /** Lifts the locks of a name, everywhere. */
+  /** Lifts the locks of a name, from wherever; never that of an address. */
   unlock: (login: string) => Promise<void>
 }
 
@@ -76,20 +77,35 @@ export type SignInOptions = Static<typeof SignInOptions> & {
   accounts: Accounts
 }
 
-interface Attempt { keys: { name: string, pair: string, address: string, names: string } }
+const PORT = ['findByLogin', 'findById', 'savePassword'] as const
+
+/** Where an attempt is counted. */
+interface Attempt {
+  /** Fingerprint of the name. */
+  name: string
+  /** Failures of the name from this address, of the name, of the address. */
+  pair: string
+  total: string
+  address: string
+  /** The set of names that failed from this address. */
+  names: string
+}
+
+interface Tally { count: number, ttlMs: number }
+interface Lock { of: 'name for address' | 'name' | 'address', ttlMs: number }
 
 async function signIn (app: FastifyInstance, options: SignInOptions): Promise<void> {
   const { accounts, ...plain } = options
   checkOptions(SignInOptions, plain, 'sign-in', SignInMisconfigured)
-  if (typeof accounts?.findByLogin !== 'function') throw new SignInMisconfigured('sign-in: accounts: must be an object with findByLogin, findById and savePassword')
+  if (!PORT.every(name => typeof accounts?.[name] === 'function')) throw new SignInMisconfigured(`sign-in: accounts: must be an object with ${PORT.join(', ')}`)
   const { windowMs = 900_000, perNameAndAddress = 5, perName = 20, perAddress = 30, namesPerAddress = 10 } = plain
 
   app.decorate('signIn', {
     withPassword: (login, password, request) => attempt(login, request, () => accounts.findByLogin(login), password),
     confirmPassword: (accountId, login, password, request) => attempt(login, request, () => accounts.findById(accountId), password),
     async unlock (login) {
-      // A new epoch leaves every counter of the name behind, whatever addresses they are for.
-      await app.state.raise(epochKey(login), 1, windowMs * 2)
+      // A new epoch leaves every counter of the name behind, whatever addresses they are for; none comes back with an old one.
+      await app.state.raise(epochKey(fingerprint(login)), Date.now(), windowMs * 2)
     },
   })
 
@@ -102,11 +118,11 @@ async function signIn (app: FastifyInstance, options: SignInOptions): Promise<vo
         ? await app.passwords.verifyNothing(password)
         : await app.passwords.verify(password, account.passwordHash)
     } catch (error) {
-      await refund(reserved) // nothing was learnt: an overloaded or broken service locks nobody out
+      await refund(reserved, [reserved.pair, reserved.total, reserved.address]) // nothing was learnt: an overloaded or broken service locks nobody out
       throw error
     }
     if (account === null || outcome === undefined || !outcome.valid) {
-      app.events.record('login_failure', request, { login: fingerprint(login) })
+      app.events.record('login_failure', request, { login: reserved.name })
       throw new SignInRefused()
     }
     await succeed(reserved)
@@ -115,55 +131,103 @@ async function signIn (app: FastifyInstance, options: SignInOptions): Promise<vo
       throw new AccountInactive()
     }
     app.events.record('login_success', request, { user: account.id })
-    if (outcome.newHash === undefined) return account
-    await accounts.savePassword(account.id, outcome.newHash, account.passwordHash)
-    return { ...account, passwordHash: outcome.newHash }
+    return outcome.newHash === undefined ? account : strengthen(account, outcome.newHash, request)
   }
 
-  /** Counts the attempt as if it had failed, before anything is computed. */
+  /** A hash that could not be saved is made again next time: nobody is kept out by it. */
+  async function strengthen (account: Account, passwordHash: string, request: FastifyRequest): Promise<Account> {
+    try {
+      await accounts.savePassword(account.id, passwordHash, account.passwordHash)
+      return { ...account, passwordHash }
+    } catch (error) {
+      request.log.error({ err: error }, 'a stronger hash could not be saved')
+      return account
+    }
+  }
+
+  /**
+   * Counts the attempt as if it had failed, before anything is computed.
+   *
+   * It is looked up first, and counted only where nothing is locked: otherwise a flood of attempts on a name that is
+   * locked for one address would, while they are counted and taken back, lock it for everybody.
+   */
   async function reserve (login: string, request: FastifyRequest): Promise<Attempt> {
     const name = fingerprint(login)
-    const epoch = await app.state.get(epochKey(login)) ?? '0'
+    const epoch = await app.state.get(epochKey(name)) ?? '0'
     const address = addressKey(request.ip)
-    const keys = {
-      name: `sign-in:name:${name}:${epoch}`,
+    const attempt = {
+      name,
       pair: `sign-in:pair:${name}:${epoch}:${address}`,
+      total: `sign-in:name:${name}:${epoch}`,
       address: `sign-in:address:${address}`,
       names: `sign-in:names:${address}`,
     }
-    const [pair, byName, byAddress, names] = await Promise.all([
-      app.state.add(keys.pair, 1, windowMs), app.state.add(keys.name, 1, windowMs), app.state.add(keys.address, 1, windowMs),
-      app.state.join(keys.names, name, namesPerAddress, windowMs),
-    ])
-    const locks = [
-      ...pair.count > perNameAndAddress ? [{ of: 'name for address', ttlMs: pair.ttlMs }] : [],
-      ...byName.count > perName ? [{ of: 'name', ttlMs: byName.ttlMs }] : [],
-      ...byAddress.count > perAddress && names >= namesPerAddress ? [{ of: 'address', ttlMs: byAddress.ttlMs }] : [],
-    ]
-    if (locks.length === 0) return { keys }
-    await refund({ keys })
-    app.events.record('login_locked', request, { login: name, locks: locks.map(({ of }) => of), severity: locks.some(({ of }) => of === 'address') ? 'critical' : 'warning' })
+    refuseLocked(await count(attempt, 0), name, request)
+    refuseLocked(await count(attempt, 1), name, request)
+    return attempt
+  }
+
+  /** Looks at the counters (`by` 0), or counts (1) unless that meets a lock. */
+  async function count (attempt: Attempt, by: 0 | 1): Promise<Lock[]> {
+    const keys = [attempt.pair, attempt.total, attempt.address]
+    const tallies = keys.map(async key => {
+      const { count, ttlMs } = await app.state.add(key, by, windowMs)
+      return { count: count + 1 - by, ttlMs }
+    })
+    const outcomes = await Promise.allSettled(tallies)
+    const counted = keys.filter((_key, i) => by === 1 && outcomes[i]!.status === 'fulfilled')
+    try {
+      const [pair, total, address] = await Promise.all(tallies) as [Tally, Tally, Tally]
+      // One place more than decides: so it shows how many others there are, whether this name is among them or not.
+      const isBusy = address.count > perAddress
+      const isNew = pair.count === 1
+      const names = isBusy || by === 1 ? await app.state.join(attempt.names, attempt.name, namesPerAddress + 1, windowMs) : 0
+      const locks: Lock[] = [
+        ...pair.count > perNameAndAddress ? [{ of: 'name for address' as const, ttlMs: pair.ttlMs }] : [],
+        ...total.count > perName ? [{ of: 'name' as const, ttlMs: total.ttlMs }] : [],
+        ...isBusy && names - Number(isNew) >= namesPerAddress ? [{ of: 'address' as const, ttlMs: address.ttlMs }] : [],
+      ]
+      if (locks.length === 0) return locks
+      await refund(attempt, counted)
+      if (isNew) await app.state.leave(attempt.names, attempt.name)
+      return locks
+    } catch (error) {
+      await refund(attempt, counted)
+      throw error
+    }
+  }
+
+  function refuseLocked (locks: readonly Lock[], login: string, request: FastifyRequest): void {
+    if (locks.length === 0) return
+    const of = locks.map(lock => lock.of)
+    app.events.record('login_locked', request, { login, locks: of, severity: of.includes('address') ? 'critical' : 'warning' })
     const retryAfter = Math.max(1, ...locks.map(({ ttlMs }) => Math.ceil(ttlMs / 1000)))
     throw Object.assign(new SignInLocked(), { headers: { 'retry-after': String(retryAfter) } })
   }
 
-  async function refund ({ keys }: Attempt): Promise<void> {
-    await Promise.all([app.state.add(keys.pair, -1, windowMs), app.state.add(keys.name, -1, windowMs), app.state.add(keys.address, -1, windowMs)])
+  /** Takes back what was counted. A name of which no failure is left is none that failed from this address. */
+  async function refund (attempt: Attempt, counted: readonly string[]): Promise<void> {
+    const left = await Promise.all(counted.map(async key => app.state.add(key, -1, windowMs)))
+    if (left[counted.indexOf(attempt.pair)]?.count === 0) await app.state.leave(attempt.names, attempt.name)
   }
 
-  /** A success resets the name for everybody, never the address: who owns one account could otherwise go on guessing others. */
-  async function succeed ({ keys }: Attempt): Promise<void> {
-    await Promise.all([app.state.delete(keys.pair), app.state.delete(keys.name), app.state.add(keys.address, -1, windowMs)])
+  /**
+   * A success resets the name, for this address and in all; other addresses at which it is locked stay locked. It never
+   * resets the address: who owns one account could otherwise go on guessing others.
+   */
+  async function succeed (attempt: Attempt): Promise<void> {
+    await refund(attempt, [attempt.pair, attempt.address])
+    await Promise.all([app.state.delete(attempt.pair), app.state.delete(attempt.total)])
   }
 }
 
-/** People type passwords into the field of the name: what is kept of it is a fingerprint. */
+/** People type passwords into the field of the name: what is kept of it is a fingerprint. Case, width and blanks around it make no other name. */
 function fingerprint (login: string): string {
-  return createHash('sha256').update(login.normalize('NFKC').toLowerCase()).digest('base64url').slice(0, 22)
+  return createHash('sha256').update(login.normalize('NFKC').toLowerCase().trim()).digest('base64url').slice(0, 22)
 }
 
-function epochKey (login: string): string {
-  return `sign-in:epoch:${fingerprint(login)}`
+function epochKey (name: string): string {
+  return `sign-in:epoch:${name}`
 }
 
 export default fp(signIn, { fastify: '5.x', name: 'bastion-sign-in', dependencies: ['bastion-events', 'bastion-state', 'bastion-passwords'] })

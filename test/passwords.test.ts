@@ -103,6 +103,19 @@ t.test('a malformed hash verifies nothing, throws nothing, and is not known by i
   seen.verifications = 0
   await app.passwords.verify('x', 'malformed')
   t.equal(seen.verifications, 2, 'a hash is computed all the same')
+
+  const time = async (hash: string) => {
+    const began = process.hrtime.bigint()
+    await passwords.verify('correct horse battery', hash)
+    return Number(process.hrtime.bigint() - began)
+  }
+  const least = { good: Infinity, bcrypt: Infinity, empty: Infinity }
+  for (let i = 0; i < 10; i++) {
+    least.good = Math.min(least.good, await time(good))
+    least.bcrypt = Math.min(least.bcrypt, await time(malformed[5]!))
+    least.empty = Math.min(least.empty, await time(''))
+  }
+  t.ok(least.bcrypt > least.good * 0.7 && least.empty > least.good * 0.7, 'another scheme\'s too')
 })
 
 t.test('very long passwords are bounded, not truncated [ASVS 6.2.8, 6.2.9]', async t => {

@@ -35,6 +35,7 @@ export const PasswordWeak = createError<[string]>('FST_BASTION_PASSWORDS_WEAK', 
 /** The engine that computes hashes; the built-in one is argon2id. PHC strings in and out. */
 export interface HashEngine {
   hash: (password: string) => Promise<string>
+  /** Throws, and does not answer false, for what is no hash of its own: a decoy is computed then. */
   verify: (hash: string, password: string) => Promise<boolean>
   /** True where the hash was made with weaker parameters than those in force. */
   isOutdated: (hash: string) => boolean
@@ -158,7 +159,11 @@ function argon2id (options: Static<typeof PasswordsOptions>, secret: Buffer | un
   const peppered = secret === undefined ? {} : { secret }
   return {
     hash: password => argon2.hash(password, { type: argon2.argon2id, ...parameters, ...peppered }),
-    verify: (hash, password) => argon2.verify(hash, password, peppered),
+    async verify (hash, password) {
+      // The library answers false for another scheme's hash, at once: it would be known by its speed.
+      if (!/^\$argon2(?:id|i|d)\$/.test(hash)) throw new TypeError('not a hash of argon2')
+      return argon2.verify(hash, password, peppered)
+    },
     // Weaker, not merely different: where the parameters are lowered, better hashes stay.
     isOutdated (hash) {
       const [, version, costs = ''] = /^\$argon2id\$v=(\d+)\$([mtp\d=,]+)\$/.exec(hash) ?? []
