@@ -1,142 +1,240 @@
 /**
  * Validation: what arrives has exactly the declared form, or is refused.
  *
- * Threat: mass assignment (OWASP API3:2023, CWE-915), type confusion, fields that are dropped or changed in silence.
- * Defence: bodies are closed and uncoerced; a body that is not closed does not boot; query and parameters, which are
- * text by nature, are coerced; content types are a closed list. Text holds no U+0000 and no half of a surrogate pair,
- * which no database stores (CWE-158, CWE-176). The first error only (CVE-2020-8192).
+ * Threat: mass assignment (OWASP API3:2023, CWE-915), type confusion (CWE-843), fields that are dropped or changed in silence,
+ * bodies that pass unread because of how their media type is written (GHSA-mg2h-6x62-wpwc and its kin).
+ * Defence: bodies are closed and uncoerced; a body that is not closed does not boot; every body is of a media type that its route
+ * declares (JSON, where it says nothing), and a route that declares none takes none. Query and parameters, which are text by
+ * nature, are coerced, one value to one name. Text holds no U+0000 and no half of a surrogate pair, which no database stores
+ * (CWE-158, CWE-176). The first error only (CVE-2020-8192).
  * Not covered: meaning. That a date is a date says nothing of whether it may be chosen.
  */
-import type { FastifyInstance } from 'fastify'
-import { Ajv, type ValidateFunction } from 'ajv'
+import type { FastifyInstance, FastifyReply, FastifyRequest, RouteOptions } from 'fastify'
+import { Ajv, type ErrorObject, type ValidateFunction } from 'ajv'
 import formats from 'ajv-formats'
 import { createError } from '@fastify/error'
 import fp from 'fastify-plugin'
 import { noBody } from '../schemas/closed.js'
-import type { PlannedRoute } from './plan.js'
+import { openPlaces } from './closedness.js'
+import { isStorableText, jsonParser, TextUnstorable } from './json.js'
+import type { PlannedRoute, Step } from './plan.js'
+import { hasReference, isSchema, partsOf, type Schema } from './references.js'
 
-/** Text that cannot be stored as it is: with U+0000, or with half of a surrogate pair. */
-export const TextUnstorable = createError('FST_BASTION_VALIDATION_TEXT', 'Text must not hold U+0000 or half of a surrogate pair', 400)
+/** The body is of a media type that this route does not take. */
+export const MediaTypeRefused = createError('FST_BASTION_VALIDATION_MEDIA_TYPE', 'This media type is not accepted here', 415)
 
-/** A JSON schema, as far as closing is concerned. */
-type Schema = Record<string, unknown>
+type Part = 'body' | 'other'
+type Shared = Readonly<Record<string, unknown>>
+type Verdict = { value: unknown } | { error: Error | ValidateFunction['errors'] }
+/** Two compilers, and the shared schemas that they know. */
+interface Compilers { shared: Shared, body: Ajv, other: Ajv }
 
 const addFormats = formats as unknown as (ajv: Ajv, names: string[]) => Ajv
 const FORMATS = ['date', 'time', 'date-time', 'duration', 'email', 'hostname', 'ipv4', 'ipv6', 'uri', 'uuid']
 /** Keywords of documentation and of other concerns that Ajv must know to stay strict. */
 const ANNOTATIONS = ['visibleTo', 'open', 'example', 'hide']
-/** In JSON only an escape can make such text; `u` finds surrogates that are alone. */
-const SUSPICIOUS_ESCAPE = /\\u(?:0000|d[89a-f])/i
-const UNSTORABLE = /[\0\p{Surrogate}]/u
+const JSON_TYPE = 'application/json'
+/** What nearly every client sends, in a form that needs no further look. */
+const PLAIN_JSON: ReadonlySet<string> = new Set([JSON_TYPE, 'application/json; charset=utf-8', 'application/json;charset=utf-8', 'application/json;charset=UTF-8'])
+const MEDIA_TYPE = /^[a-z0-9!#$&^_.+-]{1,127}\/[a-z0-9!#$&^_.+-]{1,127}$/
+const CHARSET = /;\s*charset\s*=\s*("[^"]*"|[^\s;]*)/gi
+/** Methods whose content Fastify never reads, and those that are there for it. */
+const WITHOUT_CONTENT: ReadonlySet<string> = new Set(['GET', 'HEAD', 'TRACE'])
+const FOR_CONTENT: ReadonlySet<string> = new Set(['POST', 'PUT', 'PATCH', 'QUERY'])
+/** A number as JSON writes it. Ajv takes `0x10`, ` 7` and `Infinity` for numbers, too. */
+const NUMBER = /^-?(?:0|[1-9]\d{0,30})(?:\.\d{1,30})?(?:e[+-]?\d{1,3})?$/i
+const transformKind = Symbol.for('TypeBox.Transform')
 
 async function validation (app: FastifyInstance): Promise<void> {
-  const ajv = { body: makeAjv(false), other: makeAjv(true) }
-  const compiled = { body: new WeakMap<object, unknown>(), other: new WeakMap<object, unknown>() }
+  const compilers: Compilers[] = []
+  /** One schema is compiled once, however many routes share it. */
+  const compiled = { body: new WeakMap<Compilers, WeakMap<object, unknown>>(), other: new WeakMap<Compilers, WeakMap<object, unknown>>() }
+  const instances = new Map<string, FastifyInstance>()
+  const faults = new Map<string, string[]>()
 
-  app.setValidatorCompiler(function compileStrictly ({ schema, httpPart }) {
-    const kind = httpPart === 'body' ? 'body' : 'other'
-    // One schema is compiled once, however many routes share it.
-    const known = compiled[kind].get(schema as object)
-    if (known !== undefined) return known as never
-    for (const shared of Object.values(app.getSchemas()) as { $id: string }[]) {
-      if (ajv[kind].getSchema(shared.$id) === undefined) ajv[kind].addSchema(shared)
+  app.setValidatorCompiler(({ schema, httpPart, method, url }) => {
+    const route = `${String(method)} ${url}`
+    try {
+      return compileOnce(schema as unknown as object, httpPart ?? 'body', instances.get(route) ?? app) as never
+    } catch (error) {
+      faults.set(route, [...faults.get(route) ?? [], `its ${httpPart} cannot be validated: ${(error as Error).message}`])
+      return () => false // the plan objects to this route: it does not boot
     }
-    const validate = kind === 'body' ? ajv.body.compile(schema as object) : refusingUnstorable(ajv.other.compile(schema as object))
-    compiled[kind].set(schema as object, validate)
-    return validate as never
   })
-  // JSON only, until a service adds a parser for something else. An empty body is no body: whether one is needed is for the schema.
-  app.removeContentTypeParser(['text/plain', 'application/json'])
-  const parseJson = app.getDefaultJsonParser('error', 'error')
-  app.addContentTypeParser('application/json', { parseAs: 'string' }, function parseJsonOrNothing (request, body, done) {
-    if (body === '') done(null, undefined)
-    else if (!SUSPICIOUS_ESCAPE.test(body as string)) parseJson(request, body as string, done)
-    else parseJson(request, body as string, (error, value) => done(error ?? (isStorable(value) ? null : new TextUnstorable()), value))
-  })
+  const ours = app.validatorCompiler!
+  // A scope that adds schemas would otherwise get a compiler of Fastify's own, which drops and coerces.
+  app.addHook('onRegister', function keepValidatorCompiler (scope) { scope.setValidatorCompiler(ours) })
+  app.removeContentTypeParser(['text/plain', JSON_TYPE])
+  app.addContentTypeParser(JSON_TYPE, { parseAs: 'buffer' }, jsonParser(app) as never)
 
-  const ours = app.validatorCompiler
   app.plan.contribute({
     concern: 'validation',
+    // After authorization, so that strangers learn nothing; before the body is read.
+    stage: 'csrf',
+    declare (route) {
+      if (route.kind === 'not-found') return
+      instances.set(keyOf(route), route.instance)
+      const schema = route.options.schema as { body?: unknown } | undefined
+      // A body that nobody declared would reach the handler unread.
+      if (schema?.body === undefined && mayHaveContent(route) && !needsBody(route)) route.options.schema = { ...schema, body: noBody } as never
+    },
     compile (route) {
-      const { schema, attachValidation, validatorCompiler } = route.options
-      if (attachValidation === true) route.object('attachValidation lets invalid input reach the handler: remove it')
-      if (validatorCompiler !== undefined || route.instance.validatorCompiler !== ours) route.object('a validator compiler of its own would skip strict validation: remove it')
-      const body = schema?.body as Schema | undefined
-      if (body !== undefined) for (const path of openObjects(body, '', app.getSchemas())) route.object(`the body is not closed${path === '' ? '' : ` at ${path}`}: make it with closed() or add additionalProperties: false`)
-      else if (acceptsBody(route)) route.object('no schema for the body: add schema: { body }, or body: noBody where there is none')
-      return { promise: describe(schema as Schema | undefined) }
+      if (route.kind === 'not-found') return undefined
+      for (const complaint of [...complaintsAbout(route), ...faults.get(keyOf(route)) ?? []]) route.object(complaint)
+      const mediaTypes = mayHaveContent(route) ? mediaTypesOf(route.options) : null
+      return { promise: describe(route.options, mediaTypes), ...(mediaTypes !== null && { step: refuseMediaTypes(mediaTypes, contentOf(route.options) !== null) }) }
     },
   })
+
+  function complaintsAbout (route: PlannedRoute): string[] {
+    const { attachValidation, validatorCompiler } = route.options
+    const { body, querystring, query, params } = (route.options.schema ?? {}) as Record<string, unknown>
+    const shared = route.instance.getSchemas()
+    const content = contentOf(route.options)
+    const places = content === null
+      ? openPlaces(body ?? false, shared).map(path => ['the body', path])
+      : Object.entries(content).flatMap(([type, { schema }]) => openPlaces(schema, shared).map(path => [`the body (${type})`, path]))
+    return [
+      ...attachValidation === true ? ['attachValidation lets invalid input reach the handler: remove it'] : [],
+      ...validatorCompiler !== undefined || route.instance.validatorCompiler !== ours ? ['a validator compiler of its own would skip strict validation: remove it'] : [],
+      ...body === undefined && needsBody(route) ? ['no schema for the body: add schema: { body }, or body: noBody where there is none'] : [],
+      ...places.map(([what, path]) => `${what} is not closed${path === '' ? '' : ` at ${path}`}: make it with closed() or add additionalProperties: false`),
+      ...Object.keys(content ?? {}).filter(type => !MEDIA_TYPE.test(type)).map(type => `${JSON.stringify(type)} is no media type that a body could be matched with`),
+      ...[body, querystring ?? query, params].some(hasTransform) ? ['a Transform is not run, so the handler would get what its type denies: transform in the handler'] : [],
+    ]
+  }
+
+  function compileOnce (schema: object, httpPart: string, instance: FastifyInstance): unknown {
+    const part: Part = httpPart === 'body' ? 'body' : 'other'
+    const own = compilersFor(hasReference(schema) ? instance.getSchemas() : {})
+    const known = compiled[part].get(own) ?? new WeakMap<object, unknown>()
+    compiled[part].set(own, known)
+    const before = known.get(schema)
+    if (before !== undefined) return before
+    const validate = own[part].compile(schema)
+    const made = part === 'body' ? validate : validatorOfText(validate, schema as Schema)
+    known.set(schema, made)
+    return made
+  }
+
+  /** Scopes that know the same schemas share their compilers; those in which a name means something else have their own. */
+  function compilersFor (shared: Shared): Compilers {
+    const names = Object.keys(shared)
+    const known = compilers.find(other => Object.keys(other.shared).length === names.length && names.every(name => other.shared[name] === shared[name]))
+    if (known !== undefined) return known
+    const made = { shared, body: makeAjv(false, shared), other: makeAjv(true, shared) }
+    compilers.push(made)
+    return made
+  }
 }
 
-function makeAjv (coerce: boolean): Ajv {
+function makeAjv (coerce: boolean, shared: Shared): Ajv {
   const ajv = new Ajv({ coerceTypes: coerce, useDefaults: true, removeAdditional: false, allErrors: false, strict: true, strictTypes: false, strictRequired: false, allowUnionTypes: true })
   for (const keyword of ANNOTATIONS) ajv.addKeyword({ keyword })
-  return addFormats(ajv, FORMATS)
+  addFormats(ajv, FORMATS)
+  for (const schema of Object.values(shared)) ajv.addSchema(schema as object)
+  return ajv
 }
 
-/** Query and parameters are one level of texts. */
-function refusingUnstorable (validate: ValidateFunction) {
-  return function validateText (texts: Record<string, unknown>): { value: unknown } | { error: Error | ValidateFunction['errors'] } {
-    if (Object.values(texts).some(text => typeof text === 'string' && UNSTORABLE.test(text))) return { error: new TextUnstorable() }
-    if (!validate(texts)) return { error: validate.errors }
-    // Ajv takes `Infinity` and `1e999` for numbers and asks them for no maximum.
-    const endless = Object.keys(texts).find(name => texts[name] === Infinity || texts[name] === -Infinity)
-    return endless === undefined ? { value: texts } : { error: [{ instancePath: `/${endless}`, message: 'must be finite', params: {}, keyword: 'type', schemaPath: '#' }] }
+/** Query, parameters and headers are one level of texts, or of lists of texts where a name is repeated. */
+function validatorOfText (validate: ValidateFunction, schema: Schema) {
+  const properties = Object.entries((schema.properties ?? {}) as Record<string, Schema>)
+  const lists = properties.filter(([, { type }]) => type === 'array').map(([name]) => name)
+  const numbers = properties.flatMap(([name, { type, items }]) => {
+    const kind = type === 'array' && isSchema(items) ? items.type : type
+    return kind === 'number' || kind === 'integer' ? [[name, kind] as const] : []
+  })
+
+  return function validateText (texts: Record<string, unknown>): Verdict {
+    for (const text of Object.values(texts)) {
+      if (typeof text === 'string' ? !isStorableText(text) : Array.isArray(text) && !text.every(isStorableText)) return { error: new TextUnstorable() }
+    }
+    // A list of one is written like a single value.
+    for (const name of lists) if (typeof texts[name] === 'string') texts[name] = [texts[name]]
+    for (const [name, kind] of numbers) {
+      if (![texts[name]].flat().every(text => typeof text !== 'string' || isNumber(text, kind))) return { error: [notA(kind, name)] }
+    }
+    return validate(texts) ? { value: texts } : { error: validate.errors }
   }
 }
 
-/** No recursion: the nesting is the client's. */
-function isStorable (value: unknown): boolean {
-  const left = [value]
-  while (left.length > 0) {
-    const part = left.pop()
-    if (typeof part === 'string') {
-      if (UNSTORABLE.test(part)) return false
-    } else if (part !== null && typeof part === 'object') {
-      // One by one: spread into `push`, a long list would overflow the stack.
-      for (const [key, inner] of Object.entries(part)) left.push(key, inner)
+function isNumber (text: string, kind: 'number' | 'integer'): boolean {
+  // Beyond the safe integers another number than the one that was asked for would be looked for.
+  return NUMBER.test(text) && (kind === 'integer' ? Number.isSafeInteger(Number(text)) : Number.isFinite(Number(text)))
+}
+
+function notA (kind: string, name: string): ErrorObject {
+  return { instancePath: `/${name}`, schemaPath: '#', keyword: 'type', params: { type: kind }, message: `must be ${kind}` }
+}
+
+/** Whatever parsers a service adds, a route takes what it declares: a form is no JSON, and no simple request of another site passes for one. */
+function refuseMediaTypes (mediaTypes: readonly string[], isMapped: boolean): Step {
+  const takesJson = mediaTypes.includes(JSON_TYPE)
+  return function refuseMediaType (request, reply) {
+    const header = request.headers['content-type']
+    if (header === undefined ? isMapped || hasContent(request) : !(takesJson && PLAIN_JSON.has(header)) && !isTaken(request, header, mediaTypes)) {
+      throw refused(reply, mediaTypes)
     }
   }
-  return true
 }
 
-function acceptsBody ({ method, kind }: PlannedRoute): boolean {
-  return kind === 'route' && method.split(',').some(name => name === 'POST' || name === 'PUT' || name === 'PATCH')
+function refused (reply: FastifyReply, mediaTypes: readonly string[]) {
+  // RFC 9110, 15.5.16.
+  reply.header('accept', mediaTypes.join(', '))
+  return new MediaTypeRefused()
 }
 
-/** The places in a schema where an object takes fields that nobody declared. */
-function openObjects (schema: unknown, path: string, shared: Record<string, unknown>): string[] {
-  if (schema === null || typeof schema !== 'object') return schema === true ? [path] : []
-  const { $ref, type, properties, additionalProperties, patternProperties, items, anyOf, oneOf, allOf, not, content } = schema as Schema
-  const inside = (part: unknown, place: string) => openObjects(part, place, shared)
-  if (content !== undefined) {
-    return Object.entries(content as Record<string, { schema?: unknown }>).flatMap(([name, part]) => inside(part.schema ?? true, `${path}/${name}`))
-  }
-  if (typeof $ref === 'string') return inside(shared[$ref.replace(/#.*$/, '')] ?? true, path)
-  // JSON Schema cannot close what several schemas share: Type.Composite makes one of them.
-  if (allOf !== undefined) return [path]
-  const parts = [...(anyOf as unknown[] ?? []), ...(oneOf as unknown[] ?? [])]
-  const types = [type].flat()
-  const isObject = types.includes('object') || properties !== undefined
-  const isClosed = additionalProperties === false || (additionalProperties !== null && typeof additionalProperties === 'object')
-  const saysNothing = type === undefined && parts.length === 0 && properties === undefined && not === undefined && !('const' in schema) && !('enum' in schema)
-  return [
-    ...(isObject && !isClosed) || saysNothing || (types.includes('array') && items === undefined) ? [path] : [],
-    ...parts.flatMap(part => inside(part, path)),
-    ...Object.entries(properties as Schema ?? {}).flatMap(([name, part]) => inside(part, `${path}/${name}`)),
-    ...[items ?? []].flat().flatMap(part => inside(part, `${path}/items`)),
-    ...Object.values(patternProperties as Schema ?? {}).flatMap(part => inside(part, `${path}/*`)),
-    ...typeof additionalProperties === 'object' ? inside(additionalProperties, `${path}/*`) : [],
-  ]
+function isTaken (request: FastifyRequest, header: string, mediaTypes: readonly string[]): boolean {
+  const { mediaType } = request
+  if (mediaType === undefined || !mediaTypes.includes(mediaType)) return false
+  // It is read as UTF-8, whatever it says it is.
+  return [...header.matchAll(CHARSET)].every(([, charset = '']) => /^"?utf-?8"?$/i.test(charset))
 }
 
-function describe (schema: Schema | undefined): Record<string, unknown> {
-  const body = schema?.body as Schema | undefined
+function hasContent ({ headers }: FastifyRequest): boolean {
+  return headers['transfer-encoding'] !== undefined || (headers['content-length'] !== undefined && headers['content-length'] !== '0')
+}
+
+function keyOf ({ options }: PlannedRoute): string {
+  return `${String(options.method)} ${options.url}`
+}
+
+function methodsOf ({ options }: PlannedRoute): string[] {
+  return [options.method].flat()
+}
+
+function mayHaveContent (route: PlannedRoute): boolean {
+  return methodsOf(route).some(method => !WITHOUT_CONTENT.has(method))
+}
+
+function needsBody (route: PlannedRoute): boolean {
+  return methodsOf(route).some(method => FOR_CONTENT.has(method))
+}
+
+/** The body's schemas by media type; null where one schema is for JSON. */
+function contentOf (options: RouteOptions): Record<string, { schema?: unknown }> | null {
+  const body = (options.schema as { body?: { content?: unknown } } | undefined)?.body
+  return isSchema(body?.content) ? body.content as Record<string, { schema?: unknown }> : null
+}
+
+function mediaTypesOf (options: RouteOptions): readonly string[] {
+  const content = contentOf(options)
+  return content === null ? [JSON_TYPE] : Object.keys(content)
+}
+
+function hasTransform (schema: unknown): boolean {
+  return isSchema(schema) && (transformKind in schema || partsOf(schema).some(hasTransform) ||
+    (isSchema(schema.content) && Object.values(schema.content).some(part => hasTransform((part as Schema).schema))))
+}
+
+function describe (options: RouteOptions, mediaTypes: readonly string[] | null): Record<string, unknown> {
+  const { body, params, querystring, query } = (options.schema ?? {}) as Record<string, unknown>
+  const takesBody = body !== undefined && body !== noBody
   return {
-    body: body === undefined || body === (noBody as Schema) ? null : 'closed',
-    params: schema?.params !== undefined,
-    query: schema?.querystring !== undefined || schema?.query !== undefined,
+    body: takesBody ? 'closed' : null,
+    ...(takesBody && { mediaTypes }),
+    params: params !== undefined,
+    query: querystring !== undefined || query !== undefined,
   }
 }
 

@@ -219,7 +219,7 @@ t.test('parser and validation refuse with path and message, and never echo the v
   isProblem(t, await post(JSON.stringify({ name: 'a'.repeat(300) }), { headers: json }), 413, 'FST_ERR_CTP_BODY_TOO_LARGE')
   for (const type of ['text/plain', 'application/xml', 'application/json-hunter2', 'a/b; charset=hunter2']) {
     const answer = await post('name=hunter2', { headers: { 'content-type': type } })
-    isProblem(t, answer, 415, 'FST_ERR_CTP_INVALID_MEDIA_TYPE', type)
+    isProblem(t, answer, 415, 'FST_BASTION_VALIDATION_MEDIA_TYPE', type)
     t.notMatch(answer.body, /hunter2/)
   }
   t.equal(ran, 0, 'the handler did not run')
