@@ -18,6 +18,17 @@ const OneselfRefused = createError('FST_PORTAL_NOT_ONESELF', 'This cannot be don
 /** Seconds since the person was last seen proving themselves (the contract's step-up). */
 const STEP_UP_SECONDS = 300
 
+/** Everything that is held about a person, in the forms in which it is shown elsewhere. */
+const Export = Type.Object({
+  exportedAt: Type.String(),
+  profile: OwnProfile,
+  posts: Type.Array(Post),
+  comments: Type.Array(Comment),
+  documents: Type.Array(Document),
+  shares: Type.Array(Type.Object({ documentId: Id, userId: Id, actions: Type.Array(Type.String()) }, { additionalProperties: false }), { description: 'given and received' }),
+  orders: Type.Array(Order),
+}, { additionalProperties: false })
+
 const UserParams = closed({ userId: Id })
 const asAdmin = { roles: 'admin', stepUp: true } as const
 const nothing = { 204: Type.Null() }
@@ -58,27 +69,20 @@ export function userRoutes ({ app, sql, accounts, now }: Portal): void {
   })
 
   app.get('/users/me/export', {
-    schema: {
-      response: {
-        200: Type.Object({
-          exportedAt: Type.String(),
-          profile: OwnProfile,
-          posts: Type.Array(Post),
-          comments: Type.Array(Comment),
-          documents: Type.Array(Document),
-          orders: Type.Array(Order),
-        }, { additionalProperties: false }),
-      },
-    },
+    schema: { response: { 200: Export } },
     config: { access: { stepUp: true }, audit: 'data_access' },
   }, async request => {
     const { userId } = principalOf(request)
+    const given = await rows(sql, build.selectFrom('document_shares').innerJoin('documents', 'documents.id', 'document_id')
+      .select(['document_id as documentId', 'user_id as userId', 'actions']).where('owner_id', '=', userId))
+    const taken = await rows(sql, build.selectFrom('document_shares').select(['document_id as documentId', 'user_id as userId', 'actions']).where('user_id', '=', userId))
     return {
-      exportedAt: new Date().toISOString(),
+      exportedAt: new Date(now()).toISOString(),
       profile: ownProfile(await accounts.known(userId)),
       posts: (await rows(sql, build.selectFrom('posts').selectAll().where('author_id', '=', userId))).map(postShape),
       comments: (await rows(sql, build.selectFrom('comments').selectAll().where('author_id', '=', userId))).map(commentShape),
       documents: (await rows(sql, build.selectFrom('documents').selectAll().where('owner_id', '=', userId))).map(documentShape),
+      shares: [...given, ...taken],
       orders: (await rows(sql, build.selectFrom('orders').selectAll().where('user_id', '=', userId))).map(orderShape),
     }
   })

@@ -4,10 +4,10 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { makeKeys } from '../../demo/keys.js'
-import { APP_SECRET, build, ORIGIN, type PortalUnderTest } from './portal.js'
+import { APP_SECRET, build, buildOn, ORIGIN, type PortalUnderTest } from './portal.js'
 
 const portal = await build(t)
-const { call, signIn, newcomer, pass, now, token, idOf } = portal
+const { call, signIn, newcomer, pass, now, token, idOf, sql: database } = portal
 const MINUTE = 60_000
 const DAY = 86_400_000
 
@@ -187,7 +187,7 @@ t.test('the other algorithms', async t => {
   const me = ({ call }: PortalUnderTest, bearer: string) => call('GET', '/users/me', { token: bearer })
 
   await t.test('EdDSA is derived from the master secret, its public key is in the JWK Set, and signs nothing as an HMAC secret', async t => {
-    const portal = await build(t, { JWT_ALGORITHM: 'EdDSA' })
+    const portal = await buildOn(t, database, { JWT_ALGORITHM: 'EdDSA' })
     const bearer = await portal.token('alice')
     const [header, payload] = partsOf(bearer)
     t.match(header, { alg: 'EdDSA', typ: 'at+jwt' })
@@ -209,7 +209,7 @@ t.test('the other algorithms', async t => {
     const path = join(t.testdir({}), 'keys.json')
     const portalWith = async (...keys: KeyObject[]) => {
       writeFileSync(path, JSON.stringify({ keys: keys.map(key => key.export({ format: 'jwk' })) }))
-      return build(t, { JWT_ALGORITHM: 'RS256', JWT_KEYS: path })
+      return buildOn(t, database, { JWT_ALGORITHM: 'RS256', JWT_KEYS: path })
     }
     const before = await portalWith(older)
     const after = await portalWith(newer, older)
@@ -227,10 +227,10 @@ t.test('the other algorithms', async t => {
   })
 
   await t.test('what does not fit stops the start', async t => {
-    await t.rejects(build(t, { JWT_ALGORITHM: 'RS256' }), /JWT_ALGORITHM=RS256 needs JWT_KEYS/)
-    await t.rejects(build(t, { JWT_ALGORITHM: 'ES256', JWT_KEYS: join(t.testdir({}), 'missing.json') }), /JWT_KEYS: .+ is not a readable JWK Set/)
+    await t.rejects(buildOn(t, database, { JWT_ALGORITHM: 'RS256' }), /JWT_ALGORITHM=RS256 needs JWT_KEYS/)
+    await t.rejects(buildOn(t, database, { JWT_ALGORITHM: 'ES256', JWT_KEYS: join(t.testdir({}), 'missing.json') }), /JWT_KEYS: .+ is not a readable JWK Set/)
     const path = join(t.testdir({ 'keys.json': JSON.stringify({ keys: [generateKeyPairSync('ed25519').privateKey.export({ format: 'jwk' })] }) }), 'keys.json')
-    await t.rejects(build(t, { JWT_ALGORITHM: 'RS256', JWT_KEYS: path }), /no private key for RS256/)
+    await t.rejects(buildOn(t, database, { JWT_ALGORITHM: 'RS256', JWT_KEYS: path }), /no private key for RS256/)
   })
 })
 
@@ -241,6 +241,6 @@ t.test('HS256 publishes no key', async t => {
 })
 
 t.test('a token whose family is unknown here is dead: lost state means signing in again', async t => {
-  const other = await build(t)
+  const other = await buildOn(t, database)
   t.equal((await other.call('GET', '/users/me', { token: await token('alice') })).status, 401)
 })
