@@ -60,9 +60,12 @@ export interface SecurityEvent {
   details: Record<string, unknown>
 }
 
+/** What is known of a request that was no HTTP. */
+export interface UnparsedRequest { id: string, ip?: string }
+
 export interface SecurityEvents {
   /** Records an event: logs it at `warn` (at `info` for successes) and hands it to every listener. */
-  record: (type: SecurityEventType, request: FastifyRequest | null, details?: Record<string, unknown>) => void
+  record: (type: SecurityEventType, request: FastifyRequest | UnparsedRequest | null, details?: Record<string, unknown>) => void
   /** Adds a listener; returns the function that removes it. Nobody waits for it; what it throws is logged and goes no further. */
   listen: (listener: (event: SecurityEvent) => unknown) => () => void
 }
@@ -76,16 +79,19 @@ async function events (app: FastifyInstance): Promise<void> {
 
   app.decorate('events', {
     record (type, request, details = {}) {
-      const principal = (request as { principal?: { id: string } | null } | null)?.principal?.id
       const event: SecurityEvent = { type, time: new Date().toISOString(), details }
       if (request !== null) {
         event.requestId = request.id
-        event.method = request.method
-        event.route = request[planned]?.url ?? '*'
         event.address = request.ip
       }
-      if (principal !== undefined) event.principal = principal
-      const log = request?.log ?? app.log
+      const parsed = request !== null && 'raw' in request ? request : null
+      if (parsed !== null) {
+        event.method = parsed.method
+        event.route = parsed[planned]?.url ?? '*'
+        const { principal } = parsed as { principal?: { id: string } | null }
+        if (principal !== null && principal !== undefined) event.principal = principal.id
+      }
+      const log = parsed?.log ?? app.log
       if (ROUTINE.has(type)) log.info({ event }, type)
       else log.warn({ event }, type)
       for (const listener of listeners) tell(listener, event)
