@@ -1,9 +1,14 @@
 /** What people say of themselves. The patterns are anchored and free of nested repetition (CWE-1333). */
 import { Type } from '@sinclair/typebox'
+import { PLAIN_TEXT } from './text.js'
 
 /** Names that would pass for the service itself. */
 const RESERVED = ['admin', 'administrator', 'root', 'system', 'support', 'security', 'me', 'null', 'undefined', 'anonymous']
 const reserved = RESERVED.map(name => [...name].map(letter => `[${letter}${letter.toUpperCase()}]`).join('')).join('|')
+
+const ATOM = "[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
+/** One part of the name of a host (RFC 1123, 2.1). */
+const LABEL = '[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?'
 
 /** 3 to 50 of `[A-Za-z0-9_]`, and no name that would pass for the service. */
 export const Username = Type.String({
@@ -14,19 +19,25 @@ export const Username = Type.String({
 export const Email = Type.String({
   minLength: 6,
   maxLength: 254,
-  pattern: "^(?=[^@]{1,64}@)[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\\.)+[A-Za-z]{2,63}$",
-  examples: ['alice@example.com'],
+  pattern: `^(?=[^@]{1,64}@)${ATOM}(?:\\.${ATOM})*@(?:${LABEL}\\.)+(?:[A-Za-z]{2,63}|[Xx][Nn]--[A-Za-z0-9-]{1,58}[A-Za-z0-9])$`,
+  examples: ['alice@example.com', 'a.b+c@mail.example.co', 'x@xn--bcher-kva.xn--p1ai'],
 })
 
 /** A password as it is typed: which ones are good is for the policy. */
-export const PasswordInput = Type.String({ minLength: 1, maxLength: 1024 })
+export const PasswordInput = Type.String({ minLength: 1, maxLength: 1024, examples: ['correct horse battery staple', ' '] })
 
-export const Age = Type.Integer({ minimum: 13, maximum: 150, examples: [42] })
+/** Years. */
+export const Age = Type.Integer({ minimum: 13, maximum: 150, examples: [13, 150] })
 
 /** E.164, or `XXX-XXX-XXXX`. */
 export const Phone = Type.String({ maxLength: 16, pattern: '^(?:\\+[1-9]\\d{6,14}|\\d{3}-\\d{3}-\\d{4})$', examples: ['+491701234567', '555-123-4567'] })
 
-/** An http or https URL without credentials. */
-export const Url = Type.String({ maxLength: 2048, pattern: '^https?://[A-Za-z0-9.-]+(?::\\d{1,5})?(?:[/?#][^\\s<>"\\\\]*)?$', examples: ['https://example.com/about'] })
+/** An http or https URL on a named host, without credentials. */
+export const Url = Type.String({
+  maxLength: 2048,
+  pattern: `^https?://${LABEL}(?:\\.${LABEL})*(?::\\d{1,5})?(?:[/?#][\\x21\\x23-\\x3b\\x3d\\x3f-\\x5b\\x5d\\x5f\\x61-\\x7a\\x7e]*)?$`,
+  examples: ['https://example.com/about', 'http://localhost:3000/?q=a%20b#top'],
+})
 
-export const Bio = Type.String({ maxLength: 500, examples: ['Likes **long** walks.'] })
+/** What somebody says of themselves, as plain text of several lines. */
+export const Bio = Type.String({ maxLength: 500, pattern: PLAIN_TEXT, examples: ['Likes long walks.\nAnd ❤️.', ''] })
