@@ -86,13 +86,13 @@ t.test('no text makes a pattern slow (CWE-1333)', async t => {
         slowest = Math.max(slowest, Number(process.hrtime.bigint() - start) / 1e6)
       }
     }
-    t.ok(slowest < 1000, `${name}: ${slowest.toFixed(1)} ms for twenty thousand pieces, which its maximum of ${String((cases[name]!.schema as { maxLength?: number }).maxLength)} never lets through`)
+    t.ok(slowest < 250, `${name}: ${slowest.toFixed(1)} ms for twenty thousand pieces, which its maximum of ${String((cases[name]!.schema as { maxLength?: number }).maxLength)} never lets through`)
   }
 
   await t.test('while nested repetition does', async t => {
     const start = process.hrtime.bigint()
-    t.notOk(/^(?:[a-z]+)*$/u.test(`${'a'.repeat(30)}!`))
-    t.ok(Number(process.hrtime.bigint() - start) / 1e6 > 1000)
+    t.notOk(/^(?:[a-z]+)*$/u.test(`${'a'.repeat(24)}!`))
+    t.ok(Number(process.hrtime.bigint() - start) / 1e6 > 250)
   })
 })
 
