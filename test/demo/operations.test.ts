@@ -1,0 +1,72 @@
+/** Health, posture, the limits to try, the page at the root. */
+import t from 'tap'
+import { build, buildOn, freshDatabase } from './portal.js'
+
+const { call, token, pass, sql } = await build(t)
+
+t.test('health is public; readiness is yes or no and nothing more', async t => {
+  t.strictSame((await call('GET', '/health')).body, { status: 'ok' })
+  t.strictSame((await call('GET', '/health/ready')).body, { status: 'ok' })
+  const away = await freshDatabase(t)
+  let isAway = false
+  const portal = await buildOn(t, { ...away, query: (...args) => isAway ? Promise.reject(new Error('connect ECONNREFUSED db.internal:5432')) : away.query(...args) as never })
+  t.equal((await portal.call('GET', '/health/ready')).status, 200)
+  isAway = true
+  const { status, body, text } = await portal.call('GET', '/health/ready')
+  t.equal(status, 503)
+  t.notMatch(text, /database|ECONN|db\.internal|state/)
+  t.match(body, { code: 'FST_PORTAL_NOT_READY', detail: 'Not ready' })
+  t.equal((await portal.call('GET', '/health')).status, 200, 'alive all the same')
+  isAway = false
+  t.equal((await portal.call('GET', '/health/ready')).status, 200)
+})
+
+t.test('a database that hangs is not ready, after a deadline', async t => {
+  const hanging = await freshDatabase(t)
+  let isHanging = false
+  const portal = await buildOn(t, { ...hanging, query: (...args) => isHanging ? new Promise(() => {}) : hanging.query(...args) as never })
+  isHanging = true
+  t.equal((await portal.call('GET', '/health/ready')).status, 503)
+})
+
+t.test('GET /limits/multi has three sliding windows at once', async t => {
+  const ask = async (address = '192.0.2.10') => call('GET', '/limits/multi', { address })
+  const first = await ask()
+  t.equal(first.status, 200)
+  t.equal(first.headers['x-ratelimit-limit'], '5')
+  t.equal(first.headers['ratelimit-policy'], '"w0";q=5;w=1, "w1";q=100;w=60, "w2";q=1000;w=3600')
+  for (let i = 0; i < 4; i++) t.equal((await ask()).status, 200)
+  const refused = await ask()
+  t.equal(refused.status, 429)
+  t.equal(refused.body.code, 'FST_BASTION_LIMITS_EXCEEDED')
+  t.equal((await ask('192.0.2.11')).status, 200)
+  t.equal((await call('HEAD', '/limits/multi', { address: '192.0.2.10' })).status, 429, 'HEAD spends the same budget')
+  let answered = 5
+  for (let second = 0; second < 60; second++) {
+    pass(2000)
+    for (let i = 0; i < 5; i++) if ((await ask()).status === 200) answered += 1
+  }
+  t.ok(answered <= 200 && answered >= 150, `in two minutes at most two hundred: ${answered}`)
+})
+
+t.test('GET /posture is for posture:read, and is the running plan', async t => {
+  const { status, body } = await call('GET', '/posture', { token: await token('admin') })
+  t.equal(status, 200)
+  t.match(body, { concerns: Array, findings: Array })
+  const route = body.routes.find(({ method, url }: { method: string, url: string }) => method === 'GET' && url === '/orders/:orderId')
+  t.match(route, { controls: { access: { resource: 'order', action: 'read' } } })
+  for (const name of ['mona', 'max', 'dora', 'alice']) t.equal((await call('GET', '/posture', { token: await token(name) })).status, 403, name)
+  t.strictSame(body.findings.filter(({ severity }: { severity: string }) => severity === 'high'), [])
+})
+
+t.test('GET / is a page whose scripts and styles need its nonce', async t => {
+  const [one, two] = [await call('GET', '/'), await call('GET', '/')]
+  t.equal(one.status, 200)
+  t.match(one.headers['content-type'], /^text\/html/)
+  const nonceOf = ({ headers }: typeof one) => /'nonce-([^']+)'/.exec(String(headers['content-security-policy']))?.[1]
+  t.ok(nonceOf(one))
+  t.not(nonceOf(one), nonceOf(two))
+  t.match(one.text, `nonce="${nonceOf(one)}"`)
+  t.notMatch(one.text, '{nonce}')
+  t.equal((await sql.query('select 1 from migrations')).length, 2)
+})
