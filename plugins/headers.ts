@@ -130,7 +130,9 @@ async function askHelmet (options: FastifyHelmetOptions): Promise<Record<string,
   try {
     await probe.register(helmet, options)
     probe.get('/', (_request, reply) => { reply.code(204).send() })
-    const { headers } = await probe.inject('/')
+    const { statusCode, headers, body } = await probe.inject('/')
+    // helmet looks at its options when it answers.
+    if (statusCode !== 204) throw new Error(JSON.parse(body).message)
     return Object.fromEntries(Object.entries(headers).filter(([name]) => name !== 'date' && name !== 'connection').map(([name, value]) => [name, String(value)]))
   } catch (error) {
     throw new HeadersMisconfigured(`headers: ${(error as Error).message}`)
