@@ -52,6 +52,9 @@ const PORT = /:\d+$/
 /** The authority of a request target in absolute form (RFC 9112, 3.2.2). */
 const ABSOLUTE = /^[a-z][a-z0-9+.-]*:\/\/([^/?#]*)/i
 
+/** Milliseconds between two looks at the connections while the server closes. */
+const DRAIN_MS = 50
+
 async function transport (app: FastifyInstance, options: TransportOptions): Promise<void> {
   checkOptions(TransportOptions, options, 'transport', TransportMisconfigured)
   const { requireHttps = false, redirectStatus = 308 } = options
@@ -61,6 +64,7 @@ async function transport (app: FastifyInstance, options: TransportOptions): Prom
   let lastTrusted = ''
 
   app.decorate('trustHosts', trustHosts)
+  app.addHook('preClose', closeWhatFallsIdle)
   trustHosts(options.hosts ?? [])
   app.plan.contribute({
     concern: 'transport',
@@ -72,6 +76,13 @@ async function transport (app: FastifyInstance, options: TransportOptions): Prom
       return { step: mustBeHttps ? refusePlainHttpAndStrangeHosts : refuseStrangeHosts, promise: { hosts: listed, https: mustBeHttps } }
     },
   })
+
+  /** Node closes what is idle when closing begins; a connection whose answer was under way then would stay until its keep-alive ends. */
+  async function closeWhatFallsIdle (): Promise<void> {
+    const drain = setInterval(() => { app.server.closeIdleConnections?.() }, DRAIN_MS)
+    app.server.once('close', () => clearInterval(drain))
+    drain.unref()
+  }
 
   function trustHosts (hosts: readonly string[]): void {
     for (const host of hosts) {
