@@ -12,7 +12,7 @@ import { createError } from '@fastify/error'
 import { Type, type Static } from '@sinclair/typebox'
 import fp from 'fastify-plugin'
 import { checkOptions } from './options.js'
-import type { PlannedRoute } from './plan.js'
+import { planned, type PlannedRoute } from './plan.js'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
@@ -50,13 +50,16 @@ async function bastionCors (app: FastifyInstance, options: CorsOptions): Promise
 
   /** By the pattern of the URL: the methods that other origins may not use. A preflight matches an OPTIONS route, not the one it asks about. */
   const closed = new Map<string, Set<string>>()
+  let preflights: PlannedRoute | null = null
   let isLoading = false
   app.plan.contribute({
     concern: 'cors',
     declare (route) {
       // The route that @fastify/cors adds so that preflights reach its hook.
-      if (isLoading && route.method === 'OPTIONS' && route.url.endsWith('*')) route.options.config = { access: 'public', answers: 'raw', ...route.options.config } as never
-      else if (isOff(route) && route.kind !== 'not-found') closeRoute(route)
+      if (isLoading && route.method === 'OPTIONS' && route.url.endsWith('*')) {
+        preflights = route
+        route.options.config = { access: 'public', answers: 'raw', ...route.options.config } as never
+      } else if (isOff(route) && route.kind !== 'not-found') closeRoute(route)
     },
     compile (route) {
       const { cors: rule } = (route.options.config ?? {}) as { cors?: unknown }
@@ -107,6 +110,8 @@ async function bastionCors (app: FastifyInstance, options: CorsOptions): Promise
       done()
       return
     }
+    // Whichever route it matches: what is answered is the preflight, not that route.
+    request[planned] = preflights
     if (closed.get(request.routeOptions.url ?? '')?.has(asked) === true) withdraw(reply)
     reply.code(204).header('content-length', '0').send()
   }
@@ -126,7 +131,7 @@ function isOff ({ options }: PlannedRoute): boolean {
 
 function refuseInexactOrigin (origin: string): void {
   const parsed = URL.canParse(origin) ? new URL(origin) : null
-  if (parsed === null || parsed.origin !== origin || !/^https?:$/.test(parsed.protocol)) {
+  if (parsed === null || parsed.origin !== origin || origin.includes('*') || !/^https?:$/.test(parsed.protocol)) {
     throw new CorsMisconfigured(`cors: origins: ${JSON.stringify(origin)} is not an exact origin such as https://app.example.com`)
   }
 }
