@@ -2,7 +2,7 @@
  * The benchmark: contenders on one core, load on the other, in alternating rounds.
  *
  * `npm run bench` (about ten minutes) or `npm run bench -- --quick` (under three). `--only a,b` takes some contenders, `--profile suite`
- * writes a CPU profile of one of them. What is compared is the same round of each contender, so that whatever else the machine
+ * writes a CPU profile of one of them, `--client autocannon` asks with autocannon. What is compared is the same round of each contender, so that whatever else the machine
  * does falls on all of them.
  */
 import { execFileSync, fork, type ChildProcess } from 'node:child_process'
@@ -30,7 +30,7 @@ interface Server extends Serving { child: ChildProcess }
 const root = fileURLToPath(new URL('..', import.meta.url))
 const compiled = join(root, 'dist/bench/bench')
 const { values: given } = parseArgs({
-  options: { quick: { type: 'boolean', default: false }, only: { type: 'string' }, rounds: { type: 'string' }, seconds: { type: 'string' }, profile: { type: 'string' } },
+  options: { quick: { type: 'boolean', default: false }, only: { type: 'string' }, rounds: { type: 'string' }, seconds: { type: 'string' }, profile: { type: 'string' }, client: { type: 'string', default: 'socket' } },
 })
 const passes = given.quick ? 1 : 3
 const rounds = Number(given.rounds ?? (given.quick ? 5 : 8))
@@ -100,7 +100,7 @@ async function check (name: Name, { port, tokens }: Server): Promise<string[]> {
 }
 
 async function ask (load: ChildProcess, { port, tokens }: Server, duration: number): Promise<Outcome> {
-  load.send({ port, tokens, connections: CONNECTIONS, seconds: duration } satisfies Order)
+  load.send({ port, tokens, connections: CONNECTIONS, seconds: duration, client: given.client as Order['client'] } satisfies Order)
   const [outcome] = await once(load, 'message') as [Outcome]
   if (outcome.refused > 0) throw new Error(`${outcome.refused} requests were refused or failed`)
   return outcome
@@ -179,7 +179,7 @@ function save (results: Record<string, Partial<Record<Name, Round[]>>>, answers:
     node: process.version,
     machine: { cpu: cpus()[0]?.model, cores: cpus().length, platform: `${process.platform} ${process.arch}`, pinned: hasTaskset },
     versions: Object.fromEntries(COMPARED.map(name => [name, versionOf(name)])),
-    settings: { passes, rounds, seconds, connections: CONNECTIONS },
+    settings: { passes, rounds, seconds, connections: CONNECTIONS, client: given.client },
     headersSent: answers,
     results: Object.fromEntries(Object.entries(results).map(([scenario, measured]) => [scenario, summary(measured)])),
     rounds: Object.fromEntries(Object.entries(results).map(([scenario, measured]) =>
