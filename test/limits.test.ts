@@ -372,6 +372,7 @@ t.test('every spelling of a URL that reaches a route spends the route\'s budget 
     })
     t.equal(await passes(4, () => call('/v1')), 3)
     t.equal(await passes(4, () => call('/v1/')), 0)
+    for (const url of ['/v1', '/v1/']) t.equal(await passes(2, () => call(url, { method: 'HEAD' })), 0, 'and so are their twins')
   })
 
   t.test('negative control: a budget that hangs on the text of the URL', async t => {

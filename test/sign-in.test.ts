@@ -168,6 +168,31 @@ t.test('attempts while locked do not prolong the lock, nor lock anything else', 
   t.match(await tryIn('ada', RIGHT), { status: 200 })
 })
 
+t.test('a flood of attempts on what is locked locks nobody else, also where the state is far away', async t => {
+  const { app, fail, tryIn } = await build(t)
+  for (const name of ['add', 'join'] as const) {
+    const original = app.state[name] as (...parameters: never[]) => unknown
+    app.state[name] = (async (...parameters: never[]) => {
+      await new Promise(resolve => { setImmediate(resolve) })
+      const answer = original(...parameters)
+      await new Promise(resolve => { setImmediate(resolve) })
+      return answer
+    }) as never
+  }
+  await fail(5, 'ada')
+  const flood = { isOver: false, statuses: new Set<number>() }
+  const attackers = Array.from({ length: 40 }, async () => {
+    while (!flood.isOver) flood.statuses.add((await tryIn('ada', 'wrong')).status)
+  })
+  for (let i = 0; i < 20; i++) {
+    t.match(await tryIn('ada', RIGHT, '192.0.2.2'), { status: 200 }, 'the owner, from elsewhere')
+    t.match(await tryIn('ben', RIGHT), { status: 200 }, 'the neighbour of the attacker')
+  }
+  flood.isOver = true
+  await Promise.all(attackers)
+  t.same([...flood.statuses], [429])
+})
+
 t.test('unknown names lock exactly as known ones [ASVS 6.3.8]', async t => {
   const { fail, tryIn } = await build(t)
   for (const name of ['nobody', 'ada']) {

@@ -86,6 +86,14 @@ async function build (t: Test, options: Partial<TokensOptions> = {}, stateOption
     return { refused }
   })
   app.get('/step-up', { config: { access: 'user' } }, async request => app.tokens.stepUp(principalOf(request), async id => users[id] ?? null))
+  app.get('/ended-meanwhile/:how', { config: { access: 'user' } }, async request => {
+    const principal = principalOf(request)
+    const { how } = request.params as { how: string }
+    if (how === 'family') await app.tokens.revokeFamily(principal.familyId!)
+    if (how === 'user') await app.tokens.revokeUser(principal.userId)
+    if (how === 'token') await app.tokens.stepUp(principal)
+    return app.tokens.stepUp(principal)
+  })
   app.get('/step-up-as-is', { config: { access: 'user' } }, async request => app.tokens.stepUp(principalOf(request)))
   await app.ready()
   return {
@@ -528,6 +536,17 @@ t.test('step-up does not bring back what was ended meanwhile', async t => {
     if (status === 200) t.match(await ask(body.access_token as string), refused)
     t.match(await ask(pair.access_token), refused)
   }
+})
+
+t.test('what was ended while the password was checked steps up to nothing', async t => {
+  for (const how of ['family', 'user', 'token']) {
+    const { app, ask, users } = await build(t)
+    const pair = await app.tokens.issue(users.ada!)
+    t.match(await ask(pair.access_token, `/ended-meanwhile/${how}`), refused, how)
+    t.match(await ask(pair.access_token, '/ended-meanwhile/nothing'), refused)
+  }
+  const { app, ask, users } = await build(t)
+  t.match(await ask((await app.tokens.issue(users.ada!)).access_token, '/ended-meanwhile/nothing'), { status: 200 })
 })
 
 t.test('a principal that somebody made up, or copied, steps up to nothing', async t => {
