@@ -40,9 +40,8 @@ export function openPlaces (root: unknown, shared: Shared): string[] {
 
 function isOpen (schema: Schema): boolean {
   const { type, additionalProperties, items, additionalItems } = schema
-  // What several schemas share, none of them can close: Type.Composite makes one of them.
-  if (schema.allOf !== undefined) return true
-  // Without a type, properties and items say nothing of what is neither object nor list.
+  // Without a type, properties and items say nothing of what is neither object nor list. Nor can `allOf` close what its parts share:
+  // Type.Composite makes one schema of them.
   if (type === undefined) return branchesOf(schema).length === 0 && !isFixed(schema) && !isNothing(schema)
   const types = [type].flat()
   if (types.includes('object') && additionalProperties !== false && !isSchema(additionalProperties)) return true
