@@ -119,6 +119,7 @@ async function events (app: FastifyInstance): Promise<void> {
     compile (route) {
       const type = (route.options.config as { audit?: SecurityEventType } | undefined)?.audit
       if (type === undefined) return undefined
+      if (typeof type !== 'string') route.object("audit: write the name of the event that its success is, such as 'data_access'")
       return {
         step (request, reply) {
           if (reply.statusCode < 400) app.events.record(type, request, { status: reply.statusCode })

@@ -19,9 +19,10 @@ declare module 'fastify' {
 
 const Finding = Type.Object({
   severity: Type.Union([Type.Literal('high'), Type.Literal('medium'), Type.Literal('low')]),
-  route: Type.String(),
+  route: Type.String({ description: 'Method and URL; `*` for the service as a whole' }),
   message: Type.String(),
 })
+type Finding = Static<typeof Finding>
 export const Posture = Type.Object({
   concerns: Type.Array(Type.String(), { description: 'Concerns that guard at least one route' }),
   routes: Type.Array(Type.Object({
@@ -35,24 +36,53 @@ export const Posture = Type.Object({
 })
 export type Posture = Static<typeof Posture>
 
+const UNSAFE: ReadonlySet<string> = new Set(['POST', 'PUT', 'PATCH', 'DELETE'])
+const LOOPBACK = /^http:\/\/(?:localhost|127\.0\.0\.1|\[::1\])(?::\d+)?$/
+
 async function posture (app: FastifyInstance): Promise<void> {
   app.decorate('posture', () => {
     const planned = [...app.plan.routes, app.plan.notFound]
-    const routes = planned.map(({ method, url, kind, order, controls }) => ({ method, url, kind, order: [...order], controls: { ...controls } }))
-    return { concerns: [...new Set(planned.flatMap(({ controls }) => Object.keys(controls)))].sort(), routes, findings: planned.flatMap(findingsOf) }
+    return {
+      concerns: [...new Set(planned.flatMap(({ controls }) => Object.keys(controls)))].sort(),
+      // A copy: who reads the report cannot change what it was read from.
+      routes: planned.map(({ method, url, kind, order, controls }) => structuredClone({ method, url, kind, order, controls })) as Posture['routes'],
+      findings: [...serviceFindings(app), ...app.plan.routes.flatMap(routeFindings)],
+    }
   })
 }
 
-function findingsOf ({ method, url, kind, controls }: PlannedRoute): Static<typeof Finding>[] {
-  const route = `${method} ${url}`
-  const isUnsafe = /POST|PUT|PATCH|DELETE/.test(method)
-  const isPublic = controls.access === 'public'
-  const found: Static<typeof Finding>[] = []
-  if (kind === 'not-found') return found
-  if (isPublic && controls.limits === false && isUnsafe) found.push({ severity: 'high', route, message: 'public, changes something, and has no limit' })
-  if (controls.headers === false) found.push({ severity: 'medium', route, message: 'sends no security headers' })
-  if (controls.exposure === 'raw' && !isPublic) found.push({ severity: 'low', route, message: 'its answer is not filtered (answers: raw)' })
-  if (controls.limits === false && !isPublic) found.push({ severity: 'low', route, message: 'has no limit' })
+/** What a reviewer should look at in the service as a whole. */
+function serviceFindings ({ initialConfig, plan }: FastifyInstance): Finding[] {
+  const { transport, cors, headers } = plan.notFound.controls as {
+    transport?: { hosts: string[] }, cors?: { origins: '*' | string[] } | false, headers?: Record<string, string> | false
+  }
+  const found: Finding[] = []
+  const add = (severity: Finding['severity'], message: string) => found.push({ severity, route: '*', message })
+  if ((initialConfig as { requestTimeout?: number }).requestTimeout === 0) add('medium', 'a request may take for ever, and malformed ones get bare answers: construct the application with server()')
+  if (transport?.hosts.length === 0) add('medium', 'answers to any host: list yours in transport.hosts')
+  if (typeof headers === 'object' && headers['strict-transport-security'] === undefined) add('low', 'sends no Strict-Transport-Security (headers.hsts is off)')
+  const origins = typeof cors === 'object' ? cors.origins : []
+  if (origins === '*') add('low', 'any page may read its public answers (cors.origins is "*")')
+  else {
+    for (const origin of origins) if (origin.startsWith('http:') && !LOOPBACK.test(origin)) add('medium', `${origin} may read answers, and whoever sits on its line is that origin: use https`)
+  }
+  return found
+}
+
+function routeFindings ({ method, url, kind, controls }: PlannedRoute): Finding[] {
+  if (kind !== 'route') return []
+  const { access, limits, headers, exposure, validation } = controls as { access?: unknown, limits?: unknown, headers?: unknown, exposure?: unknown, validation?: { params: boolean } }
+  const isPublic = access === 'public'
+  const isUnsafe = method.split(',').some(name => UNSAFE.has(name))
+  const found: Finding[] = []
+  const add = (severity: Finding['severity'], message: string) => found.push({ severity, route: `${method} ${url}`, message })
+  if (limits === false) {
+    if (isPublic && isUnsafe) add('high', 'public, changes something, and has no limit')
+    else if (!isPublic) add('low', 'has no limit')
+  }
+  if (headers === false) add('medium', 'sends no security headers')
+  if (exposure === 'raw' && !isPublic) add('low', 'its answer is not filtered (answers: raw)')
+  if (validation?.params === false && /[:*]/.test(url) && method !== 'OPTIONS') add('low', 'its URL has parameters without a schema')
   return found
 }
 

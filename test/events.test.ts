@@ -1,0 +1,100 @@
+/** Security events: what happened is told once, completely, to the log and to whoever listens. */
+import { Writable } from 'node:stream'
+import Fastify, { type FastifyInstance } from 'fastify'
+import { Type } from '@sinclair/typebox'
+import t, { type Test } from 'tap'
+import bastion, { server } from '../plugins/index.js'
+import events, { type SecurityEvent } from '../plugins/events.js'
+import plan from '../plugins/plan.js'
+
+interface Built { app: FastifyInstance, recorded: SecurityEvent[], log: Record<string, unknown>[] }
+
+const schema = { response: { 200: Type.Object({ ok: Type.Boolean() }) } }
+
+async function build (t: Test, declare: (app: FastifyInstance) => void = () => {}): Promise<Built> {
+  const recorded: SecurityEvent[] = []
+  const log: Record<string, unknown>[] = []
+  const stream = new Writable({ write (line, _encoding, done) { log.push(JSON.parse(String(line))); done() } })
+  const app = Fastify(server({ logger: { level: 'info', stream } }))
+  t.teardown(() => app.close())
+  await app.register(bastion, { transport: { hosts: ['localhost'] }, limits: { address: ['3/minute'] } })
+  app.events.listen(event => { recorded.push(event) })
+  declare(app)
+  await app.ready()
+  return { app, recorded, log }
+}
+
+t.test('an event says when, who, where and why, and is one line of the log under the request id [ASVS 16.2.1, 16.2.2]', async t => {
+  const { app, recorded, log } = await build(t, app => {
+    app.get('/orders/:id', { schema, config: { access: 'public' } }, async request => {
+      request.principal = { kind: 'user', id: 'u1', userId: 'u1', roles: [], via: 'bearer', authTime: 0, credentialId: 'c1' }
+      app.events.record('data_access', request, { fields: ['total'] })
+      app.events.record('access_denied', request, { reason: 'test' })
+      return { ok: true }
+    })
+  })
+  const { headers } = await app.inject('/orders/s3cret-id?token=s3cret')
+  t.ok(headers)
+  const [routine, refusal] = recorded
+  t.match(routine, { type: 'data_access', time: /^\d{4}-\d\d-\d\dT[\d:.]+Z$/, requestId: /^[\da-f-]{36}$/, method: 'GET', route: '/orders/:id', address: '127.0.0.1', principal: 'u1', details: { fields: ['total'] } })
+  t.notMatch(JSON.stringify(recorded), 's3cret', 'the pattern, never the URL')
+  t.match(log.find(({ msg }) => msg === 'data_access'), { level: 30, requestId: routine!.requestId, event: { type: 'data_access' } }, 'routine at info')
+  t.match(log.find(({ msg }) => msg === 'access_denied'), { level: 40, requestId: refusal!.requestId }, 'the rest at warn')
+})
+
+t.test('without a request there is no request in it', async t => {
+  const { app, recorded } = await build(t)
+  app.events.record('state_full', null, { entries: 5 })
+  app.events.record('malformed_request', { id: 'r1', ip: '192.0.2.1' })
+  t.same(recorded.map(({ time, ...rest }) => rest), [
+    { type: 'state_full', details: { entries: 5 } },
+    { type: 'malformed_request', details: {}, requestId: 'r1', address: '192.0.2.1' },
+  ])
+})
+
+t.test('attempts to get around the controls are events [ASVS 16.3.2, 16.3.3]', async t => {
+  const { app, recorded } = await build(t, app => {
+    app.get('/user', { schema, config: { access: 'user' } }, async () => ({ ok: true }))
+    app.get('/undeclared', { schema, config: { access: 'public' } }, async (_request, reply) => { reply.code(202 as never).send({ secret: 1 } as never) })
+  })
+  for (const url of ['/user', '/undeclared', '/%zz', '/user']) await app.inject(url)
+  await app.inject({ url: '/user', headers: { host: 'evil.example' } })
+  t.same(recorded.map(({ type }) => type), ['access_denied', 'undeclared_answer', 'malformed_request', 'rate_limited', 'untrusted_host'])
+  t.match(recorded.map(({ route }) => route), ['/user', '/undeclared', '*', '/user', '/user'])
+})
+
+t.test('a route names the event that its success is; a refusal is not one', async t => {
+  const { app, recorded } = await build(t, app => {
+    app.get('/read', { schema, config: { access: 'public', audit: 'data_access' } }, async () => ({ ok: true }))
+    app.get('/fails', { schema, config: { access: 'public', audit: 'data_access' } }, async () => { throw new Error('x') })
+  })
+  await app.inject('/read')
+  await app.inject('/fails')
+  t.match(recorded, [{ type: 'data_access', route: '/read', details: { status: 200 } }])
+  t.equal(recorded.length, 1)
+})
+
+t.test('a listener that fails, now or later, disturbs neither the request, nor the others, nor the process [ASVS 16.5.2]', async t => {
+  const { app, recorded, log } = await build(t)
+  app.events.listen(() => { throw new Error('at once') })
+  app.events.listen(async () => { throw new Error('later') })
+  const late: SecurityEvent[] = []
+  const stop = app.events.listen(event => { late.push(event) })
+  app.events.record('logout', null)
+  await new Promise(resolve => setImmediate(resolve))
+  t.equal(late.length, 1)
+  t.equal(recorded.length, 1)
+  t.match(log.filter(({ msg }) => msg === 'a security event listener failed').map(line => (line.err as { message: string }).message), ['at once', 'later'])
+  stop()
+  app.events.record('logout', null)
+  t.equal(late.length, 1, 'who no longer listens is told nothing')
+})
+
+t.test('misconfiguration stops boot: an event is named by a text', async t => {
+  const app = Fastify()
+  t.teardown(() => app.close())
+  await app.register(plan)
+  await app.register(events)
+  app.get('/', { config: { audit: 42 as never } }, async () => 1)
+  await t.rejects(async () => { await app.ready() }, { code: 'FST_BASTION_PLAN_REFUSED', message: /GET \/: audit/ })
+})
