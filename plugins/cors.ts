@@ -2,17 +2,19 @@
  * CORS: which other origins may read the answers.
  *
  * Threat: an origin that is reflected with credentials lets any page act as the signed-in user (CWE-942).
- * Defence: exact origins only, checked at boot; @fastify/cors does the rest, and preflights are answered before
- * identification, so that they are never met with a 401.
+ * Defence: exact origins only, checked at boot; @fastify/cors decides the rest: at boot what each origin is told, at run
+ * time about OPTIONS. Preflights are answered before identification, so that they are never met with a 401.
  * Not covered: requests that need no preflight and no reading of the answer; that is CSRF protection.
  */
-import type { FastifyInstance, FastifyReply, FastifyRequest, HookHandlerDoneFunction } from 'fastify'
-import cors from '@fastify/cors'
+import type { FastifyInstance, FastifyReply, FastifyRequest, HookHandlerDoneFunction, onRequestHookHandler } from 'fastify'
+import cors, { type FastifyCorsOptions } from '@fastify/cors'
 import { createError } from '@fastify/error'
 import { Type, type Static } from '@sinclair/typebox'
+import Fastify from 'fastify'
 import fp from 'fastify-plugin'
 import { checkOptions } from './options.js'
 import { planned, type PlannedRoute } from './plan.js'
+import { PreparedHeaders, setPrepared } from './prepared.js'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
@@ -48,12 +50,25 @@ async function bastionCors (app: FastifyInstance, options: CorsOptions): Promise
   if (Array.isArray(origins)) origins.forEach(refuseInexactOrigin)
   if (app.plan.isOpen('guard')) throw new CorsMisconfigured('cors must be registered before identity, limits and access: a preflight carries no credential')
 
+  const official: FastifyCorsOptions = {
+    origin: origins === '*' ? '*' : origins.length === 0 ? false : [...origins],
+    credentials,
+    methods,
+    allowedHeaders,
+    exposedHeaders,
+    maxAge,
+    preflightContinue: true, // answered below: it would take every OPTIONS request for a preflight, or refuse it in plain text
+    strictPreflight: false,
+  }
+  const told = await askCors(official, origins === '*' ? [] : origins)
+  let handleCors: onRequestHookHandler
   /** By the pattern of the URL: the methods that other origins may not use. A preflight matches an OPTIONS route, not the one it asks about. */
   const closed = new Map<string, Set<string>>()
   let preflights: PlannedRoute | null = null
   let isLoading = false
   app.plan.contribute({
     concern: 'cors',
+    stage: 'cors',
     declare (route) {
       // The route that @fastify/cors adds so that preflights reach its hook.
       if (isLoading && route.method === 'OPTIONS' && route.url.endsWith('*')) {
@@ -64,22 +79,25 @@ async function bastionCors (app: FastifyInstance, options: CorsOptions): Promise
     compile (route) {
       const { cors: rule } = (route.options.config ?? {}) as { cors?: unknown }
       if (rule !== undefined && rule !== false) route.object('cors: a route can only switch it off (cors: false); origins are an option of the suite')
-      return { promise: rule === false ? false : { origins, credentials } }
+      return rule === false ? { promise: false } : { step: origins.length === 0 ? undefined : tellOrigins, promise: { origins, credentials } }
     },
   })
   isLoading = true
-  await app.register(cors, {
-    origin: origins === '*' ? '*' : origins.length === 0 ? false : [...origins],
-    credentials,
-    methods,
-    allowedHeaders,
-    exposedHeaders,
-    maxAge,
-    preflightContinue: true, // answered below: it would take every OPTIONS request for a preflight, or refuse it in plain text
-    strictPreflight: false,
-  })
+  await app.register(fp(function loadCors (instance: FastifyInstance, _options: object, done: () => void) {
+    // Its hook is kept here: what it says on all requests but OPTIONS is prepared.
+    const keepHook = (_name: string, hook: onRequestHookHandler) => { handleCors = hook }
+    cors(Object.create(instance, { addHook: { value: keepHook } }) as FastifyInstance, official, done)
+  }))
   isLoading = false
   app.addHook('onRequest', answerPreflight)
+
+  function tellOrigins (request: FastifyRequest, reply: FastifyReply): void {
+    if (request.method === 'OPTIONS') return
+    const headers = told.get(request.headers.origin ?? null) ?? told.get(null)!
+    // A hook older than the suite has set one of them: @fastify/cors knows what to add and what to replace.
+    if (headers.names.some(name => reply.hasHeader(name))) handleCors.call(app, request, reply, () => {})
+    else setPrepared(reply, headers)
+  }
 
   function closeRoute ({ instance, options, method, url }: PlannedRoute): void {
     const methods = closed.get(url) ?? new Set()
@@ -98,11 +116,12 @@ async function bastionCors (app: FastifyInstance, options: CorsOptions): Promise
   }
 
   function answerPreflight (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction): void {
-    const { method, headers } = request
-    if (method !== 'OPTIONS') {
-      done()
-      return
-    }
+    if (request.method === 'OPTIONS') handleCors.call(app, request, reply, error => error === undefined ? answerAsked(request, reply, done) : done(error))
+    else done()
+  }
+
+  function answerAsked (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction): void {
+    const { headers } = request
     const asked = headers['access-control-request-method']
     if (headers.origin === undefined || asked === undefined) {
       // An ordinary request, for a route that says OPTIONS; @fastify/cors shall not answer it.
@@ -115,6 +134,21 @@ async function bastionCors (app: FastifyInstance, options: CorsOptions): Promise
     if (closed.get(request.routeOptions.url ?? '')?.has(asked) === true) withdraw(reply)
     reply.code(204).header('content-length', '0').send()
   }
+}
+
+/** Asks @fastify/cors itself, once an origin, what it says on an answer; under null what it says to everybody else. */
+async function askCors (options: FastifyCorsOptions, origins: readonly string[]): Promise<ReadonlyMap<string | null, PreparedHeaders>> {
+  const probe = Fastify()
+  await probe.register(cors, options)
+  probe.get('/', (_request, reply) => { reply.code(204).send() })
+  const told = new Map<string | null, PreparedHeaders>()
+  for (const origin of [null, ...origins]) {
+    const { headers } = await probe.inject({ url: '/', headers: origin === null ? {} : { origin } })
+    const said = Object.entries(headers).filter(([name]) => name === 'vary' || name.startsWith('access-control-'))
+    told.set(origin, new PreparedHeaders(Object.fromEntries(said) as Record<string, string>))
+  }
+  await probe.close()
+  return told
 }
 
 function answerUnknown (_request: FastifyRequest, reply: FastifyReply): void {

@@ -40,10 +40,10 @@ export const PlanUnknown = createError<[string]>('FST_BASTION_PLAN_UNKNOWN',
 
 /**
  * The order of the stages is the order in which a request passes them.
- * `edge` and `guard` are `onRequest`; between the two, plugins with hooks of their own (CORS) find their place.
+ * `edge` and `guard` are `onRequest`; between the two, plugins with hooks of their own (CORS preflights) find their place.
  */
 const PHASES = {
-  edge: ['headers', 'transport', 'flood'],
+  edge: ['headers', 'transport', 'flood', 'cors'],
   guard: ['identify', 'limit', 'authorize', 'csrf'],
   resource: ['resource'],
   view: ['view'],

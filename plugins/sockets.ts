@@ -15,6 +15,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { createError, type FastifyError } from '@fastify/error'
 import { toProblem } from './errors.js'
 import { refuseBeforeRouting } from './plan.js'
+import { PreparedResponse } from './prepared.js'
 
 /** What arrived is not HTTP as we speak it. */
 export const RequestMalformed = createError('FST_BASTION_SERVER_MALFORMED', 'The request is malformed', 400)
@@ -81,7 +82,7 @@ export function serverFactory (closeTimeout: number) {
 }
 
 function makeHttp1 (handler: RequestListener, { http: plain, https: secure, requestTimeout, keepAliveTimeout }: Settings): Server {
-  const options = { ...plain, requestTimeout, headersTimeout: Math.min(requestTimeout, plain?.headersTimeout ?? 60_000), keepAliveTimeout }
+  const options = { ServerResponse: PreparedResponse, ...plain, requestTimeout, headersTimeout: Math.min(requestTimeout, plain?.headersTimeout ?? 60_000), keepAliveTimeout }
   return secure === undefined || secure === null ? http.createServer(options, handler) : https.createServer({ ...options, ...(secure === true ? {} : secure) }, handler)
 }
 
