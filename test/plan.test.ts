@@ -240,7 +240,7 @@ t.test('a HEAD is its GET: listed once, counted once, guarded the same', async t
   const app = await build(t)
   app.get('/one', open, answer)
   app.get('/alone', { ...open, exposeHeadRoute: false }, answer)
-  app.route({ method: ['GET', 'DELETE'], url: '/two', ...open, handler: answer })
+  app.route({ method: ['GET', 'DELETE'], url: '/two', ...open, config: { access: 'public', limits: ['2/minute'] }, handler: answer })
   app.register(async child => { child.get('/', open, answer) }, { prefix: '/child' })
   await app.ready()
   t.equal(find(app, 'HEAD', '/one').twinOf, find(app, 'GET', '/one'))
@@ -251,6 +251,9 @@ t.test('a HEAD is its GET: listed once, counted once, guarded the same', async t
   t.equal((await app.inject({ method: 'HEAD', url: '/one' })).statusCode, 200)
   t.equal((await app.inject({ method: 'HEAD', url: '/alone' })).statusCode, 404, 'exposeHeadRoute: false')
   t.equal((await app.inject('/child/')).statusCode, 200)
+  const statuses: number[] = []
+  for (const method of ['HEAD', 'GET', 'HEAD', 'DELETE'] as const) statuses.push((await app.inject({ method, url: '/two' })).statusCode)
+  t.same(statuses, [200, 200, 429, 429], 'one budget')
 })
 
 t.test('several methods on one route are all guarded', async t => {

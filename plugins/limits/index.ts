@@ -198,7 +198,8 @@ async function limits (app: FastifyInstance, options: LimitsOptions): Promise<vo
 }
 
 /** A HEAD asks for what its GET answers and a URL with a slash at its end for what the one without answers: one budget. */
-function nameOf ({ method, url, options }: PlannedRoute): string {
+function nameOf (route: PlannedRoute): string {
+  const { method, url, options } = route.twinOf ?? route
   const constraints = options.constraints === undefined ? '' : ` ${JSON.stringify(options.constraints)}`
   return `route:${method === 'HEAD' ? 'GET' : method} ${url.replace(/(?<=.)\/$/, '')}${constraints}`
 }
