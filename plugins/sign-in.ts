@@ -7,7 +7,7 @@
  * Not covered: a right password in the wrong hands; that is what a second factor is for. Who knows a name can have it
  * locked, for others from twenty addresses or more; that is the price of a lock.
  */
-import { createHash } from 'node:crypto'
+import { createHash, randomBytes } from 'node:crypto'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { createError } from '@fastify/error'
 import { Type, type Static } from '@sinclair/typebox'
@@ -104,8 +104,8 @@ async function signIn (app: FastifyInstance, options: SignInOptions): Promise<vo
     withPassword: (login, password, request) => attempt(login, request, () => accounts.findByLogin(login), password),
     confirmPassword: (accountId, login, password, request) => attempt(login, request, () => accounts.findById(accountId), password),
     async unlock (login) {
-      // A new epoch leaves every counter of the name behind, whatever addresses they are for; none comes back with an old one.
-      await app.state.raise(epochKey(fingerprint(login)), Date.now(), windowMs * 2)
+      // A new epoch leaves every counter of the name behind, whatever addresses they are for; none ever comes back.
+      await app.state.set(epochKey(fingerprint(login)), randomBytes(9).toString('base64url'), windowMs * 2, true)
     },
   })
 

@@ -234,6 +234,9 @@ t.test('thirty failures over fewer names are people who forgot, and lock no addr
   t.match(await tryIn('ada', RIGHT), { status: 200 }, 'forty-five over nine')
   t.match(await tryIn('ada', RIGHT), { status: 200 }, 'names that sign in are none that failed')
   t.match(await tryIn('ben', RIGHT), { status: 200 })
+  for (let i = 0; i < 20; i++) await fail(1, 'a name that others had locked', `198.51.100.${i}`)
+  t.match(await tryIn('a name that others had locked', 'wrong'), locked)
+  t.match(await tryIn('ada', RIGHT), { status: 200 }, 'which is none that failed from here')
   t.match(await tryIn('name 9', 'wrong'), wrong)
   t.match(await tryIn('ada', RIGHT), locked, 'a tenth that failed is one too many')
 })
@@ -345,6 +348,14 @@ t.test('unlock lifts the locks of a name everywhere, as often as it is needed', 
     clock.ms += 13 * MINUTE
     for (let i = 0; i < 4; i++) await app.signIn.unlock('ada')
   }
+  const late = await build(t)
+  await late.app.signIn.unlock('ada')
+  late.clock.ms += 29 * MINUTE
+  await late.fail(5, 'ada')
+  late.clock.ms += 2 * MINUTE
+  await late.fail(5, 'ada')
+  await late.app.signIn.unlock('ada')
+  t.match(await late.tryIn('ada', RIGHT), { status: 200 }, 'no lock of an earlier time comes back')
   const other = await build(t)
   for (let i = 0; i < 10; i++) await other.fail(3, `name ${i}`)
   await other.app.signIn.unlock('ada')
