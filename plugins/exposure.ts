@@ -63,8 +63,7 @@ async function exposure (app: FastifyInstance): Promise<void> {
   app.decorateReply(passed as never, false as never)
   app.setSerializerCompiler(({ schema, method, url }) => {
     try {
-      const { serializers } = compileAnswer(schema, instances.get(`${String(method)} ${url}`) ?? app)
-      return sparingErrors(serializers[0]!)
+      return compileAnswer(schema, instances.get(`${String(method)} ${url}`) ?? app).serializers[0]!
     } catch {
       return refuseToSerialize // the plan objects to this route: it does not boot
     }
@@ -269,15 +268,6 @@ function isProblem (payload: unknown): boolean {
     return problem.Check(JSON.parse(payload))
   } catch {
     return false
-  }
-}
-
-/** Fastify's last resort gives the error itself to the serialiser of its status: nothing of it may leave. */
-function sparingErrors (serialize: Serializer): Serializer {
-  return payload => {
-    if (!(payload instanceof Error)) return serialize(payload)
-    const { statusCode = 500, error = 'Error' } = payload as { statusCode?: number, error?: unknown }
-    return JSON.stringify({ type: 'about:blank', title: error, status: statusCode, code: `FST_BASTION_HTTP_${statusCode}` })
   }
 }
 

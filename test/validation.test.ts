@@ -228,6 +228,10 @@ t.test('media types', async t => {
     t.equal(seen.length, 9, 'no handler saw it')
   })
 
+  await t.test('nothing but JSON is parsed where the service adds no parser', async t => {
+    t.same(['application/json', 'text/plain', 'application/xml'].filter(type => app.hasContentTypeParser(type)), ['application/json'])
+  })
+
   await t.test('no body is not a body of the declared form', async t => {
     t.equal((await app.inject({ method: 'POST', url: '/' })).statusCode, 400)
     t.equal((await send(app, '/', '')).statusCode, 400)
