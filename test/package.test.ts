@@ -216,6 +216,24 @@ t.test('arethetypeswrong finds nothing wrong, as ESM only', async t => {
   await succeeds(t, tool('attw'), [tarball, '--profile', 'esm-only', '--format', 'ascii'], ROOT)
 })
 
+t.test('CI fails on grave advisories, passes on light ones, and says so where none are told', async t => {
+  const report = (high: number) => JSON.stringify({
+    vulnerabilities: { left: { name: 'left', severity: high > 0 ? 'high' : 'low', range: '<2' } },
+    metadata: { vulnerabilities: { info: 0, low: 1 - high, moderate: 0, high, critical: 0, total: 1 }, dependencies: { prod: 77 } },
+  })
+  for (const [answer, code, said] of [
+    [report(1), 1, 'high: left <2\nadvisories: 77 packages checked, 1 known, 1 of them high or critical'],
+    [report(0), 0, '1 known, 0 of them high or critical'],
+    ['{ "message": "405 Method Not Allowed" }', 0, 'not checked, no audit endpoint answers here'],
+    ['', 0, 'not checked, no audit endpoint answers here'],
+  ] as const) {
+    const stand = await mkdtemp(join(folder, 'npm-'))
+    await writeFile(join(stand, 'npm'), `#!/bin/sh\ntest -f package-lock.json && cat <<'END'\n${answer}\nEND\n`, { mode: 0o755 })
+    const outcome = await outcomeOf('/bin/sh', ['-c', `PATH="${stand}:$PATH" exec "${process.execPath}" .ci/advisories.js`], ROOT)
+    t.match(outcome, { code, output: said })
+  }
+})
+
 t.test('exports are the concerns: every plugin of plugins/ has its door, and every door a room', async t => {
   const sources = (await readdir(ROOT, { recursive: true })).filter(path => /^plugins\/.*\.ts$/.test(path))
   const doors = new Map(rooms.map(name => [name, manifest.exports[name] as { types: string, default: string }]))
