@@ -24,6 +24,8 @@ declare module 'fastify' {
 
 /** No route matches, or the resource does not exist for this caller. */
 export const NotFound = createError('FST_BASTION_ERRORS_NOT_FOUND', 'There is nothing here', 404)
+/** Body, query, parameters or headers do not have the declared form; `errors` says where. */
+export const InputRefused = createError('FST_BASTION_VALIDATION_REFUSED', 'The input does not have the declared form', 400)
 
 const PROBLEM_JSON = 'application/problem+json; charset=utf-8'
 /** Codes that are shown as they are: words in capitals, as Fastify's and a service's own are. */
@@ -40,6 +42,7 @@ const ECHOING: Record<string, string> = {
 const SPEAKABLE = new Set(['www-authenticate', 'retry-after', 'location', 'allow', 'deprecation', 'sunset', 'link'])
 const FAILED = 'The request could not be completed. Quote the requestId when you report this.'
 
+const { code: INPUT_REFUSED } = new InputRefused()
 const answered = Symbol('bastion.errors.answered')
 
 const serialize = fastJson(Problem as never) as (problem: Problem) => string
@@ -129,7 +132,7 @@ export function toProblem (error: unknown, requestId?: string): Problem {
   if (requestId !== undefined) problem.requestId = requestId
   if (isInternal) problem.detail = FAILED
   else if (isValidation(source)) {
-    problem.code = 'FST_BASTION_VALIDATION_REFUSED'
+    problem.code = INPUT_REFUSED
     problem.detail = `The ${source.validationContext} does not have the declared form`
     problem.errors = source.validation.map(({ instancePath, message, params }) => ({ path: pointerTo(instancePath, params), message: message ?? 'is invalid' }))
   } else problem.detail = ECHOING[code] ?? String(source.message ?? '')

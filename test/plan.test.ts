@@ -1,5 +1,6 @@
 /** The route plan: what is compiled is what runs, and what is not guarded does not boot. */
 import Fastify, { type FastifyInstance, type FastifyPluginAsync, type FastifyReply, type FastifyRequest, type RouteOptions } from 'fastify'
+import cors from '@fastify/cors'
 import fp from 'fastify-plugin'
 import { Type } from '@sinclair/typebox'
 import t, { type Test } from 'tap'
@@ -377,6 +378,17 @@ t.test('routes of other people\'s plugins get a policy at registration, with pre
   const without = await build(t)
   await without.register(routes, { prefix: '/docs' })
   t.match(await offenders(without), [/GET \/docs\/ui: no access policy/, /GET \/docs\/ui\/own: no schema/, /GET \/docs\/ui\/nested: no access/], 'without a policy they do not boot')
+})
+
+t.test('a real plugin that declares a route boots with a policy, and not without', async t => {
+  const app = await build(t, { cors: false })
+  await app.register(withPolicy({ access: 'public', answers: 'raw' }, cors), { origin: ['https://partner.example'] })
+  await app.ready()
+  t.equal(find(app, 'OPTIONS', '*').controls.access, 'public')
+
+  const without = await build(t, { cors: false })
+  await without.register(cors, { origin: ['https://partner.example'] })
+  t.match(await offenders(without), [/^OPTIONS \*: .*no access policy/])
 })
 
 t.test('the routes that @fastify/cors and others of ours bring are in the plan', async t => {

@@ -190,6 +190,17 @@ t.test('misconfiguration is refused where it is written, by name', async t => {
   for (const [options, message] of wrong) t.throws(() => server(options as ServerOptions), { code: 'FST_BASTION_SERVER_MISCONFIGURED', message }, JSON.stringify(options))
 })
 
+t.test('a wrong option is named and its value is not: it may be a secret', async t => {
+  for (const options of [{ bodyLimit: 'hunter2' }, { hunter: 'hunter2' }]) {
+    try {
+      server(options as never)
+      t.fail('it was taken')
+    } catch (error) {
+      t.notMatch((error as Error).message, 'hunter2')
+    }
+  }
+})
+
 t.test('without the suite router errors still have form and headers', async t => {
   const app = Fastify(server({ logger: false }) as FastifyServerOptions)
   t.teardown(() => app.close())
