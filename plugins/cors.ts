@@ -13,7 +13,7 @@ import { Type, type Static } from '@sinclair/typebox'
 import Fastify from 'fastify'
 import fp from 'fastify-plugin'
 import { checkOptions } from './options.js'
-import { planned, type PlannedRoute } from './plan.js'
+import { planned, type PlannedRoute } from './plan/index.js'
 import { PreparedHeaders, setPrepared } from './prepared.js'
 
 declare module 'fastify' {

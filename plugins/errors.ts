@@ -13,7 +13,7 @@ import { createError } from '@fastify/error'
 import fastJson from 'fast-json-stringify'
 import fp from 'fastify-plugin'
 import { Problem } from '../schemas/problem.js'
-import { planned, PlanTooLate } from './plan.js'
+import { planned, PlanTooLate } from './plan/index.js'
 
 declare module 'fastify' {
   interface FastifyReply {

@@ -8,7 +8,7 @@
  */
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
-import { planned } from './plan.js'
+import { planned } from './plan/index.js'
 
 declare module 'fastify' {
   interface FastifyContextConfig {

@@ -15,7 +15,7 @@ import { SerializerSelector } from '@fastify/fast-json-stringify-compiler'
 import { TypeCompiler } from '@sinclair/typebox/compiler'
 import fp from 'fastify-plugin'
 import { Problem } from '../schemas/problem.js'
-import type { Contribution, PlannedRoute, Step } from './plan.js'
+import type { Contribution, PlannedRoute, Step } from './plan/index.js'
 import { hasReference, isSchema, type Schema } from './references.js'
 import { OWNER, readAnswer, viewOf, type Reading } from './views.js'
 

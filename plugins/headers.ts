@@ -15,7 +15,7 @@ import { Type, type Static } from '@sinclair/typebox'
 import Fastify from 'fastify'
 import fp from 'fastify-plugin'
 import { checkOptions } from './options.js'
-import type { PlannedRoute, Step } from './plan.js'
+import type { PlannedRoute, Step } from './plan/index.js'
 import { PreparedHeaders, setPrepared } from './prepared.js'
 
 declare module 'fastify' {

@@ -15,7 +15,7 @@ import headers, { type HeadersOptions } from './headers.js'
 import identity from './identity.js'
 import limits, { type LimitsOptions } from './limits/index.js'
 import passwords, { type PasswordsOptions } from './passwords/index.js'
-import plan from './plan.js'
+import plan from './plan/index.js'
 import posture from './posture.js'
 import signIn, { type SignInOptions } from './sign-in.js'
 import state, { type StateOptions } from './state/index.js'
@@ -56,7 +56,7 @@ async function bastion (app: FastifyInstance, options: BastionOptions): Promise<
   await app.register(posture)                               // what all of this came to
 }
 
-export { withPolicy } from './plan.js'
+export { withPolicy } from './plan/index.js'
 export { server } from './server.js'
 export { settings, Secret, Concealed, deriveKey, decodeSecret } from './settings/index.js'
 export { principalOf } from './identity.js'

@@ -8,7 +8,7 @@
 import type { FastifyInstance } from 'fastify'
 import { Type, type Static } from '@sinclair/typebox'
 import fp from 'fastify-plugin'
-import type { PlannedRoute } from './plan.js'
+import type { PlannedRoute } from './plan/index.js'
 
 declare module 'fastify' {
   interface FastifyInstance {

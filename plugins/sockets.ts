@@ -14,7 +14,7 @@ import type { Socket } from 'node:net'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { createError, type FastifyError } from '@fastify/error'
 import { toProblem } from './errors.js'
-import { refuseBeforeRouting } from './plan.js'
+import { refuseBeforeRouting } from './plan/index.js'
 import { PreparedResponse } from './prepared.js'
 
 /** What arrived is not HTTP as we speak it. */

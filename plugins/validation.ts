@@ -17,7 +17,7 @@ import fp from 'fastify-plugin'
 import { noBody } from '../schemas/closed.js'
 import { openPlaces } from './closedness.js'
 import { isStorableText, jsonParser, TextUnstorable } from './json.js'
-import type { PlannedRoute, Step } from './plan.js'
+import type { PlannedRoute, Step } from './plan/index.js'
 import { hasReference, isSchema, partsOf, type Schema } from './references.js'
 
 /** The body is of a media type that this route does not take. */

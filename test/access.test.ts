@@ -7,7 +7,7 @@ import access, { resourceOf, type AccessOptions } from '../plugins/access/index.
 import errors from '../plugins/errors.js'
 import events, { type SecurityEvent } from '../plugins/events.js'
 import identity from '../plugins/identity.js'
-import plan from '../plugins/plan.js'
+import plan from '../plugins/plan/index.js'
 import { server } from '../plugins/server.js'
 import { as, readCallers } from './fixtures/caller.js'
 

@@ -8,7 +8,7 @@ import type { AddressInfo } from 'node:net'
 import t, { type Test } from 'tap'
 import { Type } from '@sinclair/typebox'
 import cors, { type CorsOptions } from '../plugins/cors.js'
-import plan from '../plugins/plan.js'
+import plan from '../plugins/plan/index.js'
 import { server } from '../plugins/server.js'
 
 interface Answer { status: number, said: Record<string, unknown> }

@@ -8,7 +8,7 @@ import bastionCors, { type CorsOptions } from '../plugins/cors.js'
 import errors from '../plugins/errors.js'
 import events from '../plugins/events.js'
 import identity from '../plugins/identity.js'
-import plan from '../plugins/plan.js'
+import plan from '../plugins/plan/index.js'
 
 const APP = 'https://app.example.com'
 const response = { 200: Type.Object({ ok: Type.Boolean() }) }

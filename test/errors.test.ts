@@ -8,7 +8,7 @@ import { Value } from '@sinclair/typebox/value'
 import bastion, { server } from '../plugins/index.js'
 import errors, { NotFound, toProblem } from '../plugins/errors.js'
 import events from '../plugins/events.js'
-import plan from '../plugins/plan.js'
+import plan from '../plugins/plan/index.js'
 import { closed } from '../schemas/closed.js'
 import { Problem } from '../schemas/problem.js'
 

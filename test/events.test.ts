@@ -5,7 +5,7 @@ import { Type } from '@sinclair/typebox'
 import t, { type Test } from 'tap'
 import bastion, { server } from '../plugins/index.js'
 import events, { type SecurityEvent } from '../plugins/events.js'
-import plan from '../plugins/plan.js'
+import plan from '../plugins/plan/index.js'
 
 interface Built { app: FastifyInstance, recorded: SecurityEvent[], log: Record<string, unknown>[] }
 

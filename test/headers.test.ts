@@ -8,7 +8,7 @@ import bastion, { server, type BastionOptions, type ServerOptions } from '../plu
 import errors from '../plugins/errors.js'
 import events from '../plugins/events.js'
 import headers, { type HeadersOptions } from '../plugins/headers.js'
-import plan from '../plugins/plan.js'
+import plan from '../plugins/plan/index.js'
 import { closed } from '../schemas/closed.js'
 
 const response = { 200: Type.Object({ ok: Type.Boolean() }) }

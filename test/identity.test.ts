@@ -7,7 +7,7 @@ import errors from '../plugins/errors.js'
 import events from '../plugins/events.js'
 import identity, { principalOf, type CredentialReader, type Principal, type Reading } from '../plugins/identity.js'
 import limits from '../plugins/limits/index.js'
-import plan from '../plugins/plan.js'
+import plan from '../plugins/plan/index.js'
 import state from '../plugins/state/index.js'
 
 const Bad = createError('FST_TEST_BAD', 'bad credential', 401)

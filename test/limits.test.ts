@@ -13,7 +13,7 @@ import events, { type SecurityEvent } from '../plugins/events.js'
 import identity from '../plugins/identity.js'
 import limits, { type LimitsOptions } from '../plugins/limits/index.js'
 import { parseWindow } from '../plugins/limits/windows.js'
-import plan from '../plugins/plan.js'
+import plan from '../plugins/plan/index.js'
 import { server } from '../plugins/server.js'
 import state from '../plugins/state/index.js'
 

@@ -7,7 +7,7 @@ import t, { type Test } from 'tap'
 import bastion, { server, withPolicy, type BastionOptions } from '../plugins/index.js'
 import errors from '../plugins/errors.js'
 import events from '../plugins/events.js'
-import plan, { type Contributor, type Stage } from '../plugins/plan.js'
+import plan, { type Contributor, type Stage } from '../plugins/plan/index.js'
 import { closed } from '../schemas/closed.js'
 
 const Ok = Type.Object({ ok: Type.Boolean() })

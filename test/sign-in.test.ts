@@ -7,7 +7,7 @@ import errors from '../plugins/errors.js'
 import events, { type SecurityEvent } from '../plugins/events.js'
 import identity from '../plugins/identity.js'
 import passwords, { type HashEngine } from '../plugins/passwords/index.js'
-import plan from '../plugins/plan.js'
+import plan from '../plugins/plan/index.js'
 import signIn, { type Account, type Accounts, type SignInOptions } from '../plugins/sign-in.js'
 import state, { type StateOptions } from '../plugins/state/index.js'
 

@@ -5,7 +5,7 @@ import rateLimit from '@fastify/rate-limit'
 import t, { type Test } from 'tap'
 import errors from '../plugins/errors.js'
 import events, { type SecurityEvent } from '../plugins/events.js'
-import plan from '../plugins/plan.js'
+import plan from '../plugins/plan/index.js'
 import state, { StateFull, type CounterOptions, type Decision, type StateOptions } from '../plugins/state/index.js'
 
 interface Built { app: FastifyInstance, clock: { ms: number }, recorded: SecurityEvent[] }

@@ -5,7 +5,7 @@ import t, { type Test } from 'tap'
 import bastion, { server, type ServerOptions } from '../plugins/index.js'
 import errors from '../plugins/errors.js'
 import events, { type SecurityEvent } from '../plugins/events.js'
-import plan from '../plugins/plan.js'
+import plan from '../plugins/plan/index.js'
 import transport, { type TransportOptions } from '../plugins/transport.js'
 import { closed } from '../schemas/closed.js'
 

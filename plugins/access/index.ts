@@ -13,7 +13,7 @@ import { Type } from '@sinclair/typebox'
 import fp from 'fastify-plugin'
 import type { Principal } from '../identity.js'
 import { checkOptions } from '../options.js'
-import type { PlannedRoute, Step } from '../plan.js'
+import type { PlannedRoute, Step } from '../plan/index.js'
 import { expandRoles, type ExpandedRoles, type RoleDefinition } from './roles.js'
 
 declare module 'fastify' {

@@ -9,11 +9,20 @@
  * plan never saw is refused at run time.
  * Not covered: a service's own hooks. They stay ordinary Fastify hooks; those registered after the suite run after it.
  */
-import type { IncomingMessage } from 'node:http'
 import type { FastifyInstance, FastifyReply, FastifyRequest, HookHandlerDoneFunction, RouteOptions } from 'fastify'
 import { createError } from '@fastify/error'
 import fp from 'fastify-plugin'
 import { compileChain, type Chain, type Step } from './chain.js'
+import { HOOKS, PHASES, phaseOf, type Phase, type Stage } from './phases.js'
+import { policyFor } from './policy.js'
+import { describeOffender, refuseUndefinedHooks, Route, type PlannedRoute } from './route.js'
+import { refusalOf, UNREADABLE } from './unreadable.js'
+
+export { withPolicy } from './policy.js'
+export { refuseBeforeRouting } from './unreadable.js'
+export type { Step } from './chain.js'
+export type { Phase, Stage } from './phases.js'
+export type { PlannedRoute } from './route.js'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -38,31 +47,6 @@ export const PlanTooLate = createError<[string]>('FST_BASTION_PLAN_TOO_LATE',
 export const PlanUnknown = createError<[string]>('FST_BASTION_PLAN_UNKNOWN',
   '%s is not in the route plan: the plugin that declares it was registered before the suite', 500, TypeError)
 
-/**
- * The order of the stages is the order in which a request passes them.
- * `edge` and `guard` are `onRequest`; between the two, plugins with hooks of their own (CORS preflights) find their place.
- */
-const PHASES = {
-  edge: ['headers', 'transport', 'flood', 'cors'],
-  guard: ['identify', 'limit', 'authorize', 'csrf'],
-  resource: ['resource'],
-  view: ['view'],
-  sent: ['expose'],
-  done: ['record'],
-} as const
-const HOOKS = {
-  edge: 'onRequest', guard: 'onRequest', resource: 'preHandler', view: 'preSerialization', sent: 'onSend', done: 'onResponse',
-} as const
-const LIFECYCLE = [
-  'onRequest', 'preParsing', 'preValidation', 'preHandler', 'preSerialization', 'onSend', 'onResponse', 'onTimeout', 'onError', 'onRequestAbort',
-] as const
-/** Where requests go that the router could not read. Asked for from outside it is an unknown route like any other. */
-const UNREADABLE = '/.bastion/unreadable'
-
-export type Phase = keyof typeof PHASES
-export type Stage = typeof PHASES[Phase][number]
-export type { Step }
-
 /** What a concern says of one route: the step that runs (none where it has nothing to do) and what it promises. */
 export interface Contribution {
   step?: Step
@@ -84,27 +68,6 @@ export interface Contributor {
   compile?: (route: PlannedRoute) => Contribution | undefined | Promise<Contribution | undefined>
 }
 
-/** A route, as the plan knows it. */
-export interface PlannedRoute {
-  /** `GET`; several methods of one declaration are joined by a comma; `*` for the answer to unknown routes. */
-  readonly method: string
-  readonly url: string
-  /** `head`: the HEAD of a GET. `not-found`: whatever matches no route. */
-  readonly kind: 'route' | 'head' | 'not-found'
-  /** The GET whose HEAD this is: what is counted for one counts for the other. */
-  readonly twinOf: PlannedRoute | null
-  /** The route's options, as Fastify will use them. */
-  readonly options: RouteOptions
-  /** The instance on which it was declared. */
-  readonly instance: FastifyInstance
-  /** The promise of each concern, by its name. */
-  readonly controls: Record<string, unknown>
-  /** The steps in the order in which they run, as `stage:concern`. */
-  readonly order: readonly string[]
-  /** Refuses this route at boot: what is missing, and the line to add. */
-  object: (complaint: string) => void
-}
-
 /** The instance decorator `app.plan`. */
 export interface Plan {
   /** Adds a concern. The hook of its phase is installed at the first contribution to that phase. */
@@ -123,61 +86,6 @@ export interface Plan {
 
 export const planned = Symbol('bastion.request.plan')
 const inConfig = Symbol('bastion.route.plan')
-const policyOf = Symbol('bastion.instance.policy')
-const refusals = new WeakMap<IncomingMessage, Error>()
-
-class Route implements PlannedRoute {
-  readonly controls: Record<string, unknown> = Object.create(null)
-  readonly order: string[] = []
-  readonly complaints = new Set<string>()
-  readonly chains: Record<Phase, Chain | null> = { edge: null, guard: null, resource: null, view: null, sent: null, done: null }
-  readonly method: string
-  readonly url: string
-  readonly kind: PlannedRoute['kind']
-  readonly twinOf: Route | null
-  readonly options: RouteOptions
-  readonly instance: FastifyInstance
-
-  constructor (method: string, kind: PlannedRoute['kind'], twinOf: Route | null, options: RouteOptions, instance: FastifyInstance) {
-    this.method = method
-    this.url = options.url
-    this.kind = kind
-    this.twinOf = twinOf
-    this.options = options
-    this.instance = instance
-  }
-
-  object (complaint: string): void { this.complaints.add(complaint) }
-}
-
-/**
- * Gives every route that `plugin` declares a policy at registration: for plugins that bring routes of their own
- * (documentation, static files) and cannot write `config.access` themselves. What a route says itself wins.
- * What the plugin decorates stays inside it.
- *
- * @example app.register(withPolicy({ access: 'public', answers: 'raw' }, swaggerUi), { routePrefix: '/docs' })
- */
-export function withPolicy<Options extends object> (
-  policy: RouteOptions['config'] & object,
-  plugin: (instance: FastifyInstance, options: Options, done: (error?: Error) => void) => unknown
-) {
-  // Transparent itself, so that a prefix is applied once, by whichever way the plugin takes it.
-  return fp(async function policed (app: FastifyInstance, options: Options): Promise<void> {
-    await app.register(async function policedRoutes (instance) {
-      (instance as unknown as Record<symbol, unknown>)[policyOf] = policy
-      await instance.register(plugin as never, options as never)
-    })
-  }, { fastify: '5.x' })
-}
-
-/**
- * Refuses a request that no route can be looked up for: it is answered as an unknown route is, with headers, limits,
- * event and log, but by `error`. The caller then hands it to `app.routing()`.
- */
-export function refuseBeforeRouting (raw: IncomingMessage, error: Error): void {
-  refusals.set(raw, error)
-  Object.assign(raw, { originalUrl: raw.url, url: UNREADABLE })
-}
 
 async function plan (app: FastifyInstance): Promise<void> {
   if (app.hasDecorator('plan')) throw new PlanTwice()
@@ -200,7 +108,7 @@ async function plan (app: FastifyInstance): Promise<void> {
       if (contributor.stage !== undefined && contributor.opens !== false) openPhase(phaseOf(contributor.stage))
       for (const route of [notFound, ...routes]) contributor.declare?.(route)
     },
-    refusalOf: request => refusals.get(request.raw) ?? null,
+    refusalOf: request => refusalOf(request.raw),
     enterLate (request, reply) {
       request[planned] = notFound
       opening?.(request, reply, undefined, () => {})
@@ -220,8 +128,8 @@ async function plan (app: FastifyInstance): Promise<void> {
   app.addHook('onReady', compileAll)
 
   function refuseUnreadable (request: FastifyRequest, reply: FastifyReply): void {
-    const refusal = refusals.get(request.raw)
-    if (refusal !== undefined) throw refusal
+    const refusal = refusalOf(request.raw)
+    if (refusal !== null) throw refusal
     reply.callNotFound()
   }
 
@@ -231,8 +139,7 @@ async function plan (app: FastifyInstance): Promise<void> {
     const twinOf = methods.join() === 'HEAD' ? gets.get(options.url) ?? gets.get(options.url.replace(/\/$/, '')) ?? null : null
     const route = new Route(methods.join(','), twinOf === null ? 'route' : 'head', twinOf, options, instance)
     if (methods.includes('GET')) gets.set(options.url, route)
-    const policy = (instance as unknown as Record<symbol, object | undefined>)[policyOf]
-    options.config = { ...policy, ...options.config, [inConfig]: route } as never
+    options.config = { ...policyFor(instance), ...options.config, [inConfig]: route } as never
     refuseUndefinedHooks(route)
     for (const contributor of contributors) contributor.declare?.(route)
     routes.push(route)
@@ -304,29 +211,6 @@ async function contributionOf ({ compile }: Contributor, route: Route): Promise<
     route.object((error as Error).message)
     return {}
   }
-}
-
-/** A guard that is undefined where it should stand is no guard (csrf-protection #131). It is taken out, so that boot goes on to the list of all offenders. */
-function refuseUndefinedHooks (route: Route): void {
-  const options = route.options as unknown as Record<string, unknown>
-  for (const name of LIFECYCLE) {
-    if (!Object.hasOwn(options, name)) continue
-    const hooks = [options[name]].flat()
-    const present = hooks.filter(hook => hook !== undefined && hook !== null)
-    if (present.length === hooks.length) continue
-    options[name] = present
-    route.object(`${name} is undefined, so what it should guard is open: load the plugin that makes it before this route is declared`)
-  }
-}
-
-/** The line of a refused route; none for a HEAD whose GET says all of it. */
-function describeOffender ({ method, url, complaints, twinOf }: Route): string[] {
-  const own = [...complaints].filter(complaint => twinOf?.complaints.has(complaint) !== true)
-  return own.length === 0 ? [] : [`  ${method} ${url}: ${own.join('; ')}`]
-}
-
-function phaseOf (stage: Stage): Phase {
-  return (Object.keys(PHASES) as Phase[]).find(phase => (PHASES[phase] as readonly string[]).includes(stage))!
 }
 
 export default fp(plan, { fastify: '5.x', name: 'bastion-plan' })

@@ -1,0 +1,25 @@
+/** The phases of a request, and the stages in them. */
+
+/**
+ * The order of the stages is the order in which a request passes them.
+ * `edge` and `guard` are `onRequest`; between the two, plugins with hooks of their own (CORS preflights) find their place.
+ */
+export const PHASES = {
+  edge: ['headers', 'transport', 'flood', 'cors'],
+  guard: ['identify', 'limit', 'authorize', 'csrf'],
+  resource: ['resource'],
+  view: ['view'],
+  sent: ['expose'],
+  done: ['record'],
+} as const
+/** Fastify's hook in which a phase runs. */
+export const HOOKS = {
+  edge: 'onRequest', guard: 'onRequest', resource: 'preHandler', view: 'preSerialization', sent: 'onSend', done: 'onResponse',
+} as const
+
+export type Phase = keyof typeof PHASES
+export type Stage = typeof PHASES[Phase][number]
+
+export function phaseOf (stage: Stage): Phase {
+  return (Object.keys(PHASES) as Phase[]).find(phase => (PHASES[phase] as readonly string[]).includes(stage))!
+}
