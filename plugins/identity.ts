@@ -121,7 +121,8 @@ async function identity (app: FastifyInstance): Promise<void> {
         request[standing] = answer
       } else if (answer !== null) request[failure] = answer
     }
-    if (offered > 1) request[failure] = new TwoCredentials()
+    // Two Authorization fields, which Node joined into one.
+    if (offered > 1 || request.headers.authorization?.includes(', ') === true) request[failure] = new TwoCredentials()
     if (request[failure] !== null) request.principal = null
   }
 

@@ -65,8 +65,9 @@ export function server (options: ServerOptions = {}): FastifyServerOptions {
     },
     // Closing: requests that still arrive on open connections are answered, with `connection: close`, instead of a bare 503.
     return503OnClosing: false,
-    // Node would answer a missing Host by itself, without headers: transport does it.
-    http: { ...http, requireHostHeader: false },
+    // Node would answer a missing Host by itself, without headers: transport does it. And of a field that comes twice
+    // (two Authorizations) it would take the first in silence: joined, it is what nobody accepts.
+    http: { ...http, requireHostHeader: false, joinDuplicateHeaders: true },
     trustProxy: proxiesOf(trustProxy),
     genReqId: () => randomUUID(),
     logger: loggerOf(logger),
