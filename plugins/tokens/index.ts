@@ -17,7 +17,7 @@ import fp from 'fastify-plugin'
 import type { Principal, Reading } from '../identity.js'
 import { checkOptions } from '../options.js'
 import type { MaybePromise } from '../state/index.js'
-import { bearerOf } from './bearer.js'
+import { isWellFormed, offeredBearer } from './bearer.js'
 import { readerOf, type Claims } from './claims.js'
 import { deniedKey, familyKey, familyRecord, generationKey, generationOf, isAlive, standingKeys, tokenOf, type StandingKeys } from './family.js'
 import { faultOf, makeRings, publicKeys, type TokenKeys } from './keys.js'
@@ -262,12 +262,11 @@ async function tokens (app: FastifyInstance, options: TokensOptions): Promise<vo
   }
 
   function readBearer (request: FastifyRequest): Reading {
-    const token = bearerOf(request)
+    const token = offeredBearer(request)
     if (token === null) return null
-    if (token === '') return { failure: new TokenInvalid() }
     let known = verified.get(token)
     if (known === undefined) {
-      const claims = read('access', token)
+      const claims = isWellFormed(token) ? read('access', token) : null
       if (claims === null) return { failure: new TokenInvalid() }
       known = { principal: principalFrom(claims), claims, keys: standingKeys(claims) }
       presented.set(known.principal, claims)
