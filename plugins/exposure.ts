@@ -119,7 +119,8 @@ async function exposure (app: FastifyInstance): Promise<void> {
     if (unknown.length > 0) route.object(`its ${name}: visibleTo: unknown permission ${unknown.join(', ')}`)
     if (!isFiltered(route)) return
     for (const { path, reason } of open) {
-      if (reason === null) route.object(`its ${name} lets everything through${path === '' ? '' : ` at ${path}`}: declare what is in it, or say why with { open: 'the reason' }`)
+      if (reason !== null) continue
+      route.object(`its ${name} lets everything through${path === '' ? '' : ` at ${path}`}: declare what is in it, or say why with { open: 'the reason' }`)
     }
   }
 

@@ -10,7 +10,9 @@ export interface Place {
 }
 
 /** Keywords whose value is one schema, a list of schemas, or a map of names to schemas. */
-export const ONE = ['additionalProperties', 'additionalItems', 'not', 'if', 'then', 'else', 'contains', 'propertyNames', 'unevaluatedProperties', 'unevaluatedItems'] as const
+export const ONE = [
+  'additionalProperties', 'additionalItems', 'not', 'if', 'then', 'else', 'contains', 'propertyNames', 'unevaluatedProperties', 'unevaluatedItems',
+] as const
 export const SEVERAL = ['allOf', 'anyOf', 'oneOf', 'prefixItems'] as const
 export const NAMED = ['properties', 'patternProperties', 'definitions', '$defs', 'dependentSchemas'] as const
 

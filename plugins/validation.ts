@@ -96,11 +96,15 @@ async function validation (app: FastifyInstance): Promise<void> {
       : Object.entries(content).flatMap(([type, { schema }]) => openPlaces(schema, shared).map(path => [`the body (${type})`, path]))
     return [
       ...attachValidation === true ? ['attachValidation lets invalid input reach the handler: remove it'] : [],
-      ...validatorCompiler !== undefined || route.instance.validatorCompiler !== ours ? ['a validator compiler of its own would skip strict validation: remove it'] : [],
+      ...validatorCompiler !== undefined || route.instance.validatorCompiler !== ours
+        ? ['a validator compiler of its own would skip strict validation: remove it']
+        : [],
       ...body === undefined && needsBody(route) ? ['no schema for the body: add schema: { body }, or body: noBody where there is none'] : [],
       ...places.map(([what, path]) => `${what} is not closed${path === '' ? '' : ` at ${path}`}: make it with closed() or add additionalProperties: false`),
       ...Object.keys(content ?? {}).filter(type => !MEDIA_TYPE.test(type)).map(type => `${JSON.stringify(type)} is no media type that a body could be matched with`),
-      ...[body, querystring ?? query, params].some(hasTransform) ? ['a Transform is not run, so the handler would get what its type denies: transform in the handler'] : [],
+      ...[body, querystring ?? query, params].some(hasTransform)
+        ? ['a Transform is not run, so the handler would get what its type denies: transform in the handler']
+        : [],
     ]
   }
 
@@ -129,7 +133,9 @@ async function validation (app: FastifyInstance): Promise<void> {
 }
 
 function makeAjv (coerce: boolean, shared: Shared): Ajv {
-  const ajv = new Ajv({ coerceTypes: coerce, useDefaults: true, removeAdditional: false, allErrors: false, strict: true, strictTypes: false, strictRequired: false, allowUnionTypes: true })
+  const ajv = new Ajv({
+    coerceTypes: coerce, useDefaults: true, removeAdditional: false, allErrors: false, strict: true, strictTypes: false, strictRequired: false, allowUnionTypes: true,
+  })
   for (const keyword of ANNOTATIONS) ajv.addKeyword({ keyword })
   addFormats(ajv, FORMATS)
   for (const schema of Object.values(shared)) ajv.addSchema(schema as object)

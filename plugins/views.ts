@@ -66,7 +66,8 @@ function read (root: unknown, shared: Shared): Reading {
   }
 
   function readParts (schema: Schema, base: unknown, path: string, inList: boolean, stack: readonly unknown[]): void {
-    const inside = (part: unknown, at: string, where: { isProperty?: boolean, inList?: boolean } = {}) => visit(part, base, at, { inList, ...where }, [...stack, schema])
+    const inside = (part: unknown, at: string, where: { isProperty?: boolean, inList?: boolean } = {}) =>
+      visit(part, base, at, { inList, ...where }, [...stack, schema])
     for (const [name, part] of Object.entries(schema.properties ?? {})) inside(part, `${path}/${name}`, { isProperty: true })
     for (const part of Object.values(schema.patternProperties ?? {})) inside(part, `${path}/*`, { inList: true })
     if (isSchema(schema.additionalProperties)) inside(schema.additionalProperties, `${path}/*`, { inList: true })
@@ -147,14 +148,18 @@ function view (schema: unknown, looking: Looking): unknown {
     const target = resolveReference(schema.$ref, base, shared)
     // What refers to itself stays a reference, unless it holds what is not for everybody; its cycle then does not, or it would not have booted.
     if (target === null || stack.includes(target.schema) ||
-      (refersToItself(target.schema, target.base, shared) && !reachesSights(target.schema, target.base, shared))) return { $ref: absolute(schema.$ref, base, looking.root) }
+      (refersToItself(target.schema, target.base, shared) && !reachesSights(target.schema, target.base, shared))) {
+      return { $ref: absolute(schema.$ref, base, looking.root) }
+    }
     const { $id, ...copy } = view(target.schema, { ...looking, base: target.base, stack: [...stack, target.schema] }) as Schema
     return copy
   }
   const { visibleTo, open, ...copy } = schema
   const inside = { ...looking, stack: [...stack, schema] }
   const listed = { ...inside, inList: true }
-  for (const name of ONE) if (copy[name] !== undefined) copy[name] = view(copy[name], name === 'additionalProperties' || name === 'additionalItems' ? listed : inside)
+  for (const name of ONE) {
+    if (copy[name] !== undefined) copy[name] = view(copy[name], name === 'additionalProperties' || name === 'additionalItems' ? listed : inside)
+  }
   for (const name of NAMED) {
     if (name !== 'properties' && isSchema(copy[name])) {
       copy[name] = Object.fromEntries(Object.entries(copy[name]).map(([key, part]) => [key, view(part, name === 'patternProperties' ? listed : inside)]))

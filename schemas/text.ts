@@ -5,7 +5,9 @@ import { Type } from '@sinclair/typebox'
 export const PLAIN_TEXT = '^[^\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f]*$'
 
 /** One line that is not blank. Trim it before it is kept. */
-export const Title = Type.String({ minLength: 1, maxLength: 200, pattern: '^[^\\S\\r\\n]*[^\\s\\x00-\\x1f\\x7f][^\\x00-\\x1f\\x7f]*$', examples: ['Hello', ' ¡Hola! '] })
+export const Title = Type.String({
+  minLength: 1, maxLength: 200, pattern: '^[^\\S\\r\\n]*[^\\s\\x00-\\x1f\\x7f][^\\x00-\\x1f\\x7f]*$', examples: ['Hello', ' ¡Hola! '],
+})
 
 /** The body of a post: text or HTML; what of the HTML is kept is for the service. */
 export const Content = Type.String({ minLength: 10, maxLength: 10_000, pattern: PLAIN_TEXT, examples: ['<p>Hello there</p>', 'ten letter'] })
