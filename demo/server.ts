@@ -8,8 +8,10 @@ import { lockDirectory, secretOf } from './data/directory.js'
 import { SEEDED, seed } from './data/seed.js'
 import { readSettings, type PortalSettings } from './settings.js'
 
-/** Milliseconds in which requests in flight may end. */
-const GRACE = 10_000
+/** Milliseconds in which the portal must have ended: longer than its server gives to requests in flight. */
+const GRACE = 15_000
+/** Milliseconds before it stops listening: what was sent before the signal is read by then. */
+const SETTLE = 100
 
 /** Closes what is open so far. */
 let close = async (): Promise<void> => {}
@@ -49,6 +51,7 @@ async function end (code: number, reason?: string): Promise<void> {
   isEnding = true
   if (reason !== undefined) console.error(reason)
   setTimeout(() => process.exit(1), GRACE)
+  if (reason === undefined) await new Promise(resolve => { setTimeout(resolve, SETTLE) })
   await close().catch(error => {
     console.error(reasonOf(error))
     code = 1

@@ -1,207 +1,469 @@
-/** The portal as a process: how it starts, what it refuses to start with, and how it ends. */
-import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
+/** The portal as a process: how it starts, what it prints, how it ends. */
+import { spawn, type ChildProcess } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
-import { request as httpsRequest } from 'node:https'
-import { connect } from 'node:net'
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
+import https from 'node:https'
+import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
 import { postgres } from '../services.js'
+import { selfSigned } from './certificate.js'
 
+t.setTimeout(900_000)
 const ROOT = fileURLToPath(new URL('../../', import.meta.url))
-/** Milliseconds; far more than a machine with nothing else to do needs. */
-const START_MS = 100_000
-const PATIENCE = { timeout: 280_000 }
-const SEEDED_PASSWORD = 'Seeded-pass-1'
+const SECRET = randomBytes(48).toString('base64url')
+const PASSWORD = 'Process-pass-1'
+const { cert: CERTIFICATE, key: KEY } = selfSigned(['localhost'])
 
-interface Portal { child: ChildProcess, url: string, output: () => string, ended: Promise<number | null> }
+interface Portal {
+  child: ChildProcess
+  /** Where it listens, as it says itself. */
+  url: string
+  output: () => string
+  /** Exit code, or the signal that ended it. */
+  ended: Promise<number | string>
+}
 
 function folder (t: Test): string {
   const path = mkdtempSync(join(tmpdir(), 'portal-'))
   t.teardown(() => rmSync(path, { recursive: true, force: true }))
+  return join(path, 'data')
+}
+
+/** A directory whose database is seeded already: making one takes seconds, copying it does not. */
+function seededFolder (t: Test): string {
+  const path = folder(t)
+  cpSync(SEEDED, path, { recursive: true })
   return path
 }
 
-/** Runs the portal until it listens or ends. */
-function run (t: Test, env: Record<string, string>, command = [process.execPath, '--import', 'tsx', 'demo/server.ts']): Promise<Portal> {
+function launch (t: Test, env: Record<string, string>, command: string[] = [process.execPath, '--import', 'tsx', 'demo/server.ts']): Omit<Portal, 'url'> {
   const { PATH, HOME } = process.env
-  const child = spawn(command[0]!, command.slice(1), { cwd: ROOT, env: { PATH, HOME, PORT: '0', ...env }, stdio: ['ignore', 'pipe', 'pipe'] })
+  const child = spawn(command[0]!, command.slice(1), { cwd: ROOT, env: { PATH, HOME, PORT: '0', ...env }, stdio: ['ignore', 'pipe', 'pipe'], detached: true })
   let output = ''
-  const ended = once(child, 'close').then(([code]) => code as number | null)
+  for (const stream of [child.stdout!, child.stderr!]) stream.setEncoding('utf8').on('data', (text: string) => { output += text })
+  const ended = once(child, 'close').then(([code, signal]) => (code ?? signal) as number | string)
   t.teardown(async () => {
-    child.kill('SIGKILL')
+    try { process.kill(-child.pid!, 'SIGKILL') } catch {} // its group is gone already
     await ended
   })
-  return new Promise((resolve, reject) => {
-    const patience = setTimeout(() => reject(new Error(`the portal did not start: ${output}`)), START_MS)
-    const settle = (url: string) => {
-      clearTimeout(patience)
-      resolve({ child, url, output: () => output, ended })
-    }
-    const hear = (chunk: Buffer) => {
-      output += chunk
-      const url = /^listening on (https?:\/\/\S+)$/m.exec(output)?.[1]
-      if (url !== undefined) settle(url)
-    }
-    child.stdout!.on('data', hear)
-    child.stderr!.on('data', hear)
-    ended.then(() => settle(''), reject)
-  })
+  return { child, output: () => output, ended }
 }
 
-async function post (url: string, body: unknown, headers: Record<string, string> = {}): Promise<{ status: number, body: any }> {
-  const answer = await fetch(url, { method: 'POST', headers: { 'content-type': 'application/json', ...headers }, body: JSON.stringify(body) })
+async function start (t: Test, env: Record<string, string>, command?: string[]): Promise<Portal> {
+  const portal = launch(t, env, command)
+  let isOver = false
+  portal.ended.then(() => { isOver = true }, () => {})
+  for (;;) {
+    const [, url] = /^listening on (\S+)$/m.exec(portal.output()) ?? []
+    if (url !== undefined) return { ...portal, url }
+    if (isOver) throw new Error(`the portal did not start:\n${portal.output()}`)
+    await pause(20)
+  }
+}
+
+/** Starts what must not start: its exit code and its output. */
+async function refused (t: Test, env: Record<string, string>): Promise<{ code: number | string, output: string }> {
+  const { ended, output } = launch(t, env)
+  return { code: await ended, output: output() }
+}
+
+/** The log is written while the next request is served. */
+async function appears (output: () => string, pattern: RegExp): Promise<boolean> {
+  for (let i = 0; i < 100 && !pattern.test(output()); i++) await pause(50)
+  return pattern.test(output())
+}
+
+const pause = (ms: number) => new Promise(resolve => { setTimeout(resolve, ms) })
+
+async function ask (url: string, path: string, { body, token, ...more }: { body?: unknown, token?: string, method?: string, headers?: Record<string, string> } = {}) {
+  const answer = await fetch(new URL(path, url), {
+    method: body === undefined ? 'GET' : 'POST',
+    ...more,
+    headers: { ...(body !== undefined && { 'content-type': 'application/json' }), ...(token !== undefined && { authorization: `Bearer ${token}` }), ...more.headers },
+    ...(body !== undefined && { body: JSON.stringify(body) }),
+  })
   const text = await answer.text()
-  return { status: answer.status, body: text === '' ? null : JSON.parse(text) }
+  return { status: answer.status, headers: answer.headers, text, body: text === '' ? undefined : JSON.parse(text) }
 }
 
-t.setTimeout(600_000)
+const signIn = async (url: string, username = 'alice', password = PASSWORD) => (await ask(url, '/auth/login', { body: { username, password } })).body
 
-const bearer = (token: string) => ({ authorization: `Bearer ${token}` })
+/** A login of which the last part of the body is held back: in flight for as long as one likes. */
+async function slowLogin (url: string): Promise<{ socket: Socket, finish: () => Promise<string> }> {
+  const { port, hostname } = new URL(url)
+  const body = JSON.stringify({ username: 'alice', password: PASSWORD })
+  const socket = connect(Number(port), hostname)
+  let answer = ''
+  socket.setEncoding('utf8').on('data', (text: string) => { answer += text }).on('error', () => {})
+  await once(socket, 'connect')
+  socket.write(`POST /auth/login HTTP/1.1\r\nhost: localhost:${port}\r\ncontent-type: application/json\r\ncontent-length: ${body.length}\r\n\r\n${body.slice(0, 10)}`)
+  await pause(200)
+  return {
+    socket,
+    async finish () {
+      const closed = once(socket, 'close')
+      socket.write(body.slice(10))
+      await closed
+      return answer
+    },
+  }
+}
 
-t.test('a first start tells the accounts, their password once, and then where it listens', PATIENCE, async t => {
-  const directory = folder(t)
-  const first = await run(t, { DATA_DIR: join(directory, 'data') })
-  const said = first.output()
-  const password = /shown this once\): (\S+)/.exec(said)?.[1]
-  t.ok(password, 'the password was shown')
-  t.ok(said.indexOf('dora') < said.indexOf('listening on'), 'the accounts are told before it listens')
-  t.match(first.url, /^http:\/\/127\.0\.0\.1:\d+$/)
-  t.equal((statSync(join(directory, 'data')).mode & 0o777).toString(8), '700')
-  t.equal((statSync(join(directory, 'data', 'app-secret')).mode & 0o777).toString(8), '600')
+const SEEDED = folder(t)
+const seeding = await start(t, { DATA_DIR: SEEDED, DEMO_PASSWORD: PASSWORD, APP_SECRET: SECRET })
+seeding.child.kill('SIGTERM')
+await seeding.ended
 
-  const signedIn = await post(`${first.url}/auth/login`, { username: 'alice', password })
-  t.equal(signedIn.status, 200)
-  const token = signedIn.body.access_token as string
-  const written = await post(`${first.url}/posts`, { title: 'Stays', content: '<p>What is written stays.</p>' }, bearer(token))
-  t.equal(written.status, 201)
-  t.equal((await fetch(`${first.url}/auth/logout`, { method: 'POST', headers: bearer(token) })).status, 204)
+t.test('the first start on a new directory', async t => {
+  const DATA_DIR = folder(t)
+  const { url, output, child, ended } = await start(t, { DATA_DIR })
+  const lines = output().split('\n')
 
-  await t.test('a second process on the same directory is refused by name', PATIENCE, async t => {
-    const second = await run(t, { DATA_DIR: join(directory, 'data') })
-    t.equal(second.url, '')
-    t.not(await second.ended, 0)
-    t.match(second.output(), /in use by process \d+/)
+  await t.test('prints the table of accounts, the password, and then one line with the URL', async t => {
+    const listening = lines.findIndex(line => line.startsWith('listening on '))
+    t.match(lines[listening], /^listening on http:\/\/127\.0\.0\.1:\d+$/)
+    t.equal(output().split('listening on').length, 2, 'once')
+    for (const name of ['admin', 'mona', 'max', 'alice', 'bob', 'gus', 'nora', 'dora', 'ina']) {
+      const at = lines.findIndex(line => new RegExp(`│ ${name} +│`).test(line))
+      t.ok(at >= 0 && at < listening, name)
+    }
+    t.match(output(), /password of all seeded accounts[^\n]*: \S+\n/)
   })
 
-  first.child.kill('SIGTERM')
-  t.equal(await first.ended, 0, 'SIGTERM ends it with 0')
+  await t.test('the password is that of all seeded accounts', async t => {
+    const password = /password of all seeded accounts[^\n]*: (\S+)/.exec(output())![1]!
+    for (const name of ['admin', 'alice']) t.equal((await ask(url, '/auth/login', { body: { username: name, password } })).status, 200, name)
+  })
 
-  const again = await run(t, { DATA_DIR: join(directory, 'data') })
-  t.notMatch(again.output(), /shown this once/, 'the password is not shown again')
-  t.equal((await fetch(`${again.url}/posts/${written.body.id}`)).status, 200, 'the post is still there')
-  t.equal((await post(`${again.url}/auth/login`, { username: 'alice', password })).status, 200, 'the account is still there')
-  t.equal((await fetch(`${again.url}/users/me`, { headers: bearer(token) })).status, 401, 'a token that was ended stays so')
+  await t.test('keeps its secret and its database where nobody else reads them', async t => {
+    t.equal(statSync(DATA_DIR).mode & 0o777, 0o700)
+    const [secret, ...others] = readdirSync(DATA_DIR).filter(name => /secret|key/.test(name))
+    t.strictSame(others, [])
+    t.equal(statSync(join(DATA_DIR, secret!)).mode & 0o777, 0o600)
+    t.equal(Buffer.from(readFileSync(join(DATA_DIR, secret!), 'utf8'), 'base64url').length, 48)
+    t.equal(statSync(join(DATA_DIR, 'database')).mode & 0o077, 0)
+  })
 
-  again.child.kill('SIGKILL')
-  await again.ended
-  const third = await run(t, { DATA_DIR: join(directory, 'data') })
-  t.not(third.url, '', 'a killed process leaves no lock behind')
+  await t.test('answers to loopback names, and to no others', async t => {
+    const { port } = new URL(url)
+    for (const [host, status] of [[`localhost:${port}`, 200], [`127.0.0.1:${port}`, 200], [`[::1]:${port}`, 200], ['localhost', 200], ['evil.example', 421], [`localhost.evil.example:${port}`, 421]] as const) {
+      const socket = connect(Number(port), '127.0.0.1')
+      socket.end(`GET /health HTTP/1.1\r\nhost: ${host}\r\nconnection: close\r\n\r\n`)
+      const [answer] = await once(socket.setEncoding('utf8'), 'data')
+      t.match(answer, `HTTP/1.1 ${status} `, host)
+    }
+  })
+
+  await t.test('a second start on the directory is refused, and the first one goes on', async t => {
+    const { code, output } = await refused(t, { DATA_DIR })
+    t.equal(code, 1)
+    t.match(output, `in use by process ${child.pid}`)
+    t.match(output, 'DATA_DIR')
+    t.notMatch(output, / {4}at /, 'a message, not a stack')
+    t.equal((await ask(url, '/health')).status, 200)
+    t.strictSame(readdirSync(DATA_DIR).sort(), ['app-secret', 'database', 'lock'])
+  })
+
+  child.kill('SIGKILL')
+  t.equal(await ended, 'SIGKILL')
+  await t.test('after kill -9 the directory is free, the data is there, the password is not repeated', async t => {
+    const password = /password of all seeded accounts[^\n]*: (\S+)/.exec(output())![1]!
+    const second = await start(t, { DATA_DIR })
+    t.notMatch(second.output(), password)
+    t.notMatch(second.output(), 'password of')
+    t.match(second.output(), 'alice')
+    t.equal((await ask(second.url, '/auth/login', { body: { username: 'alice', password } })).status, 200)
+    second.child.kill('SIGTERM')
+    t.equal(await second.ended, 0)
+    t.strictSame(readdirSync(DATA_DIR).sort(), ['app-secret', 'database'], 'the lock is given back')
+  })
 })
 
-t.test('SIGTERM and SIGINT let a request in flight finish and end with 0, through npm too', PATIENCE, async t => {
-  for (const [signal, command] of [['SIGTERM', undefined], ['SIGINT', undefined], ['SIGTERM', ['npm', 'run', 'demo']]] as const) {
-    const portal = await run(t, { DATA_DIR: folder(t), DEMO_PASSWORD: SEEDED_PASSWORD }, command === undefined ? undefined : [...command])
-    const body = JSON.stringify({ username: 'alice', password: SEEDED_PASSWORD })
-    const socket = connect(Number(new URL(portal.url).port), '127.0.0.1')
-    let answer = ''
-    socket.on('data', chunk => { answer += chunk })
-    await once(socket, 'connect')
-    // Half of a request is under way when the signal comes, the other half follows.
-    socket.write(`POST /auth/login HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: ${body.length}\r\n\r\n${body.slice(0, 10)}`)
-    await new Promise(resolve => setTimeout(resolve, 100))
-    portal.child.kill(signal)
-    await new Promise(resolve => setTimeout(resolve, 100))
-    socket.write(body.slice(10))
-    await once(socket, 'close')
-    t.match(answer, /^HTTP\/1\.1 200 OK[\s\S]*access_token/, `${signal}: the request in flight was answered`)
-    t.equal(await portal.ended, 0, `${signal}: exit code 0`)
-  }
+t.test('a whole session', async t => {
+  const DATA_DIR = seededFolder(t)
+  const env = { DATA_DIR, DEMO_PASSWORD: PASSWORD, APP_SECRET: SECRET, LOG_LEVEL: 'trace' }
+  const first = await start(t, env)
+  const { url, output } = first
+  t.notMatch(output(), PASSWORD, 'a password that was given is not printed')
+
+  const NEW = 'Fresh-pass-of-zoe-1'
+  const alice = await signIn(url)
+  const ended = await signIn(url)
+  const requestIds: string[] = []
+  const note = <T extends { body: { requestId?: string } }>(answer: T) => { if (answer.body?.requestId !== undefined) requestIds.push(answer.body.requestId); return answer }
+  t.equal((await ask(url, '/auth/register', { body: { username: 'zoe', email: 'zoe@people.example', password: NEW } })).status, 201)
+  note(await ask(url, '/auth/login', { body: { username: 'zoe', password: 'Wrong-secret-1' } }))
+  note(await ask(url, '/auth/login', { body: { username: 'My-password-in-the-wrong-field-1', password: 'x' } }))
+  note(await ask(url, '/auth/login', { method: 'POST', headers: { 'content-type': 'application/json' }, body: undefined }))
+  const malformed = await fetch(new URL('/auth/login', url), { method: 'POST', headers: { 'content-type': 'application/json', cookie: 'session=cookie-of-somebody' }, body: '{"username":"zoe","password":"Broken-json-pass-1' })
+  requestIds.push((await malformed.json() as { requestId: string }).requestId)
+  const zoe = await signIn(url, 'zoe', NEW)
+  t.equal((await ask(url, '/auth/password', { token: zoe.access_token, body: { currentPassword: NEW, newPassword: 'Changed-pass-2' } })).status, 204)
+  const stepped = (await ask(url, '/auth/step-up', { token: zoe.access_token, body: { password: 'Changed-pass-2' } })).body
+  const refreshed = (await ask(url, '/auth/refresh', { body: { refresh_token: zoe.refresh_token } })).body
+  note(await ask(url, '/auth/refresh', { body: { refresh_token: zoe.refresh_token } }))
+  note(await ask(url, `/users/me?access_token=${alice.access_token}`, { token: 'forged.token.here', headers: { 'x-api-key': 'sk_live_somekey', 'x-csrf-token': 'csrf-value' } }))
+  note(await ask(url, '/nowhere', { token: alice.access_token }))
+  const post = (await ask(url, '/posts', { token: alice.access_token, body: { title: 'It stays', content: 'Also after a restart' } })).body
+  t.equal((await ask(url, '/auth/logout', { token: ended.access_token, method: 'POST' })).status, 204)
+  t.equal((await ask(url, '/users/me/export', { token: alice.access_token })).status, 200)
+  const id = (await ask(url, '/users/me', { token: alice.access_token })).body.id
+  const order = (await ask(url, `/users/${id}/orders`, { token: alice.access_token })).body.items[0]
+
+  first.child.kill('SIGINT')
+  t.equal(await first.ended, 0)
+
+  await t.test('leaves no password, token, secret, cookie or hash in its output', async t => {
+    const tokens = [alice, ended, zoe, stepped, refreshed].flatMap(({ access_token: access, refresh_token: refresh }) => refresh === undefined ? [access] : [access, refresh]) as string[]
+    t.equal(tokens.length, 9)
+    for (const secret of [
+      PASSWORD, NEW, 'Changed-pass-2', 'Wrong-secret-1', 'Broken-json-pass', 'My-password-in-the-wrong-field', SECRET, 'forged.token.here', 'sk_live_somekey', 'csrf-value', 'cookie-of-somebody', '$argon2',
+      ...tokens, ...tokens.map(token => token.split('.')[1]!), ...tokens.map(token => token.split('.')[2]!),
+    ]) t.notOk(output().includes(secret), secret.slice(0, 20))
+    t.notMatch(output(), 'zoe@people.example', 'nor an address')
+  })
+
+  await t.test('has one line a request, with the id that the problem told', async t => {
+    const lines = output().split('\n').filter(line => line.startsWith('{')).map(line => JSON.parse(line))
+    t.ok(requestIds.length >= 6)
+    for (const requestId of requestIds) {
+      const own = lines.filter(line => line.requestId === requestId && line.msg === 'request')
+      t.equal(own.length, 1)
+      t.match(own[0], { method: String, path: /^\/[^?]*$/, status: Number, ms: Number, address: '127.0.0.1' })
+    }
+  })
+
+  const again = await start(t, env)
+
+  await t.test('survives a restart: accounts, posts, orders are there, what was revoked is dead', async t => {
+    t.notMatch(again.output(), /password of/)
+    t.match((await ask(again.url, `/posts/${post.id}`)).body, { title: 'It stays' })
+    t.equal((await ask(again.url, '/auth/login', { body: { username: 'zoe', password: 'Changed-pass-2' } })).status, 200)
+    t.equal((await ask(again.url, '/auth/login', { body: { username: 'zoe', password: NEW } })).status, 401)
+    t.match((await ask(again.url, `/orders/${order.id}`, { token: (await signIn(again.url)).access_token })).body, order)
+    for (const token of [ended.access_token, zoe.access_token, refreshed.access_token]) t.equal((await ask(again.url, '/users/me', { token })).status, 401)
+    for (const pair of [ended, zoe, refreshed]) t.equal((await ask(again.url, '/auth/refresh', { body: { refresh_token: pair.refresh_token } })).status, 401)
+  })
+
+  await t.test('another secret with the same data: no hash fits its pepper any more', async t => {
+    again.child.kill('SIGTERM')
+    t.equal(await again.ended, 0)
+    const other = await start(t, { ...env, APP_SECRET: randomBytes(48).toString('base64url') })
+    t.equal((await ask(other.url, '/auth/login', { body: { username: 'alice', password: PASSWORD } })).status, 401)
+  })
 })
 
-t.test('production starts only with a secret that is one', PATIENCE, async t => {
-  for (const [name, secret, said] of [
-    ['none', undefined, /APP_SECRET is missing/],
-    ['a well-known one', 'changeme', /APP_SECRET/],
-    ['a short one', randomBytes(8).toString('base64url'), /APP_SECRET/],
-    ['one without entropy', 'ab'.repeat(32), /APP_SECRET/],
+t.test('ending', async t => {
+  const DATA_DIR = seededFolder(t)
+  const env = { DATA_DIR, DEMO_PASSWORD: PASSWORD, APP_SECRET: SECRET, LOG_LEVEL: 'warn' }
+
+  for (const [what, command, kill] of [
+    ['SIGTERM to the server', undefined, (child: ChildProcess) => child.kill('SIGTERM')],
+    ['SIGINT to the server', undefined, (child: ChildProcess) => child.kill('SIGINT')],
+    ['SIGTERM to npm', ['npm', 'run', 'demo'], (child: ChildProcess) => child.kill('SIGTERM')],
+    ['SIGINT to npm and all of its group, as a terminal sends it', ['npm', 'run', 'demo'], (child: ChildProcess) => process.kill(-child.pid!, 'SIGINT')],
+    ['SIGTERM to npm and all of its group', ['npm', 'run', 'demo'], (child: ChildProcess) => process.kill(-child.pid!, 'SIGTERM')],
   ] as const) {
-    const portal = await run(t, { DATA_DIR: folder(t), NODE_ENV: 'production', ...(secret !== undefined && { APP_SECRET: secret }) })
-    t.equal(portal.url, '', `${name}: does not start`)
-    t.equal(await portal.ended, 1)
-    t.match(portal.output(), said)
-    if (secret !== undefined) t.notOk(portal.output().includes(secret), 'and does not repeat it')
+    await t.test(`${what}: what is in flight is answered, nothing new is taken, exit code 0`, async t => {
+      const { url, child, ended, output } = await start(t, env, command === undefined ? undefined : [...command])
+      const slow = await slowLogin(url)
+      const hashing = [1, 2, 3].map(() => ask(url, '/auth/login', { body: { username: 'bob', password: PASSWORD } }))
+      await pause(100)
+      kill(child)
+      await pause(500)
+      for (const { status } of await Promise.all(hashing)) t.equal(status, 200)
+      await t.rejects(fetch(new URL('/health', url), { headers: { connection: 'close' } }), 'the door is closed')
+      const answer = await slow.finish()
+      t.match(answer, /^HTTP\/1\.1 200 /)
+      t.match(answer, 'access_token')
+      t.equal(await ended, 0, output())
+      t.notOk(readdirSync(DATA_DIR).includes('lock'))
+    })
   }
 
-  const portal = await run(t, { DATA_DIR: folder(t), NODE_ENV: 'production', APP_SECRET: randomBytes(48).toString('base64url') })
-  t.notMatch(portal.output(), /dora|shown this once/, 'nothing is seeded without a password that was asked for')
-  t.equal((await fetch(`${portal.url}/health`)).status, 421, 'loopback names are no trusted hosts in production')
-})
-
-t.test('the output of a session holds no password, token or secret, and one line a request', PATIENCE, async t => {
-  const portal = await run(t, { DATA_DIR: folder(t), DEMO_PASSWORD: SEEDED_PASSWORD, LOG_LEVEL: 'trace' })
-  const { body: tokens } = await post(`${portal.url}/auth/login`, { username: 'alice', password: SEEDED_PASSWORD })
-  await post(`${portal.url}/auth/login`, { username: 'Wrong-name-9', password: 'Wrong-pass-9' })
-  await post(`${portal.url}/auth/refresh?secret=Query-secret-9`, { refresh_token: tokens.refresh_token })
-  await fetch(`${portal.url}/users/me`, { headers: { ...bearer(tokens.access_token), cookie: 'session=Cookie-secret-9', 'x-api-key': 'Key-secret-9' } })
-  portal.child.kill('SIGTERM')
-  await portal.ended
-  const output = portal.output()
-  const secrets = [SEEDED_PASSWORD, 'Wrong-pass-9', 'Wrong-name-9', 'Query-secret-9', 'Cookie-secret-9', 'Key-secret-9', tokens.access_token, tokens.refresh_token, '$argon2']
-  t.same(secrets.filter(secret => output.includes(secret)), [])
-  const requests = output.split('\n').filter(line => line.startsWith('{')).map(line => JSON.parse(line)).filter(line => line.msg === 'request')
-  t.equal(requests.length, 4)
-  t.ok(requests.every(line => typeof line.requestId === 'string' && typeof line.status === 'number'))
-})
-
-t.test('with a certificate it serves HTTPS and says so for two years', PATIENCE, async t => {
-  const directory = folder(t)
-  const cert = join(directory, 'cert.pem')
-  const key = join(directory, 'key.pem')
-  const made = spawnSync('openssl', ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2', '-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost', '-keyout', key, '-out', cert])
-  if (made.status !== 0) return t.fail('openssl is needed to make the certificate of this test')
-  const portal = await run(t, { DATA_DIR: join(directory, 'data'), TLS_CERT: cert, TLS_KEY: key })
-  t.match(portal.url, /^https:/)
-  const answer = await new Promise<{ status?: number, hsts?: string }>((resolve, reject) => {
-    httpsRequest(`${portal.url}/health`, { rejectUnauthorized: false, headers: { host: 'localhost' } }, response => {
-      response.resume()
-      resolve({ status: response.statusCode, hsts: response.headers['strict-transport-security'] })
-    }).on('error', reject).end()
+  await t.test('whoever never ends does not hold it', async t => {
+    const { url, child, ended } = await start(t, env)
+    const { socket } = await slowLogin(url)
+    child.kill('SIGTERM')
+    t.equal(await ended, 0)
+    socket.destroy()
   })
-  t.equal(answer.status, 200)
-  t.match(answer.hsts, /max-age=63072000/)
+
+  await t.test('a signal while it starts ends it too', async t => {
+    for (const ms of [150, 1500, 2500]) {
+      const { child, ended } = launch(t, { ...env, DATA_DIR: folder(t) })
+      await pause(ms)
+      child.kill('SIGTERM')
+      t.ok([0, 'SIGTERM'].includes(await ended), `after ${ms} ms`)
+    }
+  })
 })
 
-t.test('settings that contradict themselves stop it with a sentence', PATIENCE, async t => {
-  const directory = folder(t)
-  writeFileSync(join(directory, 'cert.pem'), '')
-  for (const [env, said] of [
-    [{ TLS_CERT: join(directory, 'cert.pem') }, /TLS_KEY/],
-    [{ PORT: 'eighty' }, /PORT/],
-    [{ JWT_ALGORITHM: 'none' }, /JWT_ALGORITHM/],
-    [{ JWT_ALGORITHM: 'RS256' }, /JWT_KEYS/],
-    [{ DATABASE_URL: 'postgres://someone:Secret-of-db-9@127.0.0.1:1/none' }, /database|connect/i],
-  ] as [Record<string, string>, RegExp][]) {
-    const portal = await run(t, { DATA_DIR: join(directory, 'data'), ...env })
-    t.equal(portal.url, '')
-    t.equal(await portal.ended, 1)
-    t.match(portal.output(), said)
-    t.notMatch(portal.output(), /Secret-of-db-9/)
+t.test('what stops the start, with a message that names it and no secret', async t => {
+  const certificates = t.testdir({ 'cert.pem': CERTIFICATE, 'key.pem': KEY })
+  const taken = createServer().listen(0, '127.0.0.1')
+  await once(taken, 'listening')
+  t.teardown(() => taken.close())
+  const production = { NODE_ENV: 'production' }
+  for (const [what, env, message] of [
+    ['production without APP_SECRET', production, /APP_SECRET is missing/],
+    ['a known APP_SECRET', { ...production, APP_SECRET: 'change-me-change-me-change-me-change-me-change-me' }, /APP_SECRET/],
+    ['a short APP_SECRET in development', { APP_SECRET: 'c2hvcnQ' }, /APP_SECRET/],
+    ['a port that is taken', { PORT: String((taken.address() as AddressInfo).port) }, /EADDRINUSE/],
+    ['an algorithm without its keys', { JWT_ALGORITHM: 'RS256' }, /JWT_KEYS/],
+    ['origins that are none', { CORS_ORIGINS: 'portal.example' }, /origin/],
+    ['a database that is away', { DATABASE_URL: 'postgres://portal:hunter2@127.0.0.1:1/portal' }, /ECONNREFUSED/],
+    ['shared state, which is not there yet', { REDIS_URL: 'redis://:hunter2@localhost' }, /REDIS_URL/],
+    ['a certificate without its key', { TLS_CERT: join(certificates, 'cert.pem') }, /TLS_KEY/],
+    ['a certificate that is not there', { TLS_CERT: '/nowhere/cert.pem', TLS_KEY: '/nowhere/key.pem' }, /cert\.pem/],
+  ] as const) {
+    const { code, output } = await refused(t, { DATA_DIR: seededFolder(t), ...env })
+    t.equal(code, 1, what)
+    t.match(output, message, what)
+    t.notMatch(output, /hunter2|c2hvcnQ|change-me|listening| {4}at /, what)
   }
 })
 
-t.test('two processes that start at once on one PostgreSQL migrate and seed it once', PATIENCE, async t => {
-  const server = await postgres(t)
-  if (server === null) return
-  const env = { DATABASE_URL: server.url, DEMO_PASSWORD: SEEDED_PASSWORD, APP_SECRET: randomBytes(48).toString('base64url') }
-  const [one, two] = await Promise.all([run(t, { ...env, DATA_DIR: folder(t) }), run(t, { ...env, DATA_DIR: folder(t) })])
-  t.not(one.url, '', one.output())
-  t.not(two.url, '', two.output())
-  const { body: tokens } = await post(`${one.url}/auth/login`, { username: 'admin', password: SEEDED_PASSWORD })
-  const page = await (await fetch(`${one.url}/users?limit=100`, { headers: bearer(tokens.access_token) })).json() as { items: unknown[] }
-  t.equal(page.items.length, 9)
-  t.equal((await post(`${two.url}/auth/login`, { username: 'alice', password: SEEDED_PASSWORD })).status, 200)
+t.test('production', async t => {
+  const env = { DATA_DIR: folder(t), NODE_ENV: 'production', APP_SECRET: SECRET }
+
+  await t.test('seeds nothing without DEMO_PASSWORD, prints no table, trusts its own origin only', async t => {
+    const { url, output, child, ended } = await start(t, { ...env, PUBLIC_ORIGIN: 'http://portal.example' })
+    t.notMatch(output(), /│|password|alice/)
+    const host = (name: string) => get(url, '/posts', { host: name })
+    t.match(await host('portal.example'), /^HTTP\/1\.1 200[^]*"items":\[\]/)
+    for (const name of ['localhost', '127.0.0.1', 'evil.example']) t.match(await host(name), /^HTTP\/1\.1 421/, name)
+    t.notMatch(readdirSync(env.DATA_DIR).join(), 'secret', 'and makes no secret')
+    child.kill('SIGTERM')
+    t.equal(await ended, 0)
+  })
+
+  await t.test('seeds with DEMO_PASSWORD, and refuses plain HTTP where its origin is HTTPS', async t => {
+    const { url, output } = await start(t, { ...env, PUBLIC_ORIGIN: 'https://portal.example', DEMO_PASSWORD: PASSWORD, TRUST_PROXY: '127.0.0.1' })
+    t.match(output(), 'alice')
+    t.notMatch(output(), PASSWORD)
+    const body = JSON.stringify({ username: 'alice', password: PASSWORD })
+    const login = (headers: Record<string, string>) => get(url, '/auth/login', { host: 'portal.example', ...headers }, body)
+    t.match(await login({}), /^HTTP\/1\.1 403[^]*HTTPS_REQUIRED/)
+    const secure = await login({ 'x-forwarded-proto': 'https', 'x-forwarded-for': '203.0.113.9' })
+    t.match(secure, /^HTTP\/1\.1 200/)
+    t.match(secure, /strict-transport-security: max-age=\d+/)
+    t.match(await get(url, '/posts', { host: 'portal.example' }), /^HTTP\/1\.1 308[^]*location: https:\/\/portal\.example\/posts/)
+    t.match(await get(url, '/health', { host: 'portal.example' }), /^HTTP\/1\.1 200/, 'probes inside a cluster may')
+    t.ok(await appears(output, /"address":"203\.0\.113\.9"/), 'the proxy is believed')
+    t.match(await get(url, '/posts', { host: 'portal.example', 'x-forwarded-proto': 'https', origin: 'http://localhost:5173' }), /^HTTP\/1\.1 200(?![^]*access-control-allow-origin)/, 'no origin of development')
+  })
 })
+
+t.test('HTTPS with TLS_CERT and TLS_KEY', async t => {
+  const files = t.testdir({ 'cert.pem': CERTIFICATE, 'key.pem': KEY })
+  const { url } = await start(t, { DATA_DIR: seededFolder(t), APP_SECRET: SECRET, TLS_CERT: join(files, 'cert.pem'), TLS_KEY: join(files, 'key.pem'), DEMO_PASSWORD: PASSWORD })
+  t.match(url, /^https:\/\/127\.0\.0\.1:\d+$/)
+  const request = https.get(new URL('/health', url), { ca: CERTIFICATE, servername: 'localhost', headers: { host: 'localhost' } })
+  const [answer] = await once(request, 'response')
+  t.equal(answer.statusCode, 200)
+  t.match(answer.headers['strict-transport-security'], /max-age=\d{7,}/)
+  answer.resume()
+  await t.rejects(fetch(url.replace('https:', 'http:') + '/health'), 'plain HTTP is not spoken there')
+})
+
+t.test('TRUST_PROXY: forwarded addresses are believed from there only', async t => {
+  const { url, output } = await start(t, { DATA_DIR: seededFolder(t), APP_SECRET: SECRET, TRUST_PROXY: '10.0.0.0/8', DEMO_PASSWORD: PASSWORD })
+  await ask(url, '/posts', { headers: { 'x-forwarded-for': '203.0.113.9', 'x-forwarded-host': 'evil.example' } })
+  t.ok(await appears(output, /"path":"\/posts"/))
+  t.notMatch(output(), '203.0.113.9')
+})
+
+t.test('LOG_LEVEL=silent logs nothing', async t => {
+  const { url, output, child, ended } = await start(t, { DATA_DIR: seededFolder(t), APP_SECRET: SECRET, LOG_LEVEL: 'silent', DEMO_PASSWORD: PASSWORD })
+  await ask(url, '/posts')
+  child.kill('SIGTERM')
+  t.equal(await ended, 0)
+  t.notMatch(output(), '{')
+})
+
+t.test('on a PostgreSQL server', async t => {
+  const service = await postgres(t)
+  if (service === null) return
+  const { hostname, port, password } = new URL(service.url)
+  let isOpen = true
+  const sockets = new Set<Socket>()
+  // Between the portal and the server stands a door that can be closed.
+  const door = createServer(client => {
+    if (!isOpen) return client.destroy()
+    const server = connect(Number(port), hostname)
+    for (const socket of [client, server]) {
+      sockets.add(socket)
+      socket.on('error', () => {}).on('close', () => { sockets.delete(socket); client.destroy(); server.destroy() })
+    }
+    client.pipe(server).pipe(client)
+  })
+  await once(door.listen(0, '127.0.0.1'), 'listening')
+  t.teardown(() => { for (const socket of sockets) socket.destroy(); door.close() })
+  const through = new URL(service.url)
+  through.hostname = '127.0.0.1'
+  through.port = String((door.address() as AddressInfo).port)
+  const env = { DATABASE_URL: through.href, DEMO_PASSWORD: PASSWORD, APP_SECRET: SECRET, LOG_LEVEL: 'trace' }
+
+  const [one, two] = await Promise.all([start(t, { ...env, DATA_DIR: folder(t) }), start(t, { ...env, DATA_DIR: folder(t) })])
+
+  await t.test('two processes that start at once migrate and seed once', async t => {
+    const { access_token: token } = await signIn(one.url, 'admin')
+    t.equal((await ask(one.url, '/users?limit=100', { token })).body.items.length, 9)
+    t.equal((await signIn(two.url)).token_type, 'Bearer', 'and both serve')
+    const { id } = (await ask(one.url, '/auth/register', { body: { username: 'shared', email: 's@people.example', password: 'Common-pass-1' } })).body
+    t.equal((await ask(two.url, `/users/${id}`, { token: (await signIn(two.url)).access_token })).status, 200)
+    const names = await Promise.all([one, two].map(({ url }) => ask(url, '/auth/register', { body: { username: 'twice', email: 't@people.example', password: 'Common-pass-1' } })))
+    t.strictSame(names.map(({ status }) => status).sort(), [201, 409])
+  })
+
+  await t.test('while the database is away: 503 with Retry-After, alive but not ready, nothing told; and back without a restart', async t => {
+    const { access_token: token } = await signIn(one.url)
+    t.equal((await ask(one.url, '/health/ready')).status, 200)
+    isOpen = false
+    for (const socket of sockets) socket.destroy()
+    for (const [path, more] of [['/posts', {}], ['/users/me', { token }], ['/auth/login', { body: { username: 'alice', password: PASSWORD } }], ['/health/ready', {}]] as const) {
+      const { status, headers, text, body } = await ask(one.url, path, more)
+      t.equal(status, 503, path)
+      t.match(headers.get('retry-after'), /^\d+$/)
+      t.match(headers.get('content-type'), /problem\+json/)
+      t.notMatch(text, /postgres|ECONN|127\.0\.0\.1|terminated|pool/i)
+      t.match(body, { status: 503, code: /^FST_/ })
+    }
+    t.equal((await ask(one.url, '/health')).status, 200)
+    for (let i = 0; i < 6; i++) await ask(one.url, '/auth/login', { body: { username: 'alice', password: PASSWORD } })
+    isOpen = true
+    t.equal((await ask(one.url, '/health/ready')).status, 200)
+    t.equal((await ask(one.url, '/users/me', { token })).status, 200)
+    t.equal((await signIn(one.url)).token_type, 'Bearer', 'and what failed meanwhile locked nobody out')
+  })
+
+  await t.test('the password of the database is nowhere', async t => {
+    for (const { output } of [one, two]) t.notOk(output().includes(password))
+    const { code, output } = await refused(t, { DATA_DIR: folder(t), DATABASE_URL: service.url.replace(password, 'wrong-hunter2') })
+    t.equal(code, 1)
+    t.notMatch(output, /hunter2/)
+    t.match(output, /password authentication failed/)
+  })
+
+  await t.test('both end with 0', async t => {
+    for (const { child } of [one, two]) child.kill('SIGTERM')
+    t.strictSame(await Promise.all([one.ended, two.ended]), [0, 0])
+  })
+})
+
+/** One request as text, so that Host can be chosen; the whole answer. */
+async function get (url: string, path: string, headers: Record<string, string>, body?: string): Promise<string> {
+  const { port, hostname } = new URL(url)
+  const socket = connect(Number(port), hostname)
+  let answer = ''
+  socket.setEncoding('utf8').on('data', (text: string) => { answer += text })
+  const all = Object.entries({ ...headers, connection: 'close', ...(body !== undefined && { 'content-type': 'application/json', 'content-length': String(body.length) }) })
+  socket.write(`${body === undefined ? 'GET' : 'POST'} ${path} HTTP/1.1\r\n${all.map(([name, value]) => `${name}: ${value}\r\n`).join('')}\r\n${body ?? ''}`)
+  await once(socket, 'close')
+  return answer
+}

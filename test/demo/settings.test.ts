@@ -1,0 +1,49 @@
+/** The variables of the contract: their defaults, and what is refused before anything is opened. */
+import t from 'tap'
+import { listOf, readSettings } from '../../demo/settings.js'
+
+const STRONG = 'kJ3vZ8mQ1xT5bW9nR2cY6fH4gL7pD0sAeUiOwNqVtXyBzKjMhGrFdSlPaCuEIo9_'
+
+t.test('without any variable it is a development run on 127.0.0.1:3000 with its data under .data', async t => {
+  const settings = readSettings({})
+  t.match({ ...settings }, { HOST: '127.0.0.1', PORT: 3000, NODE_ENV: 'development', DATA_DIR: '.data', JWT_ALGORITHM: 'HS256', PASSWORD_POLICY: 'composition', LOG_LEVEL: 'info' })
+  for (const name of ['DATABASE_URL', 'REDIS_URL', 'APP_SECRET', 'JWT_KEYS', 'DEMO_PASSWORD', 'CORS_ORIGINS', 'PUBLIC_ORIGIN', 'TRUST_PROXY', 'TLS_CERT', 'TLS_KEY'] as const) t.equal(settings[name], undefined, name)
+})
+
+t.test('what is concealed never shows itself', async t => {
+  const secrets = { APP_SECRET: STRONG, DATABASE_URL: 'postgres://portal:hunter2@localhost/portal', REDIS_URL: 'redis://:hunter2@localhost', DEMO_PASSWORD: 'hunter2-hunter2' }
+  const settings = readSettings(secrets)
+  t.match([settings.APP_SECRET, settings.DATABASE_URL, settings.REDIS_URL, settings.DEMO_PASSWORD], Object.values(secrets))
+  t.notMatch(JSON.stringify(settings) + JSON.stringify({ ...settings }), /hunter2|kJ3v/)
+})
+
+t.test('wrong values are refused by their names, and not repeated', async t => {
+  for (const [env, message] of [
+    [{ NODE_ENV: 'production' }, /APP_SECRET is missing/],
+    [{ NODE_ENV: 'production', APP_SECRET: 'c2hvcnQ' }, /APP_SECRET/],
+    [{ NODE_ENV: 'production', APP_SECRET: 'change-me-change-me-change-me-change-me-change-me' }, /APP_SECRET/],
+    [{ NODE_ENV: 'production', APP_SECRET: '0'.repeat(128) }, /APP_SECRET/],
+    [{ NODE_ENV: 'production', APP_SECRET: 'correcthorsebatterystaplecorrecthorsebatterystaple' }, /APP_SECRET/],
+    [{ NODE_ENV: 'prod', APP_SECRET: STRONG }, /NODE_ENV/],
+    [{ NODE_ENV: 'prod' }, /APP_SECRET is missing/],
+    [{ PORT: 'http' }, /PORT/], [{ PORT: '70000' }, /PORT/], [{ PORT: '-1' }, /PORT/], [{ PORT: '30.5' }, /PORT/],
+    [{ JWT_ALGORITHM: 'none' }, /JWT_ALGORITHM/], [{ JWT_ALGORITHM: 'HS512' }, /JWT_ALGORITHM/],
+    [{ PASSWORD_POLICY: 'none' }, /PASSWORD_POLICY/], [{ LOG_LEVEL: 'loud' }, /LOG_LEVEL/], [{ DEMO_PASSWORD: 'short' }, /DEMO_PASSWORD/],
+    [{ PUBLIC_ORIGIN: 'https://portal.example/app' }, /PUBLIC_ORIGIN/], [{ PUBLIC_ORIGIN: 'portal.example' }, /PUBLIC_ORIGIN/],
+    [{ TRUST_PROXY: 'all' }, /TRUST_PROXY/], [{ TRUST_PROXY: 'true' }, /TRUST_PROXY/],
+    [{ DATABASE_URL: 'mysql://root:hunter2@localhost/x' }, /DATABASE_URL/], [{ REDIS_URL: 'http://:hunter2@localhost' }, /REDIS_URL/],
+  ] as const) {
+    t.throws(() => readSettings(env as Record<string, string>), { code: 'FST_BASTION_SETTINGS_REFUSED', message }, JSON.stringify(env).slice(0, 50))
+    try {
+      readSettings(env as Record<string, string>)
+    } catch (error) {
+      t.notMatch((error as Error).message, /hunter2|c2hvcnQ|change-me|0{64}|correcthorse/)
+    }
+  }
+  t.equal(readSettings({ NODE_ENV: 'production', APP_SECRET: STRONG }).NODE_ENV, 'production')
+})
+
+t.test('lists are separated by commas', async t => {
+  t.strictSame(listOf(' a, b ,,c '), ['a', 'b', 'c'])
+  t.strictSame(listOf(undefined), [])
+})
