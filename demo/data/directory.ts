@@ -33,17 +33,25 @@ export function lockDirectory (directory: string): () => void {
 
 /** A process that was killed leaves its lock behind. */
 function removeIfLeftBehind (path: string): void {
-  if (!existsSync(path) || isHeld(readFileSync(path, 'utf8'))) return
-  // Two processes may come to this line at once: the one that moved away what the other has just linked puts it back.
   const moved = `${path}.${process.pid}.old`
-  renameSync(path, moved)
-  if (isHeld(readFileSync(moved, 'utf8'))) linkSync(moved, path)
-  rmSync(moved, { force: true })
+  try {
+    if (isHeld(readFileSync(path, 'utf8'))) return
+    renameSync(path, moved)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return // there is none, or somebody else has just removed it
+    throw error
+  }
+  // Two may come to this line at once: the one that moved away what the other has just linked puts it back.
+  try {
+    if (isHeld(readFileSync(moved, 'utf8'))) linkSync(moved, path)
+  } finally {
+    rmSync(moved)
+  }
 }
 
 function isHeld (lock: string): boolean {
   const [pid = '', started = ''] = lock.split(' ')
-  if (Number(pid) === process.pid || !/^\d+$/.test(pid)) return false
+  if (!/^[1-9]\d*$/.test(pid) || Number(pid) === process.pid) return false
   try {
     process.kill(Number(pid), 0)
   } catch (error) {
