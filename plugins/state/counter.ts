@@ -5,7 +5,7 @@
  * All is decided in requests × milliseconds, which are whole numbers: a rounding error would let a request through too
  * early, or send somebody away for longer than was said.
  */
-import type { Counter, CounterOptions, Decision, Window } from './index.js'
+import type { Algorithm, Counter, CounterOptions, Decision, Window } from './port.js'
 import { PLACES_FOR_ROOM, PLACES_PER_WRITE } from './shelf.js'
 
 export interface CounterBounds {
@@ -24,10 +24,11 @@ const FIRST_SLOTS = 64
 const MAX_WINDOWS = 8
 /** The slot of a subject that was never counted: always empty. */
 const UNKNOWN = 0
+const NONE: readonly number[] = Object.freeze([])
 
 export class MemoryCounter implements Counter {
   readonly windows: readonly Window[]
-  readonly algorithm: 'fixed' | 'sliding'
+  readonly algorithm: Algorithm
   readonly #slides: boolean
   readonly #stride: number
   readonly #slots = new Map<string, number>()
@@ -84,6 +85,7 @@ export class MemoryCounter implements Counter {
     let refused = -1
     let refusedReset = 0
     let retryMs = 0
+    const violated: number[] = []
     for (let w = 0; w < windows.length; w++) {
       const { limit, ms } = windows[w]!
       const at = slot * this.#stride + w * PER_WINDOW
@@ -93,6 +95,7 @@ export class MemoryCounter implements Counter {
       const untilNext = ms - (now - numbers[at + START]!)
       const room = (limit - cost - current) * ms - previous * untilNext
       if (room < 0) {
+        violated.push(w)
         const wait = this.#waitFor(limit - cost, current, previous, untilNext, ms)
         if (refused === -1 || wait > retryMs) {
           refused = w
@@ -105,8 +108,8 @@ export class MemoryCounter implements Counter {
         nearestReset = this.#slides ? untilNext + ms : untilNext
       }
     }
-    if (refused !== -1) return { allowed: false, window: refused, limit: windows[refused]!.limit, remaining: 0, resetMs: refusedReset, retryMs }
-    return { allowed: true, window: nearest, limit: windows[nearest]!.limit, remaining: Math.floor(nearestLeft), resetMs: nearestReset, retryMs: 0 }
+    if (refused !== -1) return { allowed: false, window: refused, limit: windows[refused]!.limit, remaining: 0, resetMs: refusedReset, retryMs, violated, banned: false }
+    return { allowed: true, window: nearest, limit: windows[nearest]!.limit, remaining: Math.floor(nearestLeft), resetMs: nearestReset, retryMs: 0, violated: NONE, banned: false }
   }
 
   /** Milliseconds until a window that refuses has come down to `cap`; exact. */

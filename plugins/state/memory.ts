@@ -5,7 +5,7 @@
  * oldest goes first), values that must not be, and the tallies of failures, which strangers can make.
  */
 import { MemoryCounter } from './counter.js'
-import type { State } from './index.js'
+import type { State } from './port.js'
 import { Shelf } from './shelf.js'
 
 interface MemoryOptions {
@@ -34,8 +34,11 @@ export function memoryState ({ maxEntries, maxSubjects, now, refuse, forgot }: M
     if (!shelf.put(key, value, time + ttlMs, time)) refuse()
   }
 
-  return {
+  const state: State = {
     kind: 'memory',
+    within: () => state,
+    get local () { return state },
+    answers: () => true,
     counter (options) {
       const known = counters.get(options.name)
       if (known === undefined) {
@@ -119,4 +122,5 @@ export function memoryState ({ maxEntries, maxSubjects, now, refuse, forgot }: M
       counters.clear()
     },
   }
+  return state
 }
