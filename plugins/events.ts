@@ -39,6 +39,10 @@ export interface SecurityEventTypes {
   plain_http_refused: true
   undeclared_answer: true
   state_full: true
+  overload_started: true
+  overload_ended: true
+  state_away: true
+  state_back: true
   data_access: true
   data_modification: true
 }

@@ -159,7 +159,9 @@ function read (reader: CredentialReader, request: FastifyRequest): Reading {
 }
 
 function unchecked (request: FastifyRequest, cause: unknown): FastifyError {
-  request.log.error({ err: cause }, 'a credential could not be checked')
+  // That shared state is away is said once, by its event, and not for each request.
+  const isExpected = (cause as FastifyError | undefined)?.statusCode === 503
+  request.log[isExpected ? 'debug' : 'error']({ err: cause }, 'a credential could not be checked')
   return Object.assign(new CredentialUnchecked(), { cause, expose: true, headers: { 'retry-after': '2' } })
 }
 

@@ -71,6 +71,7 @@ export const SignInOptions = Type.Object({
   perName: Count(20, 'Failures from anywhere that lock a name'),
   perAddress: Count(30, 'Failures that lock an address, if they were over `namesPerAddress` names'),
   namesPerAddress: Count(10, 'Different names that make failures of an address an attack'),
+  deadline: Type.Optional(Type.Integer({ minimum: 1, description: 'Milliseconds that shared state may take to answer, else 503: nobody signs in uncounted; default: that of state' })),
 }, { additionalProperties: false })
 export type SignInOptions = Static<typeof SignInOptions> & {
   /** The service's own accounts. */
@@ -99,13 +100,14 @@ async function signIn (app: FastifyInstance, options: SignInOptions): Promise<vo
   checkOptions(SignInOptions, plain, 'sign-in', SignInMisconfigured)
   if (!PORT.every(name => typeof accounts?.[name] === 'function')) throw new SignInMisconfigured(`sign-in: accounts: must be an object with ${PORT.join(', ')}`)
   const { windowMs = 900_000, perNameAndAddress = 5, perName = 20, perAddress = 30, namesPerAddress = 10 } = plain
+  const state = plain.deadline === undefined ? app.state : app.state.within(plain.deadline)
 
   app.decorate('signIn', {
     withPassword: (login, password, request) => attempt(login, request, () => accounts.findByLogin(login), password),
     confirmPassword: (accountId, login, password, request) => attempt(login, request, () => accounts.findById(accountId), password),
     async unlock (login) {
       // A new epoch leaves every counter of the name behind, whatever addresses they are for; none ever comes back.
-      await app.state.set(epochKey(fingerprint(login)), randomBytes(9).toString('base64url'), windowMs * 2, true)
+      await state.set(epochKey(fingerprint(login)), randomBytes(9).toString('base64url'), windowMs * 2, true)
     },
   })
 
@@ -153,7 +155,7 @@ async function signIn (app: FastifyInstance, options: SignInOptions): Promise<vo
    */
   async function reserve (login: string, request: FastifyRequest): Promise<Attempt> {
     const name = fingerprint(login)
-    const epoch = await app.state.get(epochKey(name)) ?? '0'
+    const epoch = await state.get(epochKey(name)) ?? '0'
     const address = addressKey(request.ip)
     const attempt = {
       name,
@@ -171,7 +173,7 @@ async function signIn (app: FastifyInstance, options: SignInOptions): Promise<vo
   async function count (attempt: Attempt, by: 0 | 1): Promise<Lock[]> {
     const keys = [attempt.pair, attempt.total, attempt.address]
     const tallies = keys.map(async key => {
-      const { count, ttlMs } = await app.state.add(key, by, windowMs)
+      const { count, ttlMs } = await state.add(key, by, windowMs)
       return { count: count + 1 - by, ttlMs }
     })
     const outcomes = await Promise.allSettled(tallies)
@@ -181,7 +183,7 @@ async function signIn (app: FastifyInstance, options: SignInOptions): Promise<vo
       // One place more than decides: so it shows how many others there are, whether this name is among them or not.
       const isBusy = address.count > perAddress
       const isNew = pair.count === 1
-      const names = isBusy || by === 1 ? await app.state.join(attempt.names, attempt.name, namesPerAddress + 1, windowMs) : 0
+      const names = isBusy || by === 1 ? await state.join(attempt.names, attempt.name, namesPerAddress + 1, windowMs) : 0
       const locks: Lock[] = [
         ...pair.count > perNameAndAddress ? [{ of: 'name for address' as const, ttlMs: pair.ttlMs }] : [],
         ...total.count > perName ? [{ of: 'name' as const, ttlMs: total.ttlMs }] : [],
@@ -189,7 +191,7 @@ async function signIn (app: FastifyInstance, options: SignInOptions): Promise<vo
       ]
       if (locks.length === 0) return locks
       await refund(attempt, counted)
-      if (isNew) await app.state.leave(attempt.names, attempt.name)
+      if (isNew) await state.leave(attempt.names, attempt.name)
       return locks
     } catch (error) {
       await refund(attempt, counted)
@@ -207,8 +209,8 @@ async function signIn (app: FastifyInstance, options: SignInOptions): Promise<vo
 
   /** Takes back what was counted. A name of which no failure is left is none that failed from this address. */
   async function refund (attempt: Attempt, counted: readonly string[]): Promise<void> {
-    const left = await Promise.all(counted.map(async key => app.state.add(key, -1, windowMs)))
-    if (left[counted.indexOf(attempt.pair)]?.count === 0) await app.state.leave(attempt.names, attempt.name)
+    const left = await Promise.all(counted.map(async key => state.add(key, -1, windowMs)))
+    if (left[counted.indexOf(attempt.pair)]?.count === 0) await state.leave(attempt.names, attempt.name)
   }
 
   /**
@@ -217,7 +219,7 @@ async function signIn (app: FastifyInstance, options: SignInOptions): Promise<vo
    */
   async function succeed (attempt: Attempt): Promise<void> {
     await refund(attempt, [attempt.pair, attempt.address])
-    await Promise.all([app.state.delete(attempt.pair), app.state.delete(attempt.total)])
+    await Promise.all([state.delete(attempt.pair), state.delete(attempt.total)])
   }
 }
 

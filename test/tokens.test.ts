@@ -10,7 +10,7 @@ import identity, { principalOf } from '../plugins/identity.js'
 import plan from '../plugins/plan/index.js'
 import state, { type StateOptions } from '../plugins/state/index.js'
 import tokens, { TokenInvalid, type TokenPair, type TokenSubject, type TokensOptions } from '../plugins/tokens/index.js'
-import { Remembered } from '../plugins/tokens/remembered.js'
+import { Remembered } from '../plugins/remembered.js'
 
 type Json = Record<string, unknown>
 

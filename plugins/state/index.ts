@@ -4,7 +4,9 @@
  * Threat: checks that read, then write, are passed twice by parallel requests (CWE-367); memory that grows with
  * attackers (CWE-770), or that is bounded by forgetting the very ones who are over their limit.
  * Defence: every operation that decides is atomic, and the bound is held by forgetting what is harmless first;
- * when only what must be remembered is left, operations refuse with 503 and a `state_full` event.
+ * when only what must be remembered is left, operations refuse with 503 and a `state_full` event. On Redis the
+ * processes of a service share it; where that is away or slow, operations fail within their deadline, at once while it stays
+ * away, and go on when it is back; `state_away` and `state_back` say so.
  * Not covered: durability. What must outlive a restart belongs in a database.
  */
 import type { FastifyInstance } from 'fastify'
@@ -12,9 +14,14 @@ import { createError } from '@fastify/error'
 import { Type, type Static } from '@sinclair/typebox'
 import fp from 'fastify-plugin'
 import { checkOptions } from '../options.js'
+import { connectRedis, isClient, type RedisConnection } from './connect.js'
 import { memoryState } from './memory.js'
 import type { State } from './port.js'
+import { redisState, type RedisClient } from './redis.js'
 
+export { REDIS_OPTIONS } from './connect.js'
+export type { RedisConnection, RedisSettings } from './connect.js'
+export type { RedisClient } from './redis.js'
 export type { Algorithm, Ban, Counter, CounterOptions, Decision, MaybePromise, State, Window } from './port.js'
 
 declare module 'fastify' {
@@ -33,38 +40,96 @@ export const StateMisconfigured = createError<[string]>('FST_BASTION_STATE_MISCO
 
 export const StateOptions = Type.Object({
   maxEntries: Type.Optional(Type.Integer({
-    minimum: 100, description: 'Keys held at most: half for what may be forgotten, a quarter each for pinned values and for tallies', default: 1_000_000,
+    minimum: 100, description: 'In memory: keys held at most: half for what may be forgotten, a quarter each for pinned values and for tallies', default: 1_000_000,
   })),
-  maxSubjects: Type.Optional(Type.Integer({ minimum: 100, description: 'Subjects that one counter holds at most', default: 1_000_000 })),
+  maxSubjects: Type.Optional(Type.Integer({ minimum: 100, description: 'In memory: subjects that one counter holds at most', default: 1_000_000 })),
+  deadline: Type.Optional(Type.Integer({ minimum: 1, description: 'On Redis: milliseconds after which an operation has failed', default: 100 })),
+  prefix: Type.Optional(Type.String({ minLength: 1, maxLength: 64, pattern: '^[^{}\\s]+$', description: 'On Redis: what all keys begin with', default: 'bastion' })),
+  replicas: Type.Optional(Type.Integer({
+    minimum: 0,
+    description: 'On Redis, not on a cluster: replicas that must have what ends or spends something before it counts as done; with 0, a failover may forget the last of it',
+    default: 0,
+  })),
 }, { additionalProperties: false })
 export type StateOptions = Static<typeof StateOptions> & {
+  /** Shared state of several processes; without it each process has its own, in memory. */
+  redis?: RedisConnection
+  /** With `redis`: 32 bytes or more, the same in all processes. Keys are named by its HMAC, so that no address or credential stands in them. */
+  secret?: string | Buffer
   /** Milliseconds since the epoch; for tests. */
   now?: () => number
 }
 
-/** Seconds after which a request that found the state full may come again. */
-const RETRY_AFTER = '10'
+/** Seconds after which a request that found the state full, or away, may come again. */
+const RETRY_WHEN_FULL = '10'
+const RETRY_WHEN_AWAY = '2'
 /** Milliseconds between two events that say the same. */
 const QUIET_MS = 10_000
+/** Milliseconds that boot waits for Redis, before it goes on without. */
+const BOOT_MS = 2000
+const MIN_SECRET = 32
+/** What a server says of credentials and rights: no waiting helps. */
+const REFUSED = /^(?:WRONGPASS|NOAUTH|NOPERM|ERR AUTH|ERR Client sent AUTH)/
 
 async function state (app: FastifyInstance, options: StateOptions): Promise<void> {
-  const { now = Date.now, ...plain } = options
+  const { now, redis, secret, ...plain } = options
   checkOptions(StateOptions, plain, 'state', StateMisconfigured)
   const { maxEntries = 1_000_000, maxSubjects = 1_000_000 } = plain
+  const time = now ?? Date.now
   const tellRefused = teller('refused', 'a request was refused: everything that is held must be remembered')
   const tellForgotten = teller('forgotten', 'a value was forgotten before its time: somebody may have to sign in again')
-  const store = memoryState({
-    maxEntries,
-    maxSubjects,
-    now,
-    forgot: tellForgotten,
-    refuse () {
-      tellRefused()
-      throw Object.assign(new StateFull(), { expose: true, headers: { 'retry-after': RETRY_AFTER } })
-    },
-  })
+  const local = memoryState({ maxEntries, maxSubjects, now: time, forgot: tellForgotten, refuse () { throw full(undefined) } })
+  const store = redis === undefined ? local : await onRedis(redis)
   app.decorate('state', store)
   app.addHook('onClose', async () => { await store.close() })
+
+  async function onRedis (connection: RedisConnection): Promise<State> {
+    const { deadline = 100, prefix = 'bastion', replicas = 0 } = plain
+    if (secret === undefined || Buffer.byteLength(secret) < MIN_SECRET) throw new StateMisconfigured(`state: secret: needs ${MIN_SECRET} bytes or more where redis is set`)
+    const isOwn = !isClient(connection)
+    const client = isOwn ? await connectRedis(connection) : connection
+    if (replicas > 0 && client.isCluster === true) throw new StateMisconfigured('state: replicas: cannot be waited for on a cluster')
+    const fault = await readied(client)
+    if (fault !== null && REFUSED.test(fault.message)) {
+      if (isOwn) client.disconnect()
+      throw new StateMisconfigured(`state: redis: ${fault.message}`)
+    }
+    let since = 0
+    const shared = redisState({
+      client,
+      isOwn,
+      secret,
+      prefix,
+      deadline,
+      replicas,
+      now,
+      local,
+      full,
+      unavailable: cause => Object.assign(new StateUnavailable(), { cause, expose: true, headers: { 'retry-after': RETRY_WHEN_AWAY } }),
+      changed (isAway, cause) {
+        if (isAway) since = performance.now()
+        if (isAway) app.events.record('state_away', null, { reason: reasonOf(cause as Error), severity: 'critical' })
+        else app.events.record('state_back', null, { awayMs: Math.round(performance.now() - since) })
+      },
+    })
+    await shared.answers() // a server that is away at boot is away from then on: operations do not wait to learn it
+    await tellEviction(client)
+    return shared
+  }
+
+  /** A server that forgets what must be remembered when its memory is full lets in whom it forgot. */
+  async function tellEviction (client: RedisClient): Promise<void> {
+    const memory = client.status === 'ready' && client.isCluster !== true ? await client.call('INFO', 'memory').then(String, () => '') : ''
+    const policy = /^maxmemory_policy:(\S+)/m.exec(memory)?.[1] ?? 'noeviction'
+    if (policy !== 'noeviction' && !/^maxmemory:0\s/m.test(memory)) {
+      app.log.warn({ policy }, 'Redis may forget revocations and spent codes when its memory is full: set maxmemory-policy noeviction')
+    }
+  }
+
+  function full (cause: unknown): Error {
+    tellRefused()
+    return Object.assign(new StateFull(), { cause, expose: true, headers: { 'retry-after': RETRY_WHEN_FULL } })
+  }
 
   /** A flood makes many of these: one event now and then says how many. */
   function teller (effect: string, reason: string): () => void {
@@ -72,13 +137,39 @@ async function state (app: FastifyInstance, options: StateOptions): Promise<void
     let told = -Infinity
     return () => {
       times += 1
-      const quiet = now() - told
+      const quiet = time() - told
       if (quiet >= 0 && quiet < QUIET_MS) return
       app.events.record('state_full', null, { effect, reason, times, maxEntries, maxSubjects })
-      told = now()
+      told = time()
       times = 0
     }
   }
+}
+
+/** ioredis speaks of its own options where a connection breaks. */
+function reasonOf ({ name, message }: Error): string {
+  return name === 'MaxRetriesPerRequestError' ? 'the connection broke' : message
+}
+
+/** Waits for the connection, not for ever; answers the last that went wrong, null where it is ready. */
+async function readied (client: RedisClient): Promise<Error | null> {
+  let fault: Error | null = new Error('no answer')
+  const isReady = new Promise<void>(resolve => {
+    const timer = setTimeout(resolve, BOOT_MS)
+    const done = () => {
+      clearTimeout(timer)
+      resolve()
+    }
+    client.on('error', error => {
+      fault = error
+      if (REFUSED.test(error.message)) done()
+    })
+    client.once('ready', done)
+    client.once('end', done)
+    if (client.status === 'ready') done()
+  })
+  await isReady
+  return client.status === 'ready' ? null : fault
 }
 
 export default fp(state, { fastify: '5.x', name: 'bastion-state', dependencies: ['bastion-plan', 'bastion-events'] })

@@ -21,7 +21,7 @@ import { isWellFormed, offeredBearer } from './bearer.js'
 import { readerOf, type Claims } from './claims.js'
 import { deniedKey, familyKey, familyRecord, generationKey, generationOf, isAlive, standingKeys, tokenOf, type StandingKeys } from './family.js'
 import { faultOf, makeRings, publicKeys, type TokenKeys } from './keys.js'
-import { Remembered } from './remembered.js'
+import { Remembered } from '../remembered.js'
 
 export { bearerOf } from './bearer.js'
 export type { Key, KeyPair, TokenKeys } from './keys.js'
@@ -110,6 +110,10 @@ export const TokensOptions = Type.Object({
   familyTtl: Type.Optional(Type.Integer({ minimum: 1, description: 'Seconds that a family lives at most, however often it is refreshed', default: 2_592_000 })),
   clockTolerance: Type.Optional(Type.Integer({ minimum: 0, maximum: 300, description: 'Seconds', default: 5 })),
   remembered: Type.Optional(Type.Integer({ minimum: 0, description: 'Verified tokens remembered', default: 10_000 })),
+  deadline: Type.Optional(Type.Integer({ minimum: 1, description: 'Milliseconds that shared state may take to answer; default: that of state' })),
+  whenAway: Type.Optional(Type.Union([Type.Literal('refuse'), Type.Literal('accept')], {
+    description: 'Access tokens while shared state is away: 503, or accepted without knowing whether they were ended. Nothing is issued or refreshed then', default: 'refuse',
+  })),
 }, { additionalProperties: false })
 export type TokensOptions = Static<typeof TokensOptions> & {
   /**
@@ -131,7 +135,9 @@ async function tokens (app: FastifyInstance, options: TokensOptions): Promise<vo
   checkOptions(TokensOptions, plain, 'tokens', TokensMisconfigured)
   const {
     issuer, audience, algorithm = 'HS256', accessTtl = 900, refreshTtl = 604_800, familyTtl = 2_592_000, clockTolerance = 5, remembered = 10_000,
+    whenAway = 'refuse',
   } = plain
+  const state = plain.deadline === undefined ? app.state : app.state.within(plain.deadline)
   if (accessTtl > Math.min(refreshTtl, familyTtl)) throw new TokensMisconfigured('tokens: accessTtl: must not be longer than refreshTtl and familyTtl')
   const fault = faultOf(keys, algorithm)
   if (fault !== null) throw new TokensMisconfigured(`tokens: ${fault}`)
@@ -148,12 +154,12 @@ async function tokens (app: FastifyInstance, options: TokensOptions): Promise<vo
 
   async function issue (known: TokenSubject, load?: SubjectLoader): Promise<TokenPair> {
     const fam = randomId()
-    const gen = Number(await app.state.get(generationKey(known.id)) ?? 0)
+    const gen = Number(await state.get(generationKey(known.id)) ?? 0)
     const subject = load === undefined ? known : await load(known.id)
     if (subject === null) throw new TokenInvalid()
     const famExp = seconds() + familyTtl
     const jti = randomId()
-    await app.state.set(familyKey(fam), familyRecord(jti, gen), Math.min(refreshTtl, familyTtl) * 1000)
+    await state.set(familyKey(fam), familyRecord(jti, gen), Math.min(refreshTtl, familyTtl) * 1000)
     return pairOf({ ...subject, id: known.id, authTime: known.authTime }, fam, gen, famExp, jti)
   }
 
@@ -164,7 +170,7 @@ async function tokens (app: FastifyInstance, options: TokensOptions): Promise<vo
     // Where the family's record changes while the subject is looked up, it is read again: its token was spent by
     // another call, which is reuse, or its generation was lifted, which is none.
     for (let tries = 0; tries < TRIES; tries++) {
-      const [family, generation] = await app.state.getMany([familyKey(claims.fam), generationKey(claims.sub)])
+      const [family, generation] = await state.getMany([familyKey(claims.fam), generationKey(claims.sub)])
       if (family === null || family === undefined) throw refused(request, 'family is dead')
       if (tokenOf(family) !== claims.jti) {
         await revokeFamily(claims.fam)
@@ -181,7 +187,7 @@ async function tokens (app: FastifyInstance, options: TokensOptions): Promise<vo
       const left = Math.min(refreshTtl, claims.fam_exp - seconds())
       if (left <= 0) throw refused(request, 'family has reached its last day')
       const next = randomId()
-      const outcome = await app.state.swap(familyKey(claims.fam), family, familyRecord(next, gen), left * 1000)
+      const outcome = await state.swap(familyKey(claims.fam), family, familyRecord(next, gen), left * 1000)
       if (outcome === 'swapped') return pairOf({ ...subject, id: claims.sub, authTime: claims.auth_time }, claims.fam, gen, claims.fam_exp, next)
     }
     throw refused(request, 'family changes too fast')
@@ -192,30 +198,30 @@ async function tokens (app: FastifyInstance, options: TokensOptions): Promise<vo
     if (claims === undefined) throw new TokenInvalid()
     const { fam, jti, sub } = claims
     // What ended the token while the person was proving themselves must not be undone by a new one.
-    const found = await app.state.getMany(standingKeys(claims))
+    const found = await state.getMany(standingKeys(claims))
     if (!isAlive(found, claims)) throw new TokenInvalid()
     const subject = load === undefined ? { roles: principal.roles, plan: principal.plan } : await load(sub)
     if (subject === null) {
       await revokeFamily(fam)
       throw new TokenInvalid()
     }
-    if (!await app.state.claim(deniedKey(jti), '1', (accessTtl + clockTolerance) * 1000)) throw new TokenInvalid()
+    if (!await state.claim(deniedKey(jti), '1', (accessTtl + clockTolerance) * 1000)) throw new TokenInvalid()
     const gen = Math.max(claims.gen, generationOf(found[0]!))
     return access({ ...subject, id: sub, authTime: seconds() }, fam, gen, claims.fam_exp, load === undefined ? claims.exp : claims.fam_exp)
   }
 
   async function revokeFamily (familyId: string): Promise<void> {
-    await app.state.delete(familyKey(familyId))
+    await state.delete(familyKey(familyId))
   }
 
   async function revokeUser (userId: string, { except }: { except?: string } = {}): Promise<void> {
     // Milliseconds as the floor: the number never falls back, even after the key has expired.
-    const gen = await app.state.raise(generationKey(userId), now(), (familyTtl + clockTolerance) * 1000)
+    const gen = await state.raise(generationKey(userId), now(), (familyTtl + clockTolerance) * 1000)
     if (except === undefined) return
     for (let tries = 0; tries < TRIES; tries++) {
-      const family = await app.state.get(familyKey(except))
+      const family = await state.get(familyKey(except))
       if (family === null) return
-      const outcome = await app.state.swap(familyKey(except), family, familyRecord(tokenOf(family), gen), refreshTtl * 1000)
+      const outcome = await state.swap(familyKey(except), family, familyRecord(tokenOf(family), gen), refreshTtl * 1000)
       if (outcome === 'swapped') return
     }
     // It is refreshed faster than it can be lifted: it ends with the others, which is the safe side.
@@ -225,7 +231,7 @@ async function tokens (app: FastifyInstance, options: TokensOptions): Promise<vo
     for (const kind of ['access', 'refresh'] as const) {
       const claims = read(kind, token)
       if (claims === null) continue
-      const found = await app.state.getMany(standingKeys(claims))
+      const found = await state.getMany(standingKeys(claims))
       if (!isAlive(found, claims) || (kind === 'refresh' && tokenOf(found[0]!) !== claims.jti)) return null
       const { sub, fam, jti, iat, exp, auth_time: authTime, roles } = claims
       return { kind, userId: sub, familyId: fam, id: jti, issuedAt: iat, expiresAt: exp, authTime, ...(roles !== undefined && { roles }) }
@@ -276,9 +282,15 @@ async function tokens (app: FastifyInstance, options: TokensOptions): Promise<vo
       return { failure: new TokenInvalid() }
     }
     const { claims } = known
-    const values = app.state.getMany(known.keys)
-    const standing: MaybePromise<FastifyError | null> = values instanceof Promise ? values.then(found => judge(found, claims)) : judge(values, claims)
+    const values = state.getMany(known.keys)
+    const standing: MaybePromise<FastifyError | null> = values instanceof Promise ? values.then(found => judge(found, claims), unknown) : judge(values, claims)
     return { principal: known.principal, standing }
+  }
+
+  /** Whether a token was ended cannot be found out. */
+  function unknown (error: FastifyError): null {
+    if (whenAway === 'accept' && error.code === 'FST_BASTION_STATE_UNAVAILABLE') return null
+    throw error
   }
 
   function refused (request: FastifyRequest | null, reason: string): FastifyError {

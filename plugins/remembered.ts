@@ -1,6 +1,6 @@
 /**
- * A bounded memory of what was found out about a token, by the whole token: never by a part or a short hash of
- * it, which could answer with another token's claims (GHSA-rp9m-7r4c-75qg).
+ * A bounded memory of what was found out about a text, by the whole text: never by a part or a short hash of
+ * it, which could answer with what belongs to another one (GHSA-rp9m-7r4c-75qg).
  *
  * Two generations: when the young one is full it becomes the old one, and what is asked for moves back. Every
  * operation is O(1) and nothing is ever swept.
@@ -13,24 +13,24 @@ export class Remembered<Value> {
   /** @param max entries of one generation; at most twice as many are held */
   constructor (max: number) { this.#max = max }
 
-  get (token: string): Value | undefined {
-    const young = this.#young.get(token)
+  get (text: string): Value | undefined {
+    const young = this.#young.get(text)
     if (young !== undefined) return young
-    const old = this.#old.get(token)
-    if (old !== undefined) this.set(token, old)
+    const old = this.#old.get(text)
+    if (old !== undefined) this.set(text, old)
     return old
   }
 
-  set (token: string, value: Value): void {
+  set (text: string, value: Value): void {
     if (this.#young.size >= this.#max) {
       this.#old = this.#young
       this.#young = new Map()
     }
-    this.#young.set(token, value)
+    this.#young.set(text, value)
   }
 
-  delete (token: string): void {
-    this.#young.delete(token)
-    this.#old.delete(token)
+  delete (text: string): void {
+    this.#young.delete(text)
+    this.#old.delete(text)
   }
 }

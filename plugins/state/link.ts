@@ -1,0 +1,145 @@
+/**
+ * The line to a store that is elsewhere: gives every operation its deadline, and knows whether the store is away.
+ *
+ * Threat: a store that hangs holds every request for as long as its client is willing to wait (CWE-400).
+ * Defence: the first operation that fails or is late closes the line; what comes after fails at once, without being
+ * sent, until the store has answered a probe. A store that comes and goes has to answer several in a row.
+ */
+
+/** Milliseconds between two probes of a store that is away, and what one of them may take. */
+const PROBE_EVERY_MS = 100
+const PROBE_MS = 1000
+/** A store that goes away again within this many milliseconds has to answer twice as many probes as before, up to the most. */
+const STEADY_MS = 10_000
+const MOST_PROBES = 8
+/** A timer that comes so many milliseconds late tells that this process was busy. */
+const LATE_MS = 20
+
+export interface LinkParts {
+  /** Sends what any operation would send; rejects where one would fail. */
+  probe: () => Promise<unknown>
+  /** Called with each change. */
+  changed: (isAway: boolean, cause: unknown) => void
+  /** The error that operations fail with while the store is away. */
+  unavailable: (cause: unknown) => Error
+}
+
+interface Pending { isDone: boolean, expires: number, miss: () => void }
+
+export class Link {
+  readonly #parts: LinkParts
+  readonly #queues = new Map<number, Deadlines>()
+  #cause: unknown = null
+  #isAway = false
+  #isClosed = false
+  #cameBack = -Infinity
+  #wanted = 1
+  #timer: NodeJS.Timeout | undefined
+
+  constructor (parts: LinkParts) { this.#parts = parts }
+
+  get isAway (): boolean { return this.#isAway }
+
+  /**
+   * What `send` answers, in time.
+   *
+   * @param judge turns an error of the store into the one to throw; null where the store is as good as away
+   */
+  run<T> (send: () => Promise<T>, deadlineMs: number, judge: (error: Error) => Error | null): Promise<T> {
+    if (this.#isAway) return Promise.reject(this.#parts.unavailable(this.#cause))
+    return new Promise((resolve, reject) => {
+      const fail = (cause: unknown) => {
+        this.leave(cause)
+        reject(this.#parts.unavailable(cause))
+      }
+      const pending = { isDone: false, expires: performance.now() + deadlineMs, miss: () => fail(new Error(`no answer within ${deadlineMs} ms`)) }
+      send().then(answer => {
+        pending.isDone = true
+        resolve(answer)
+      }, (error: Error) => {
+        if (pending.isDone) return
+        pending.isDone = true
+        const judged = judge(error)
+        if (judged === null) fail(error)
+        else reject(judged)
+      })
+      this.#queueOf(deadlineMs).add(pending)
+    })
+  }
+
+  /** The store is away, until it answers a probe. */
+  leave (cause: unknown): void {
+    if (this.#isAway || this.#isClosed) return
+    this.#isAway = true
+    this.#cause = cause
+    this.#wanted = performance.now() - this.#cameBack < STEADY_MS ? Math.min(MOST_PROBES, this.#wanted * 2) : 1
+    this.#parts.changed(true, cause)
+    this.#timer = setTimeout(() => { this.#probe(this.#wanted) }, PROBE_EVERY_MS).unref()
+  }
+
+  close (): void {
+    this.#isClosed = true
+    clearTimeout(this.#timer)
+  }
+
+  /** One probe at a time: what is sent to a store that hangs is answered once it goes on. */
+  #probe (left: number): void {
+    if (this.#isClosed) return
+    const began = performance.now()
+    const again = (stillLeft: number) => { this.#timer = setTimeout(() => { this.#probe(stillLeft) }, PROBE_EVERY_MS).unref() }
+    this.#parts.probe().then(() => {
+      // An answer that was long in coming says that it goes on, not that it is well.
+      if (performance.now() - began > PROBE_MS) return again(this.#wanted)
+      if (left > 1) return again(left - 1)
+      if (this.#isClosed) return
+      this.#isAway = false
+      this.#cameBack = performance.now()
+      this.#parts.changed(false, null)
+    }, () => { again(this.#wanted) })
+  }
+
+  #queueOf (deadlineMs: number): Deadlines {
+    let queue = this.#queues.get(deadlineMs)
+    if (queue === undefined) this.#queues.set(deadlineMs, queue = new Deadlines())
+    return queue
+  }
+}
+
+/** Operations of one deadline, in the order in which it comes: one timer for all of them. */
+class Deadlines {
+  #queue: Pending[] = []
+  #first = 0
+  #timer: NodeJS.Timeout | undefined
+
+  add (pending: Pending): void {
+    this.#queue.push(pending)
+    this.#timer ??= setTimeout(this.#wake, pending.expires - performance.now())
+  }
+
+  /** Answers that arrived while this process was busy are read first, and what it could not even send gets a moment more: it was late, not the store. */
+  readonly #wake = (): void => {
+    const late = performance.now() - this.#queue[this.#first]!.expires
+    if (late < LATE_MS) setImmediate(this.#expire)
+    else this.#timer = setTimeout(() => setImmediate(this.#expire), LATE_MS)
+  }
+
+  readonly #expire = (): void => {
+    const time = performance.now()
+    const queue = this.#queue
+    while (this.#first < queue.length && (queue[this.#first]!.isDone || queue[this.#first]!.expires <= time)) {
+      const pending = queue[this.#first++]!
+      if (pending.isDone) continue
+      pending.isDone = true
+      pending.miss()
+    }
+    if (this.#first === queue.length) {
+      this.#queue = []
+      this.#first = 0
+      this.#timer = undefined
+      return
+    }
+    this.#queue = queue.slice(this.#first)
+    this.#first = 0
+    this.#timer = setTimeout(this.#wake, Math.max(1, this.#queue[0]!.expires - time))
+  }
+}
