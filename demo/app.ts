@@ -37,9 +37,9 @@ export interface PortalParts {
   now?: () => number
 }
 
-export async function buildPortal ({ settings, sql, origin, logger, https, now = Date.now }: PortalParts): Promise<FastifyInstance> {
+export async function buildPortal ({ settings, sql, origin, logger, https, now }: PortalParts): Promise<FastifyInstance> {
   const isProduction = settings.NODE_ENV === 'production'
-  const { tokens, pepper } = makeKeys(settings.APP_SECRET, settings)
+  const { tokens, pepper, stateNames } = makeKeys(settings.APP_SECRET, settings)
   const accounts = portalAccounts(sql)
   const proxies = listOf(settings.TRUST_PROXY)
   const app = Fastify(server({
@@ -54,14 +54,14 @@ export async function buildPortal ({ settings, sql, origin, logger, https, now =
       requireHttps: isProduction && origin.startsWith('https:'),
     },
     cors: { origins: settings.CORS_ORIGINS !== undefined ? listOf(settings.CORS_ORIGINS) : isProduction ? [] : ['http://localhost:5173'] },
-    state: { now },
+    state: { now, redis: settings.REDIS_URL, secret: stateNames },
     access: { roles: ROLES, permissions: [...ADMIN_PERMISSIONS], resources: portalResources(sql), now },
     passwords: { pepper, policy: settings.PASSWORD_POLICY },
     tokens: { issuer: origin, audience: origin, algorithm: settings.JWT_ALGORITHM, keys: tokens, now },
     signIn: { accounts },
   })
 
-  const portal: Portal = { app: app as unknown as Portal['app'], sql, accounts, now }
+  const portal: Portal = { app: app as unknown as Portal['app'], sql, accounts, now: now ?? Date.now }
   for (const routes of [authRoutes, userRoutes, postRoutes, documentRoutes, orderRoutes, operationRoutes]) routes(portal)
   return app as unknown as FastifyInstance
 }

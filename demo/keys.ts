@@ -12,6 +12,8 @@ const KEY_TYPES: Record<string, string> = { RS256: 'rsa', ES256: 'ec', EdDSA: 'e
 export interface PortalKeys {
   tokens: TokensOptions['keys']
   pepper: Buffer
+  /** Names what this portal keeps in Redis. */
+  stateNames: Buffer
 }
 
 export function makeKeys (secret: string, { JWT_ALGORITHM, JWT_KEYS }: Pick<PortalSettings, 'JWT_ALGORITHM' | 'JWT_KEYS'>): PortalKeys {
@@ -19,9 +21,10 @@ export function makeKeys (secret: string, { JWT_ALGORITHM, JWT_KEYS }: Pick<Port
   if (master === null || master.length < 32) throw new Error('APP_SECRET must be base64url or hex of 32 bytes or more: make one with `openssl rand -base64 48`')
   const refresh = deriveKey(master, 'tokens:refresh')
   const pepper = deriveKey(master, 'passwords:pepper')
-  if (JWT_ALGORITHM === 'HS256') return { tokens: { access: deriveKey(master, 'tokens:access'), refresh }, pepper }
+  const stateNames = deriveKey(master, 'state:names')
+  if (JWT_ALGORITHM === 'HS256') return { tokens: { access: deriveKey(master, 'tokens:access'), refresh }, pepper, stateNames }
   const keys = JWT_KEYS !== undefined ? readKeys(JWT_KEYS, JWT_ALGORITHM) : [ed25519Key(master, JWT_ALGORITHM)]
-  return { tokens: { access: keys.map(pemPair), refresh }, pepper }
+  return { tokens: { access: keys.map(pemPair), refresh }, pepper, stateNames }
 }
 
 function ed25519Key (master: Buffer, algorithm: string): KeyObject {

@@ -28,7 +28,6 @@ try {
 
 async function start (settings: PortalSettings): Promise<void> {
   const { HOST, DATA_DIR, DATABASE_URL } = settings
-  if (settings.REDIS_URL !== undefined) throw new Error('REDIS_URL is not supported yet: shared state is kept in this process')
   process.on('exit', lockDirectory(DATA_DIR))
   const https = readCertificate(settings)
   const scheme = https === undefined ? 'http' : 'https'

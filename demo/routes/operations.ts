@@ -46,6 +46,6 @@ export function operationRoutes ({ app, sql }: Portal): void {
   async function answers (): Promise<boolean> {
     const deadline = AbortSignal.timeout(READY_DEADLINE)
     const late = new Promise<false>(resolve => { deadline.addEventListener('abort', () => resolve(false), { once: true }) })
-    return Promise.race([late, Promise.all([sql.query('select 1'), app.state.size()]).then(() => true, () => false)])
+    return Promise.race([late, Promise.all([sql.query('select 1'), app.state.answers()]).then(([, isThere]) => isThere, () => false)])
   }
 }
