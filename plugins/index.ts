@@ -14,6 +14,7 @@ import exposure from './exposure.js'
 import headers, { type HeadersOptions } from './headers.js'
 import identity from './identity.js'
 import limits, { type LimitsOptions } from './limits/index.js'
+import overload, { type OverloadOptions } from './overload.js'
 import passwords, { type PasswordsOptions } from './passwords/index.js'
 import plan from './plan/index.js'
 import posture from './posture.js'
@@ -28,6 +29,7 @@ export interface BastionOptions {
   headers?: HeadersOptions
   transport?: TransportOptions
   cors?: CorsOptions | false
+  overload?: OverloadOptions | false
   state?: StateOptions
   limits?: LimitsOptions
   access?: AccessOptions
@@ -44,6 +46,7 @@ async function bastion (app: FastifyInstance, options: BastionOptions): Promise<
   await app.register(headers, options.headers ?? {})        // first, so that refusals carry them too
   await app.register(transport, options.transport ?? {})    // hosts and HTTPS, before anything is believed
   if (options.cors !== false) await app.register(cors, options.cors ?? {}) // preflights are answered before anyone asks who they are
+  if (options.overload !== false) await app.register(overload, options.overload ?? {}) // 503 before anything costs: a browser can read it
   await app.register(state, options.state ?? {})            // counters, claims, compare-and-swap
   await app.register(identity)                              // who asks: never refuses
   await app.register(limits, options.limits ?? {})          // counted before anything expensive, failed credentials too

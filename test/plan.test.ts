@@ -73,9 +73,9 @@ t.test('on the wire the suite does what route.order says', async t => {
   app.get('/', { schema: { response: { 200: Ok } }, config: { access: 'user', audit: 'data_access' } }, answer)
   await app.ready()
   const stages = find(app, 'GET', '/').order.map(name => name.split(':')[0])
-  const known = ['headers', 'transport', 'flood', 'identify', 'limit', 'authorize', 'csrf', 'resource', 'view', 'expose', 'record']
+  const known = ['headers', 'transport', 'flood', 'overload', 'identify', 'limit', 'authorize', 'csrf', 'resource', 'view', 'expose', 'record']
   t.same(stages, [...stages].sort((a, b) => known.indexOf(a!) - known.indexOf(b!)), 'in the order of the way of a request')
-  for (const stage of ['headers', 'transport', 'flood', 'identify', 'limit', 'authorize', 'expose', 'record']) t.ok(stages.includes(stage), stage)
+  for (const stage of ['headers', 'transport', 'flood', 'overload', 'identify', 'limit', 'authorize', 'expose', 'record']) t.ok(stages.includes(stage), stage)
   const refused = await app.inject('/')
   t.match({ status: refused.statusCode, counted: refused.headers['x-ratelimit-remaining'], nosniff: refused.headers['x-content-type-options'] },
     { status: 401, counted: '299', nosniff: 'nosniff' }, 'headers and limit before authorize')

@@ -5,9 +5,9 @@
  * `edge` and `guard` are `onRequest`; between the two, plugins with hooks of their own (CORS preflights) find their place.
  */
 export const PHASES = {
-  edge: ['headers', 'transport', 'flood', 'cors'],
+  edge: ['headers', 'transport', 'flood', 'cors', 'overload'],
   guard: ['identify', 'limit', 'authorize', 'csrf'],
-  resource: ['resource'],
+  resource: ['admit', 'resource'],
   view: ['view'],
   sent: ['expose'],
   done: ['record'],
