@@ -5,6 +5,7 @@
  * oldest goes first), values that must not be, and the tallies of failures, which strangers can make.
  */
 import { MemoryCounter } from './counter.js'
+import { checkSameCounter, settleCounter } from './counter-options.js'
 import type { State } from './port.js'
 import { Shelf } from './shelf.js'
 
@@ -40,17 +41,11 @@ export function memoryState ({ maxEntries, maxSubjects, now, refuse, forgot }: M
     get local () { return state },
     answers: () => true,
     counter (options) {
-      const known = counters.get(options.name)
-      if (known === undefined) {
-        const counter = new MemoryCounter(options, { maxSubjects, now, refuse })
-        counters.set(options.name, counter)
-        return counter
-      }
-      const asWindows = JSON.stringify(options.windows.map(({ limit, ms }) => ({ limit, ms })))
-      if (asWindows !== JSON.stringify(known.windows) || (options.algorithm ?? 'sliding') !== known.algorithm) {
-        throw new TypeError(`counter ${options.name}: is there already, with other windows or another algorithm`)
-      }
-      return known
+      const settled = settleCounter(options)
+      let counter = counters.get(options.name)
+      if (counter === undefined) counters.set(options.name, counter = new MemoryCounter(settled, { maxSubjects, now, refuse }))
+      else checkSameCounter(counter.settled, settled)
+      return counter
     },
     get: key => valueOf(key),
     getMany (keys) {

@@ -1,0 +1,83 @@
+/** Sliding windows: the count of the window before fades as the current one goes by. */
+import { Table, type Meter } from './meter.js'
+import type { Window } from './port.js'
+
+/** Numbers of one window in a slot: when its current window began, the count in it, the count in the one before. */
+const START = 0
+const CURRENT = 1
+const PREVIOUS = 2
+const PER_WINDOW = 3
+
+export class SlidingWindows extends Table implements Meter {
+  readonly #windows: readonly Window[]
+
+  constructor (windows: readonly Window[]) {
+    super(windows.length, PER_WINDOW)
+    this.#windows = windows
+  }
+
+  left (slot: number, window: number, cost: number, now: number): number {
+    const { limit, ms } = this.#windows[window]!
+    const at = slot * this.stride + window * PER_WINDOW
+    this.#advance(at, ms, now)
+    return ((limit - cost - this.numbers[at + CURRENT]!) * ms - this.numbers[at + PREVIOUS]! * this.#untilNext(at, ms, now)) / ms
+  }
+
+  waitMs (slot: number, window: number, cost: number, now: number): number {
+    const { limit, ms } = this.#windows[window]!
+    const cap = limit - cost
+    if (cap < 0) return ms // a cost above the limit never passes
+    const at = slot * this.stride + window * PER_WINDOW
+    const current = this.numbers[at + CURRENT]!
+    const untilNext = this.#untilNext(at, ms, now)
+    // Inside the current window the previous one fades: current × ms + previous × (time that is left) ≤ cap × ms.
+    if (current <= cap) return Math.ceil(untilNext - Math.floor((cap - current) * ms / this.numbers[at + PREVIOUS]!))
+    // Only once the current window has become the previous one, and has faded to the cap.
+    return Math.ceil(untilNext + ms - Math.floor(cap * ms / current))
+  }
+
+  resetMs (slot: number, window: number, cost: number, now: number): number {
+    const { ms } = this.#windows[window]!
+    const at = slot * this.stride + window * PER_WINDOW
+    const untilNext = this.#untilNext(at, ms, now)
+    return this.numbers[at + CURRENT]! + cost > 0 ? untilNext + ms : untilNext
+  }
+
+  count (slot: number, cost: number): void {
+    const base = slot * this.stride
+    for (let at = base; at < base + this.stride; at += PER_WINDOW) this.numbers[at + CURRENT]! += cost
+  }
+
+  used (slot: number, now: number): number {
+    let most = 0
+    for (let w = 0; w < this.#windows.length; w++) {
+      const { limit, ms } = this.#windows[w]!
+      const at = slot * this.stride + w * PER_WINDOW
+      this.#advance(at, ms, now)
+      most = Math.max(most, (this.numbers[at + CURRENT]! + this.numbers[at + PREVIOUS]!) / limit)
+    }
+    return most
+  }
+
+  #untilNext (at: number, ms: number, now: number): number {
+    return ms - (now - this.numbers[at + START]!)
+  }
+
+  /** Moves a window on: what was the current one becomes the previous, or both are over. */
+  #advance (at: number, ms: number, now: number): void {
+    const { numbers } = this
+    const elapsed = now - numbers[at + START]!
+    if (elapsed >= 0 && elapsed < ms) {
+      // A window that holds nothing begins with its first hit, not with who looked at it.
+      if (numbers[at + CURRENT] === 0 && numbers[at + PREVIOUS] === 0) numbers[at + START] = now
+      return
+    }
+    if (elapsed < 0) { // the clock was set back: what was counted stays, for one window at most
+      numbers[at + START] = now
+      return
+    }
+    numbers[at + PREVIOUS] = elapsed < 2 * ms ? numbers[at + CURRENT]! : 0
+    numbers[at + CURRENT] = 0
+    numbers[at + START] = numbers[at + PREVIOUS] === 0 ? now : numbers[at + START]! + ms
+  }
+}
