@@ -15,12 +15,12 @@ const READY_DEADLINE = 2000
 export function operationRoutes ({ app, sql }: Portal): void {
   app.get('/health', {
     schema: { response: { 200: Status } },
-    config: { access: 'public', limits: false, https: false },
+    config: { access: 'public', limits: false, https: false, overload: false },
   }, async () => ({ status: 'ok' as const }))
 
   app.get('/health/ready', {
     schema: { response: { 200: Status } },
-    config: { access: 'public', limits: false, https: false },
+    config: { access: 'public', limits: false, https: false, overload: false },
   }, async () => {
     if (!await answers()) throw Object.assign(new NotReady(), { expose: true, headers: { 'retry-after': '5' } })
     return { status: 'ok' as const }
@@ -28,7 +28,7 @@ export function operationRoutes ({ app, sql }: Portal): void {
 
   app.get('/posture', {
     schema: { response: { 200: Posture } },
-    config: { access: { permissions: 'posture:read' } },
+    config: { access: { permissions: 'posture:read' }, overload: false },
   }, async () => app.posture())
 
   app.get('/limits/multi', {

@@ -70,3 +70,17 @@ t.test('GET / is a page whose scripts and styles need its nonce', async t => {
   t.notMatch(one.text, '{nonce}')
   t.equal((await sql.query('select 1 from migrations')).length, 2)
 })
+
+// The last one: pressure is that of the process, and so of every portal in it.
+t.test('while the event loop hardly turns, health, readiness and posture are answered, and nothing else is', async t => {
+  const portal = await build(t)
+  const admin = await portal.token('admin')
+  while (!portal.app.overload.isUnderPressure()) {
+    for (const until = performance.now() + 1100; performance.now() < until;);
+    await new Promise(resolve => { setTimeout(resolve, 1) })
+  }
+  const { status, body, headers } = await portal.call('GET', '/posts')
+  t.match({ status, body, headers }, { status: 503, body: { code: 'FST_BASTION_OVERLOAD_REFUSED' }, headers: { 'retry-after': '10' } })
+  for (const url of ['/health', '/health/ready']) t.equal((await portal.call('GET', url)).status, 200, url)
+  t.equal((await portal.call('GET', '/posture', { token: admin })).status, 200)
+})
