@@ -12,8 +12,9 @@ const PROBE_MS = 1000
 /** A store that goes away again within this many milliseconds has to answer twice as many probes as before, up to the most. */
 const STEADY_MS = 10_000
 const MOST_PROBES = 8
-/** A timer that comes so many milliseconds late tells that this process was busy. */
+/** A timer that comes so many milliseconds late tells that this process was busy; so often in a row it gets as many more. */
 const LATE_MS = 20
+const PATIENCE = 5
 
 export interface LinkParts {
   /** Sends what any operation would send; rejects where one would fail. */
@@ -22,9 +23,11 @@ export interface LinkParts {
   changed: (isAway: boolean, cause: unknown) => void
   /** The error that operations fail with while the store is away. */
   unavailable: (cause: unknown) => Error
+  /** Turns an error of the store into the one to throw; null where the store is as good as away. */
+  judge: (error: Error) => Error | null
 }
 
-interface Pending { isDone: boolean, expires: number, miss: () => void }
+interface Pending { isDone: boolean, expires: number, reject: (error: Error) => void }
 
 export class Link {
   readonly #parts: LinkParts
@@ -40,28 +43,19 @@ export class Link {
 
   get isAway (): boolean { return this.#isAway }
 
-  /**
-   * What `send` answers, in time.
-   *
-   * @param judge turns an error of the store into the one to throw; null where the store is as good as away
-   */
-  run<T> (send: () => Promise<T>, deadlineMs: number, judge: (error: Error) => Error | null): Promise<T> {
+  /** What `read` makes of what `send` answers in time. */
+  run<T> (send: () => Promise<unknown>, read: (answer: unknown) => T, deadlineMs: number): Promise<T> {
     if (this.#isAway) return Promise.reject(this.#parts.unavailable(this.#cause))
     return new Promise((resolve, reject) => {
-      const fail = (cause: unknown) => {
-        this.leave(cause)
-        reject(this.#parts.unavailable(cause))
-      }
-      const pending = { isDone: false, expires: performance.now() + deadlineMs, miss: () => fail(new Error(`no answer within ${deadlineMs} ms`)) }
+      const pending: Pending = { isDone: false, expires: performance.now() + deadlineMs, reject }
       send().then(answer => {
         pending.isDone = true
-        resolve(answer)
+        resolve(read(answer))
       }, (error: Error) => {
         if (pending.isDone) return
         pending.isDone = true
-        const judged = judge(error)
-        if (judged === null) fail(error)
-        else reject(judged)
+        const judged = this.#parts.judge(error)
+        reject(judged ?? this.#gone(error))
       })
       this.#queueOf(deadlineMs).add(pending)
     })
@@ -98,9 +92,14 @@ export class Link {
     }, () => { again(this.#wanted) })
   }
 
+  #gone (cause: Error): Error {
+    this.leave(cause)
+    return this.#parts.unavailable(cause)
+  }
+
   #queueOf (deadlineMs: number): Deadlines {
     let queue = this.#queues.get(deadlineMs)
-    if (queue === undefined) this.#queues.set(deadlineMs, queue = new Deadlines())
+    if (queue === undefined) this.#queues.set(deadlineMs, queue = new Deadlines(() => this.#gone(new Error(`no answer within ${deadlineMs} ms`))))
     return queue
   }
 }
@@ -108,38 +107,46 @@ export class Link {
 /** Operations of one deadline, in the order in which it comes: one timer for all of them. */
 class Deadlines {
   #queue: Pending[] = []
-  #first = 0
+  #planned = 0
+  #patience = PATIENCE
   #timer: NodeJS.Timeout | undefined
+  readonly #missed: () => Error
+
+  constructor (missed: () => Error) { this.#missed = missed }
 
   add (pending: Pending): void {
     this.#queue.push(pending)
-    this.#timer ??= setTimeout(this.#wake, pending.expires - performance.now())
+    if (this.#timer === undefined) this.#wakeAt(pending.expires)
+  }
+
+  #wakeAt (time: number): void {
+    this.#planned = time
+    this.#timer = setTimeout(this.#wake, Math.max(1, time - performance.now()))
   }
 
   /** Answers that arrived while this process was busy are read first, and what it could not even send gets a moment more: it was late, not the store. */
   readonly #wake = (): void => {
-    const late = performance.now() - this.#queue[this.#first]!.expires
-    if (late < LATE_MS) setImmediate(this.#expire)
-    else this.#timer = setTimeout(() => setImmediate(this.#expire), LATE_MS)
+    const time = performance.now()
+    if (time - this.#planned < LATE_MS || this.#patience === 0) setImmediate(this.#expire)
+    else {
+      this.#patience -= 1
+      this.#wakeAt(time + LATE_MS)
+    }
   }
 
   readonly #expire = (): void => {
     const time = performance.now()
-    const queue = this.#queue
-    while (this.#first < queue.length && (queue[this.#first]!.isDone || queue[this.#first]!.expires <= time)) {
-      const pending = queue[this.#first++]!
+    this.#patience = PATIENCE
+    let first = 0
+    for (; first < this.#queue.length; first++) {
+      const pending = this.#queue[first]!
       if (pending.isDone) continue
+      if (pending.expires > time) break
       pending.isDone = true
-      pending.miss()
+      pending.reject(this.#missed())
     }
-    if (this.#first === queue.length) {
-      this.#queue = []
-      this.#first = 0
-      this.#timer = undefined
-      return
-    }
-    this.#queue = queue.slice(this.#first)
-    this.#first = 0
-    this.#timer = setTimeout(this.#wake, Math.max(1, this.#queue[0]!.expires - time))
+    this.#queue = this.#queue.slice(first)
+    this.#timer = undefined
+    if (this.#queue.length > 0) this.#wakeAt(this.#queue[0]!.expires)
   }
 }

@@ -8,7 +8,8 @@ import { createHmac } from 'node:crypto'
 import { Remembered } from '../remembered.js'
 import { Link } from './link.js'
 import type { Counter, CounterOptions, Decision, State } from './port.js'
-import { ADD, COUNT, JOIN, LOG, RAISE, SWAP, type Script } from './scripts.js'
+import { counterScript } from './counter-scripts.js'
+import { ADD, JOIN, RAISE, SWAP, type Script } from './scripts.js'
 import { slotOf } from './slot.js'
 
 /** What is used of an ioredis client (or iovalkey's), of one server or of a cluster. */
@@ -48,12 +49,15 @@ export interface RedisParts {
 const LAYOUT = 1
 /** Names of keys that are remembered. */
 const REMEMBERED = 20_000
+const REMEMBERED_SUBJECTS = 10_000
 /** Characters of a key's HMAC: 128 bits. */
 const MAC_LENGTH = 22
 const NONE: readonly number[] = Object.freeze([])
 
 type Kind = 'value' | 'tally' | 'count' | 'ban'
 interface Key { name: string, slot: number }
+/** A counter's subject: its key, and all keys of its script. */
+interface Subject { key: Key, names: readonly string[] }
 
 export function redisState (parts: RedisParts): State {
   const { client, prefix, secret, replicas, local } = parts
@@ -65,15 +69,16 @@ export function redisState (parts: RedisParts): State {
   client.on('error', () => {}) // what it fails at is seen in the operations
 
   function keyOf (kind: Kind, logical: string): Key {
-    const id = `${kind} ${logical}`
+    const id = kind + logical
     let key = keys.get(id)
-    if (key === undefined) {
-      const mac = createHmac('sha256', secret).update(logical).digest('base64url').slice(0, MAC_LENGTH)
-      const concern = logical.slice(0, Math.max(0, logical.indexOf(':')))
-      key = { name: `${prefix}:${LAYOUT}:${concern}:{${mac}}:${kind}`, slot: isCluster ? slotOf(mac) : 0 }
-      keys.set(id, key)
-    }
+    if (key === undefined) keys.set(id, key = makeKey(kind, logical))
     return key
+  }
+
+  function makeKey (kind: Kind, logical: string): Key {
+    const mac = createHmac('sha256', secret).update(logical).digest('base64url').slice(0, MAC_LENGTH)
+    const concern = logical.slice(0, Math.max(0, logical.indexOf(':')))
+    return { name: `${prefix}:${LAYOUT}:${concern}:{${mac}}:${kind}`, slot: isCluster ? slotOf(mac) : 0 }
   }
 
   /** Of a cluster every node has a line of its own: one that is away keeps nobody from the others. */
@@ -85,6 +90,7 @@ export function redisState (parts: RedisParts): State {
         probe: () => client.status === 'ready' ? client.call('SET', key.name.replace(/[^:]*$/, 'probe'), '1', 'PX', 1000) : Promise.reject(new Error(client.status)),
         changed: (isAway, cause) => { changed(link!, isAway, cause) },
         unavailable: parts.unavailable,
+        judge,
       })
       links.set(node, link)
     }
@@ -101,13 +107,12 @@ export function redisState (parts: RedisParts): State {
     if (away.size === 0) parts.changed(false, cause)
   }
 
-  async function run (script: Script, names: readonly string[], args: readonly (string | number)[]): Promise<unknown> {
-    try {
-      return await client.call('EVALSHA', script.sha, names.length, ...names, ...args)
-    } catch (error) {
-      if (!(error as Error).message.startsWith('NOSCRIPT')) throw error
-      return client.call('EVAL', script.lua, names.length, ...names, ...args)
-    }
+  /** Where the server does not know a script (yet, or any more), it is sent whole. */
+  function evaluate ({ lua, sha }: Script, names: readonly string[], args: readonly (string | number)[]): Promise<unknown> {
+    return client.call('EVALSHA', sha, names.length, ...names, ...args).catch((error: Error) => {
+      if (!error.message.startsWith('NOSCRIPT')) throw error
+      return client.call('EVAL', lua, names.length, ...names, ...args)
+    })
   }
 
   /** Null: as good as away. What else a server says of an operation is about the operation. */
@@ -122,13 +127,13 @@ export function redisState (parts: RedisParts): State {
     const known = views.get(deadline)
     if (known !== undefined) return known
 
-    function send (key: Key, operation: () => Promise<unknown>): Promise<any> {
+    function send<T> (key: Key, operation: () => Promise<unknown>, read: (answer: any) => T = itself): Promise<T> {
       const link = linkTo(key)
       if (client.status !== 'ready') link.leave(new Error(`the connection is ${client.status}`))
-      return link.run(operation, deadline, judge)
+      return link.run(operation, read, deadline)
     }
-    const command = (key: Key, name: string, ...args: (string | number)[]) => send(key, () => client.call(name, key.name, ...args))
-    const script = (key: Key, one: Script, ...args: (string | number)[]) => send(key, () => run(one, [key.name], args))
+    const command = (key: Key, name: string, ...args: (string | number)[]): Promise<any> => send(key, () => client.call(name, key.name, ...args))
+    const script = (key: Key, one: Script, ...args: (string | number)[]): Promise<any> => send(key, () => evaluate(one, [key.name], args))
 
     /** The same for what ends or spends something: a replica that takes over must not have missed it. */
     async function confirmed<T> (key: Key, operation: () => Promise<T>): Promise<T> {
@@ -201,43 +206,56 @@ export function redisState (parts: RedisParts): State {
 
     function counter ({ name, windows, algorithm = 'sliding', ban }: CounterOptions): Counter {
       local.counter({ name, windows, algorithm, ...(ban !== undefined && { ban }) }) // refuses wrong options, and one name for two policies
-      const policy = `${algorithm} ${windows.map(({ limit, ms }) => `${limit}/${ms}`).join()}`
-      const constants = [algorithm, ban?.after ?? 0, ban?.ms ?? 0, ...windows.flatMap(({ limit, ms }) => [limit, ms])]
-      const one = algorithm === 'log' ? LOG : COUNT
+      // Other windows are other keys: what one policy has counted does not fit another.
+      const policy = `limits:${name}\0${algorithm} ${windows.map(({ limit, ms }) => `${limit}/${ms}`).join()}\0`
+      const [taking, looking] = [true, false].map(counts => counterScript({ windows, algorithm, ban, counts })) as [Script, Script]
+      const subjects = new Remembered<Subject>(REMEMBERED_SUBJECTS)
 
-      async function decide (subject: string, cost: number, counts: boolean): Promise<Decision> {
-        if (!Number.isSafeInteger(cost) || cost < 1) throw new TypeError('the cost of a request must be a whole number of at least 1')
-        // Other windows are another key: what one policy has counted does not fit another.
-        const logical = `limits:${name}\0${policy}\0${subject}`
-        const key = keyOf('count', logical)
-        const names = ban === undefined ? [key.name] : [key.name, keyOf('ban', logical).name]
-        const numbers: number[] = await send(key, () => run(one, names, [parts.now?.() ?? '', cost, counts ? 1 : 0, ...constants]))
-        const [allowed, window, remaining, resetMs, retryMs, banned, violated] = numbers as [number, number, number, number, number, number, number]
-        return {
-          allowed: allowed === 1,
-          window,
-          limit: windows[window]!.limit,
-          remaining,
-          resetMs,
-          retryMs,
-          violated: violated === 0 ? NONE : windows.flatMap((_window, i) => (violated >> i) & 1 ? [i] : []),
-          banned: banned === 1,
+      function subjectOf (subject: string): Subject {
+        let known = subjects.get(subject)
+        if (known === undefined) {
+          const key = makeKey('count', policy + subject)
+          known = { key, names: ban === undefined ? [key.name] : [key.name, makeKey('ban', policy + subject).name] }
+          subjects.set(subject, known)
         }
+        return known
+      }
+
+      function decide (subject: string, cost: number, one: Script): Promise<Decision> {
+        if (!Number.isSafeInteger(cost) || cost < 1) throw new TypeError('the cost of a request must be a whole number of at least 1')
+        const { key, names } = subjectOf(subject)
+        return send(key, () => evaluate(one, names, parts.now === undefined ? cost === 1 ? [] : [cost] : [cost, parts.now()]), decisionFrom)
+      }
+
+      function decisionFrom (answer: unknown): Decision {
+        const [window, remaining, resetMs, retryMs, violated, banned] = answer as [number, number, number, number?, number?, number?]
+        const limit = windows[window]!.limit
+        if (retryMs === undefined) return { allowed: true, window, limit, remaining, resetMs, retryMs: 0, violated: NONE, banned: false }
+        return { allowed: false, window, limit, remaining, resetMs, retryMs, violated: bitsOf(violated!), banned: banned === 1 }
       }
 
       return {
         windows: windows.map(({ limit, ms }) => ({ limit, ms })),
-        take: (subject, cost = 1) => decide(subject, cost, true),
-        peek: subject => decide(subject, 1, false),
+        take: (subject, cost = 1) => decide(subject, cost, taking),
+        peek: subject => decide(subject, 1, looking),
         async reset (subject) {
-          const logical = `limits:${name}\0${policy}\0${subject}`
-          await command(keyOf('count', logical), 'DEL', keyOf('ban', logical).name)
+          const { key, names } = subjectOf(subject)
+          await send(key, () => client.call('DEL', ...names), nothing)
         },
       }
     }
   }
 
   return view(parts.deadline)
+}
+
+const itself = (answer: unknown) => answer as never
+const nothing = () => {}
+
+function bitsOf (bits: number): readonly number[] {
+  const set: number[] = []
+  for (let bit = 0; bits >> bit > 0; bit++) if ((bits >> bit) & 1) set.push(bit)
+  return set
 }
 
 function ttl (key: string, ms: number): number {
