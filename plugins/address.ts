@@ -1,5 +1,5 @@
-/** Which addresses count as one caller. */
-import { isIPv6 } from 'node:net'
+/** Which addresses count as one caller, and which are in a list. */
+import { BlockList, isIPv4, isIPv6 } from 'node:net'
 
 /** `192.0.2.1:443` and `[2001:db8::1]:443`: what some proxies put into X-Forwarded-For. A port must not make a new caller. */
 const WITH_PORT = /^(?:\[([^\]]+)\]|(\d{1,3}(?:\.\d{1,3}){3}))(?::\d{1,5})?$/
@@ -39,4 +39,39 @@ function groupsOf (text: string): number[] {
     const [a = 0, b = 0, c = 0, d = 0] = group.split('.').map(Number)
     return [a << 8 | b, c << 8 | d]
   })
+}
+
+/**
+ * Whether an address is one of these, or in one of these blocks (`203.0.113.9`, `10.0.0.0/8`, `2001:db8::/32`). An IPv4
+ * address that is mapped into IPv6 is the IPv4 address, in the list too; ports and zones do not count. What is no address is in no list.
+ *
+ * @throws TypeError for what is neither an address nor a block, and for a block of everybody
+ */
+export function addressRanges (list: readonly string[]): (address: string | undefined) => boolean {
+  // One a family: an address is never compared with a block of the other one.
+  const ranges = { ipv4: new BlockList(), ipv6: new BlockList() }
+  for (const text of list) {
+    const [network = '', prefix, ...rest] = text.split('/')
+    const plain = plainAddress(network)
+    const family = plain !== null && isIPv4(plain) ? 'ipv4' : 'ipv6'
+    const width = family === 'ipv4' ? 32 : 128
+    const isMapped = family === 'ipv4' && network.includes(':')
+    const bits = prefix === undefined ? width : /^\d{1,3}$/.test(prefix) ? Number(prefix) - (isMapped ? 96 : 0) : NaN
+    if (plain === null || rest.length > 0 || !(bits >= 0 && bits <= width)) throw new TypeError(`${JSON.stringify(text)} is not an address or a CIDR block`)
+    if (bits === 0) throw new TypeError(`${JSON.stringify(text)} is everybody`)
+    ranges[family].addSubnet(plain, bits, family)
+  }
+  return address => {
+    const plain = plainAddress(address)
+    if (plain === null) return false
+    return isIPv4(plain) ? ranges.ipv4.check(plain, 'ipv4') : ranges.ipv6.check(plain, 'ipv6')
+  }
+}
+
+/** Without port, brackets and zone, and as IPv4 where it is mapped; null where it is no address. */
+function plainAddress (address: string | undefined): string | null {
+  const key = addressKey(address)
+  if (isIPv4(key)) return key
+  const [bare = ''] = (WITH_PORT.exec(address ?? '')?.[1] ?? address ?? '').split('%')
+  return isIPv6(bare) ? bare : null
 }

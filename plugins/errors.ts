@@ -14,6 +14,7 @@ import fastJson from 'fast-json-stringify'
 import fp from 'fastify-plugin'
 import { Problem } from '../schemas/problem.js'
 import { planned, PlanTooLate } from './plan/index.js'
+import { toldInProblem } from './problem.js'
 
 declare module 'fastify' {
   interface FastifyReply {
@@ -128,7 +129,9 @@ export function toProblem (error: unknown, requestId?: string): Problem {
   const status = statusOf(source)
   const isInternal = status >= 500 && source.expose !== true
   const code = typeof source.code === 'string' && CODE.test(source.code) && !isInternal ? source.code : `FST_BASTION_HTTP_${status}`
-  const problem: Problem = { type: 'about:blank', title: STATUS_CODES[status] ?? 'Error', status, code }
+  const told = isInternal ? undefined : toldInProblem(source)
+  const problem: Problem = { type: told?.type ?? 'about:blank', title: STATUS_CODES[status] ?? 'Error', status, code }
+  if (told?.violatedPolicies !== undefined) problem['violated-policies'] = [...told.violatedPolicies]
   if (requestId !== undefined) problem.requestId = requestId
   if (isInternal) problem.detail = FAILED
   else if (isValidation(source)) {

@@ -34,6 +34,7 @@ export interface SecurityEventTypes {
   permission_change: true
   access_denied: true
   rate_limited: true
+  limit_reset: true
   malformed_request: true
   untrusted_host: true
   plain_http_refused: true

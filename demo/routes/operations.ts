@@ -9,6 +9,12 @@ const PAGE = readFileSync(new URL('../web/index.html', import.meta.url), 'utf8')
 /** Yes or no and nothing more. */
 const NotReady = createError('FST_PORTAL_NOT_READY', 'Not ready', 503)
 const Status = Type.Object({ status: Type.Literal('ok') }, { additionalProperties: false })
+/** What each plan is sold with. */
+const PLANS = {
+  free: ['60/minute', '1000/day'],
+  basic: ['300/minute', '10000/day'],
+  pro: ['1000/minute', '100000/day'],
+}
 /** Milliseconds that the database has to answer. */
 const READY_DEADLINE = 2000
 
@@ -34,6 +40,16 @@ export function operationRoutes ({ app, sql }: Portal): void {
   app.get('/limits/multi', {
     schema: { response: { 200: Status } },
     config: { access: 'public', limits: { windows: ['5/second', '100/minute', '1000/hour'], by: 'address' } },
+  }, async () => ({ status: 'ok' as const }))
+
+  app.get('/limits/plan', {
+    schema: { response: { 200: Status } },
+    config: { access: 'user', limits: { windows: PLANS.free, plans: PLANS } },
+  }, async () => ({ status: 'ok' as const }))
+
+  app.get('/limits/bucket', {
+    schema: { response: { 200: Status } },
+    config: { access: 'public', limits: { windows: ['10/10s'], algorithm: 'bucket', by: 'address' } },
   }, async () => ({ status: 'ok' as const }))
 
   app.get('/', {

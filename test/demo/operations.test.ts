@@ -34,11 +34,11 @@ t.test('GET /limits/multi has three sliding windows at once', async t => {
   const first = await ask()
   t.equal(first.status, 200)
   t.equal(first.headers['x-ratelimit-limit'], '5')
-  t.equal(first.headers['ratelimit-policy'], '"w0";q=5;w=1, "w1";q=100;w=60, "w2";q=1000;w=3600')
+  t.equal(first.headers['ratelimit-policy'], '"5/second";q=5;w=1, "100/minute";q=100;w=60, "1000/hour";q=1000;w=3600')
   for (let i = 0; i < 4; i++) t.equal((await ask()).status, 200)
   const refused = await ask()
   t.equal(refused.status, 429)
-  t.equal(refused.body.code, 'FST_BASTION_LIMITS_EXCEEDED')
+  t.match(refused.body, { code: 'FST_BASTION_LIMITS_EXCEEDED', type: /#quota-exceeded$/, 'violated-policies': ['5/second'] })
   t.equal((await ask('192.0.2.11')).status, 200)
   t.equal((await call('HEAD', '/limits/multi', { address: '192.0.2.10' })).status, 429, 'HEAD spends the same budget')
   let answered = 5
@@ -47,6 +47,41 @@ t.test('GET /limits/multi has three sliding windows at once', async t => {
     for (let i = 0; i < 5; i++) if ((await ask()).status === 200) answered += 1
   }
   t.ok(answered <= 200 && answered >= 150, `in two minutes at most two hundred: ${answered}`)
+})
+
+t.test('GET /limits/plan has a budget by plan: free 60 a minute, basic 300, pro 1000', async t => {
+  const policies = { bob: '"60/minute";q=60;w=60, "1000/day";q=1000;w=86400', mona: '"300/minute";q=300;w=60, "10000/day";q=10000;w=86400', alice: '"1000/minute";q=1000;w=60, "100000/day";q=100000;w=86400' }
+  for (const [name, policy] of Object.entries(policies)) {
+    const bearer = await token(name)
+    const { status, body, headers } = await call('GET', '/limits/plan', { token: bearer })
+    t.equal(status, 200)
+    t.strictSame(body, { status: 'ok' })
+    t.equal(headers['ratelimit-policy'], policy, name)
+  }
+  t.equal((await call('GET', '/limits/plan')).status, 401)
+  const bearer = await token('bob')
+  for (let i = 1; i < 60; i++) t.equal((await call('GET', '/limits/plan', { token: bearer })).status, 200)
+  const refused = await call('GET', '/limits/plan', { token: bearer })
+  t.equal(refused.status, 429)
+  t.match(refused.body, { code: 'FST_BASTION_LIMITS_EXCEEDED', 'violated-policies': ['60/minute'] })
+  t.equal((await call('GET', '/limits/plan', { token: await token('alice') })).status, 200, 'whoever pays for more has more')
+})
+
+t.test('GET /limits/bucket holds ten and gains one a second', async t => {
+  const ask = async (address = '192.0.2.20') => (await call('GET', '/limits/bucket', { address })).status
+  const burst = async (times: number, address?: string) => {
+    let passed = 0
+    for (let i = 0; i < times; i++) if (await ask(address) === 200) passed += 1
+    return passed
+  }
+  t.equal(await burst(15), 10)
+  t.equal(await burst(2, '192.0.2.21'), 2)
+  pass(1000)
+  t.equal(await burst(5), 1)
+  pass(3500)
+  t.equal(await burst(5), 3)
+  pass(60_000)
+  t.equal(await burst(15), 10, 'never more than it holds')
 })
 
 t.test('GET /posture is for posture:read, and is the running plan', async t => {

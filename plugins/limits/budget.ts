@@ -1,0 +1,93 @@
+/** A budget: some windows with their counter, and what is done when the shared counter is away. */
+import type { Counter, Decision, MaybePromise, State } from '../state/index.js'
+import { LimitsMisconfigured } from './errors.js'
+import type { BanRule, BudgetTerms } from './terms.js'
+import { parseSpan, parseWindow } from './windows.js'
+
+/** What counts when the shared state is away or too slow: this process's own counters, nobody (503), or nothing. */
+export type WhenAway = 'local' | 'refuse' | 'allow'
+
+/** The code of the state's error; every other error is thrown on. */
+const UNAVAILABLE = 'FST_BASTION_STATE_UNAVAILABLE'
+/** Seconds after which a request that was refused for want of the shared state may come again. */
+const RETRY_AFTER = '2'
+/** What a window of the algorithm `log` may hold: it keeps the time of each request. */
+const MAX_LOG = 10_000
+
+export class Budget {
+  readonly name: string
+  /** The plan for whose callers it is; null for all others. */
+  readonly plan: string | null
+  /** As they were written; also the names of the policies in headers and problems. */
+  readonly windows: readonly string[]
+  /** `RateLimit-Policy`. */
+  readonly policy: string
+  /** What each window says in headers: its limit, and how its `RateLimit` begins. */
+  readonly said: readonly { limit: string, rest: string }[]
+  /** The decision where nothing was counted; told to nobody. */
+  readonly uncounted: Decision
+  readonly #shared: Counter
+  readonly #local: Counter
+  readonly #whenAway: WhenAway
+
+  /** @throws LimitsMisconfigured */
+  constructor (name: string, plan: string | null, { windows, algorithm, ban }: BudgetTerms, state: State, whenAway: WhenAway) {
+    const parsed = windows.map(text => {
+      const window = parseWindow(text)
+      if (window === null) throw new LimitsMisconfigured(`limits: ${text} is not of the form '5/second'`)
+      if (algorithm === 'log' && window.limit > MAX_LOG) {
+        throw new LimitsMisconfigured(`limits: ${text}: algorithm 'log' keeps the time of each request, so ${MAX_LOG} at most: take 'sliding'`)
+      }
+      return window
+    })
+    const options = { name: `limits:${name}${plan === null ? '' : `:plan:${plan}`}`, windows: parsed, algorithm, ...(ban !== undefined && { ban: banOf(ban) }) }
+    this.name = name
+    this.plan = plan
+    this.windows = [...windows]
+    this.policy = parsed.map(({ limit, ms }, i) => `"${windows[i]}";q=${limit};w=${Math.ceil(ms / 1000)}`).join(', ')
+    this.said = parsed.map(({ limit }, i) => ({ limit: String(limit), rest: `"${windows[i]}";r=` }))
+    this.uncounted = Object.freeze({ allowed: true, window: 0, limit: parsed[0]!.limit, remaining: parsed[0]!.limit, resetMs: 0, retryMs: 0, violated: [], banned: false })
+    try {
+      this.#shared = state.counter(options)
+      this.#local = state.local.counter(options)
+    } catch (error) {
+      throw new LimitsMisconfigured(`limits: ${(error as Error).message}`)
+    }
+    this.#whenAway = whenAway
+  }
+
+  get limits (): readonly number[] { return this.#shared.windows.map(({ limit }) => limit) }
+
+  take (subject: string, cost: number): MaybePromise<Decision> {
+    let decision
+    try {
+      decision = this.#shared.take(subject, cost)
+    } catch (error) {
+      return this.#takeAway(error, subject, cost)
+    }
+    return decision instanceof Promise ? decision.catch(error => this.#takeAway(error, subject, cost)) : decision
+  }
+
+  async peek (subject: string): Promise<Decision> {
+    return this.#shared.peek(subject)
+  }
+
+  /** Forgets the subject, its ban too. */
+  async reset (subject: string): Promise<void> {
+    await this.#local.reset(subject)
+    await this.#shared.reset(subject)
+  }
+
+  #takeAway (error: unknown, subject: string, cost: number): MaybePromise<Decision> {
+    if ((error as { code?: string }).code !== UNAVAILABLE) throw error
+    if (this.#whenAway === 'local') return this.#local.take(subject, cost)
+    if (this.#whenAway === 'allow') return this.uncounted
+    throw Object.assign(error as Error, { expose: true, headers: { 'retry-after': RETRY_AFTER, ...(error as { headers?: object }).headers } })
+  }
+}
+
+function banOf ({ after, for: text }: BanRule): { after: number, ms: number } {
+  const ms = parseSpan(text)
+  if (ms === null) throw new LimitsMisconfigured(`limits: ban: for: ${JSON.stringify(text)} is not of the form '15m'`)
+  return { after, ms }
+}

@@ -1,0 +1,19 @@
+/** What an error of this suite may say in its problem beyond status, code and detail (RFC 9457, 3.1.1 and 3.2). */
+
+const members = Symbol('bastion.error.problem')
+
+export interface ProblemMembers {
+  /** URI of the kind of problem. */
+  type: string
+  /** Names of the quota policies that refuse (draft-ietf-httpapi-ratelimit-headers-10). */
+  violatedPolicies?: readonly string[]
+}
+
+/** Gives an error these members. Only by this function: what errors of others hold is never shown. */
+export function tellInProblem<Fault extends Error> (error: Fault, told: ProblemMembers): Fault {
+  return Object.assign(error, { [members]: told })
+}
+
+export function toldInProblem (error: object): ProblemMembers | undefined {
+  return (error as { [members]?: ProblemMembers })[members]
+}
