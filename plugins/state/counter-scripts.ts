@@ -15,6 +15,8 @@ export interface CounterScript {
   ban: Ban | undefined
   /** False for a look that counts nothing. */
   counts: boolean
+  /** Milliseconds that a key lives at least; 0 where the time is the server's own. */
+  minTtl: number
 }
 
 export function counterScript (policy: CounterScript): Script {
@@ -47,20 +49,21 @@ if kept then
 end
 `
 
-/** The end of a script: `passed` is what it does and answers where no window refuses. */
-const end = ({ ban, counts }: CounterScript, passed: string): string => `
+/** The end of a script: `passed` is what it does and answers where no window refuses, `turned` what it keeps where one does and the clock was set back. */
+const end = ({ ban, counts, minTtl }: CounterScript, passed: string, turned = ''): string => `
 if refused == -1 then
 ${passed}
 end
+${counts ? turned : ''}
 ${ban === undefined || !counts
 ? ''
 : `
 strikes = strikes + 1
 if strikes >= ${ban.after} then
-  call('SET', KEYS[2], struct.pack('<dd', 0, now), 'PX', ${ban.ms})
+  call('SET', KEYS[2], struct.pack('<dd', 0, now), 'PX', ${Math.max(ban.ms, minTtl)})
   return { refused, 0, math.max(refusedReset, ${ban.ms}), math.max(retry, ${ban.ms}), violated, 1 }
 end
-call('SET', KEYS[2], struct.pack('<dd', strikes, since), 'PX', since + ${ban.ms} - now)
+call('SET', KEYS[2], struct.pack('<dd', strikes, since), 'PX', math.max(since + ${ban.ms} - now, ${minTtl}))
 `}return { refused, 0, refusedReset, retry, violated, 0 }
 `
 
@@ -80,19 +83,21 @@ end
  * the one before; of a bucket when it was looked at, and what is used of it in requests × milliseconds.
  */
 function windowed (policy: CounterScript): string {
-  const { windows, algorithm, counts } = policy
+  const { windows, algorithm, counts, minTtl } = policy
   const names = windows.map((_window, w) => `s${w}, c${w}, p${w}`).join(', ')
   const format = `<${'d'.repeat(windows.length * 3)}`
+  const ttl = Math.max(minTtl, ...windows.map(({ ms }) => algorithm === 'sliding' ? 2 * ms : ms))
+  const kept = (values: string) => `call('SET', KEYS[1], struct.pack('${format}', ${values}), 'PX', ${ttl})`
   const spent = windows.map(({ ms }, w) => `s${w}, c${w} + ${algorithm === 'bucket' ? `cost * ${ms}` : 'cost'}, p${w}`).join(', ')
-  const ttl = Math.max(...windows.map(({ ms }) => ms)) * (algorithm === 'sliding' ? 2 : 1)
   return `
 local raw = call('GET', KEYS[1])
 local ${names} = ${windows.map(() => 'now, 0, 0').join(', ')}
 if raw then ${names} = struct.unpack('${format}', raw) end
 local room, reset, wait
+local turned = ${windows.map((_window, w) => `now < s${w}`).join(' or ')}
 ${windows.map(algorithm === 'bucket' ? bucket : algorithm === 'fixed' ? fixed : sliding).join('')}
-${end(policy, `${counts ? `call('SET', KEYS[1], struct.pack('${format}', ${spent}), 'PX', ${ttl})` : ''}
-return { nearest, math.floor(nearestLeft), nearestReset }`)}`
+${end(policy, `${counts ? kept(spent) : ''}
+return { nearest, math.floor(nearestLeft), nearestReset }`, `if turned then ${kept(names)} end`)}`
 }
 
 function fixed ({ limit, ms }: Window, w: number): string {
@@ -133,7 +138,7 @@ ${judged(w, `room / ${ms}`, `wait = cost > ${limit} and ${ms} or math.ceil(-room
 
 /** Exact logs: a sorted set of the time of each unit of cost. */
 function log (policy: CounterScript): string {
-  const { windows, counts } = policy
+  const { windows, counts, minTtl } = policy
   const widest = Math.max(...windows.map(({ ms }) => ms))
   return `
 local key = KEYS[1]
@@ -141,7 +146,7 @@ local function stamp (time) return string.format('%.0f', time) end
 local function add (count)
   local seq = call('ZCOUNT', key, stamp(now), stamp(now))
   for unit = 1, count do call('ZADD', key, stamp(now), stamp(now) .. ':' .. (seq + unit)) end
-  call('PEXPIRE', key, ${widest})
+  call('PEXPIRE', key, ${Math.max(widest, minTtl)})
 end
 local function timeAt (rank) return tonumber(call('ZRANGE', key, rank, rank, 'WITHSCORES')[2]) end
 

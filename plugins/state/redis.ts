@@ -52,6 +52,8 @@ const REMEMBERED = 20_000
 const REMEMBERED_SUBJECTS = 10_000
 /** Characters of a key's HMAC: 128 bits. */
 const MAC_LENGTH = 22
+/** Milliseconds that a counter is kept at least where its time is not the server's. */
+const INJECTED_TTL = 60_000
 const NONE: readonly number[] = Object.freeze([])
 
 type Kind = 'value' | 'tally' | 'count' | 'ban'
@@ -208,7 +210,7 @@ export function redisState (parts: RedisParts): State {
       local.counter({ name, windows, algorithm, ...(ban !== undefined && { ban }) }) // refuses wrong options, and one name for two policies
       // Other windows are other keys: what one policy has counted does not fit another.
       const policy = `limits:${name}\0${algorithm} ${windows.map(({ limit, ms }) => `${limit}/${ms}`).join()}\0`
-      const [taking, looking] = [true, false].map(counts => counterScript({ windows, algorithm, ban, counts })) as [Script, Script]
+      const [taking, looking] = [true, false].map(counts => counterScript({ windows, algorithm, ban, counts, minTtl: parts.now === undefined ? 0 : INJECTED_TTL })) as [Script, Script]
       const subjects = new Remembered<Subject>(REMEMBERED_SUBJECTS)
 
       function subjectOf (subject: string): Subject {
