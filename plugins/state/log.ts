@@ -55,8 +55,9 @@ export class ExactLog implements Meter {
 
   count (slot: number, cost: number, now: number): void {
     while (this.#held + cost > this.#room.maxTimes) this.#room.makeRoom(slot, now)
-    const { times } = this.#logs[slot]!
-    for (let i = 0; i < cost; i++) times.push(now)
+    const log = this.#logs[slot]!
+    if (log.times.length === 0) log.times = Array<number>(cost).fill(now) // no more room than that: most come once
+    else for (let i = 0; i < cost; i++) log.times.push(now)
     this.#held += cost
   }
 
