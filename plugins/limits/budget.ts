@@ -9,8 +9,6 @@ export type WhenAway = 'local' | 'refuse' | 'allow'
 
 /** The code of the state's error; every other error is thrown on. */
 const UNAVAILABLE = 'FST_BASTION_STATE_UNAVAILABLE'
-/** Seconds after which a request that was refused for want of the shared state may come again. */
-const RETRY_AFTER = '2'
 /** What a window of the algorithm `log` may hold: it keeps the time of each request. */
 const MAX_LOG = 10_000
 
@@ -40,7 +38,7 @@ export class Budget {
       }
       return window
     })
-    const options = { name: `limits:${name}${plan === null ? '' : `:plan:${plan}`}`, windows: parsed, algorithm, ...(ban !== undefined && { ban: banOf(ban) }) }
+    const options = { name: plan === null ? `limits:${name}` : `limits:plan ${encodeURIComponent(plan)} ${name}`, windows: parsed, algorithm, ...(ban !== undefined && { ban: banOf(ban) }) }
     this.name = name
     this.plan = plan
     this.windows = [...windows]
@@ -82,7 +80,7 @@ export class Budget {
     if ((error as { code?: string }).code !== UNAVAILABLE) throw error
     if (this.#whenAway === 'local') return this.#local.take(subject, cost)
     if (this.#whenAway === 'allow') return this.uncounted
-    throw Object.assign(error as Error, { expose: true, headers: { 'retry-after': RETRY_AFTER, ...(error as { headers?: object }).headers } })
+    throw error // a 503 with Retry-After
   }
 }
 

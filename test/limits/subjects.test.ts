@@ -1,4 +1,5 @@
 /** Limits: who shares a budget, and that nobody spends or opens that of another. */
+import { createHash } from 'node:crypto'
 import { createServer } from 'node:http'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
@@ -6,6 +7,7 @@ import Fastify, { type InjectOptions } from 'fastify'
 import rateLimit from '@fastify/rate-limit'
 import t from 'tap'
 import { addressKey } from '../../plugins/address.js'
+import { subjects } from '../../plugins/limits/index.js'
 import { as, build, from, open, passes } from './service.js'
 
 t.test('by address, by principal, by what a service says', async t => {
@@ -94,4 +96,120 @@ t.test('over a real socket that listens on both families, an IPv4 client is its 
   const seen = []
   for (let i = 0; i < 5; i++) seen.push((await fetch(`http://127.0.0.1:${port}/`)).status)
   t.same(seen, [200, 200, 200, 429, 429])
+})
+
+t.test('by key: each API key has a budget of its own, everybody else counts as a caller', async t => {
+  const { call } = await build(t, {}, (app, done) => {
+    app.get('/', { config: { ...open, limits: { windows: ['2/minute'], by: 'key' } } }, done)
+  })
+  const key = (credentialId: string) => as('k1', { kind: 'key', via: 'key', userId: 'ada', credentialId })
+  t.equal(await passes(3, () => call('/', key('one'))), 2)
+  t.equal(await passes(3, () => call('/', key('two'))), 2, 'of the same user')
+  t.equal(await passes(3, () => call('/', as('ada'))), 2, 'and the user has theirs')
+  t.equal(await passes(3, () => call('/', as('k1', { credentialId: 'one' }))), 2, 'a user of the same id and credential is no key')
+  t.equal(await passes(3, () => call('/')), 2)
+})
+
+t.test('by plan: all callers of a plan together; who has none, for themselves', async t => {
+  const { call } = await build(t, {}, (app, done) => {
+    app.get('/', { config: { ...open, limits: { windows: ['3/minute'], by: 'plan' } } }, done)
+  })
+  t.equal(await passes(5, i => call('/', as(`user${i}`, { plan: 'free' }))), 3)
+  t.equal(await passes(5, i => call('/', as(`user${i}`, { plan: 'pro' }))), 3)
+  t.equal(await passes(4, i => call('/', as(`user${i}`))), 4)
+  t.equal(await passes(4, i => call('/', from(`192.0.2.${i}`))), 4)
+})
+
+t.test('by route: everybody together, on that route', async t => {
+  const { call } = await build(t, {}, (app, done) => {
+    const config = { ...open, limits: { windows: ['3/minute'], by: 'route', group: 'g' } } as const
+    app.get('/a', { config }, done)
+    app.get('/b', { config }, done)
+    app.get('/a/', { config }, done)
+  })
+  t.equal(await passes(5, i => call(i % 2 === 0 ? '/a' : '/a/', { ...from(`192.0.2.${i}`), ...(i > 2 && as(`user${i}`)) })), 3)
+  t.equal(await passes(5, i => call('/b', from(`192.0.2.${i}`))), 3, 'another route of the group has its own')
+  t.equal(await passes(2, () => call('/a', { method: 'HEAD' })), 0)
+})
+
+t.test('by address and method: the methods of a route, or of a group, do not share', async t => {
+  const { call } = await build(t, {}, (app, done) => {
+    app.route({ method: ['GET', 'POST', 'DELETE'], url: '/one', config: { ...open, limits: { windows: ['2/minute'], by: ['address', 'method'] } }, handler: done })
+    const config = { ...open, limits: { windows: ['2/minute'], by: ['method', 'address', 'route'], group: 'g' } } as const
+    app.get('/a', { config }, done)
+    app.post('/a', { config }, done)
+    app.get('/shared', { config: { ...open, limits: { windows: ['2/minute'], by: 'method', group: 'm' } } }, done)
+    app.post('/shared', { config: { ...open, limits: { windows: ['2/minute'], by: 'method', group: 'm' } } }, done)
+  })
+  for (const url of ['/one', '/a']) {
+    t.equal(await passes(3, () => call(url)), 2)
+    t.equal(await passes(3, () => call(url, { method: 'HEAD' })), 0, 'a HEAD is a GET')
+    t.equal(await passes(3, () => call(url, { method: 'POST' })), 2)
+    t.equal(await passes(3, () => call(url, from('192.0.2.9'))), 2)
+  }
+  t.equal(await passes(3, i => call('/shared', from(`192.0.2.${i}`))), 2)
+  t.equal(await passes(3, i => call('/shared', { method: 'POST', ...from(`192.0.2.${i}`) })), 2)
+})
+
+t.test('no text that a client chooses spends the budget of somebody else', async t => {
+  const tenant = ({ headers }: { headers: Record<string, unknown> }) => headers['x-tenant'] as string
+  const said = (name: string): InjectOptions => ({ headers: { 'x-tenant': name }, ...from('192.0.2.66') })
+  const { call } = await build(t, {}, (app, done) => {
+    app.get('/', { config: { ...open, limits: { windows: ['2/minute'], by: tenant } } }, done)
+    app.get('/both', { config: { ...open, limits: { windows: ['2/minute'], by: [tenant, 'caller'] } } }, done)
+  })
+  for (const text of ['192.0.2.1', 'address:192.0.2.1', 'address:192.0.2.1|', 'custom:', '127.0.0.1']) await passes(3, () => call('/', said(text)))
+  t.equal(await passes(3, () => call('/', from('192.0.2.1'))), 2, 'who names no tenant counts by address, and has all of it')
+
+  const long = 'k'.repeat(200)
+  t.equal(await passes(3, () => call('/', said(long))), 2)
+  const hash = createHash('sha256').update(long).digest('base64url')
+  for (const text of [hash, `sha256:${hash}`, `custom-sha256:${hash}`, `-sha256:${hash}`]) t.equal(await passes(3, () => call('/', said(text))), 2, 'the hash of a long text is another text')
+
+  // `red|address:192.0.2.1` and the rest of it is neither `red` from that address, nor with another end.
+  for (const text of ['red|address:192.0.2.1', 'red|user:ada', 'red%7Cuser:ada']) t.equal(await passes(3, () => call('/both', said(text))), 2)
+  t.equal(await passes(3, () => call('/both', { ...as('ada'), headers: { ...as('ada').headers, 'x-tenant': 'red' } })), 2)
+
+  const { call: ask } = await build(t, {}, (app, done) => {
+    app.get('/', { config: { ...open, limits: { windows: ['2/minute'], by: ['principal', 'method'] } } }, done)
+  })
+  for (const id of ['ada|method:GET', 'ada%7Cmethod:GET', 'ada', 'address:127.0.0.1', 'ada|user:ada']) t.equal(await passes(3, () => ask('/', as(id))), 2, id)
+  t.equal(await passes(3, () => ask('/')), 2)
+
+  t.test('negative control: the key function that the documentation of the official plugin shows', async t => {
+    const app = Fastify()
+    t.teardown(() => app.close())
+    await app.register(rateLimit, { max: 2, timeWindow: 60_000, keyGenerator: request => request.headers['x-tenant'] as string ?? request.ip })
+    app.get('/', async () => 'in')
+    for (let i = 0; i < 2; i++) await app.inject({ url: '/', ...said('192.0.2.1') })
+    t.equal((await app.inject({ url: '/', remoteAddress: '192.0.2.1' })).statusCode, 429, 'the victim is shut out by a stranger')
+  })
+})
+
+t.test('a function that answers a promise is no subject, and its rejection ends no process', async t => {
+  const { call } = await build(t, {}, (app, done) => {
+    app.get('/', { config: { ...open, limits: { windows: ['2/minute'], by: () => Promise.reject(new Error('away')) as never } } }, done)
+  })
+  t.equal(await passes(3, () => call('/')), 2, 'it counts by address')
+  await new Promise(setImmediate)
+})
+
+t.test('what a function throws is an error of the request: the handler does not run', async t => {
+  const { call, handled } = await build(t, {}, (app, done) => {
+    app.get('/', { config: { ...open, limits: { windows: ['2/minute'], by: () => { throw new Error('no tenant') } } } }, done)
+  })
+  t.match(await call('/'), { status: 500, code: 'FST_BASTION_HTTP_500' })
+  t.equal(handled.count, 0)
+})
+
+t.test('subjects are written as they are counted', async t => {
+  t.equal(subjects.address('203.0.113.9'), 'address:203.0.113.9')
+  t.equal(subjects.address('::ffff:203.0.113.9'), 'address:203.0.113.9')
+  t.equal(subjects.address('2001:db8::1'), 'address:2001:db8:0:0::/64')
+  t.equal(subjects.custom('2001:db8::1'), 'custom:2001:db8:0:0::/64')
+  t.equal(subjects.user('ada'), 'user:ada')
+  t.equal(subjects.method('HEAD'), 'method:GET')
+  t.equal(subjects.all(subjects.user('a|b%'), subjects.method('PUT')), 'user:a%7Cb%25|method:PUT')
+  t.match(subjects.custom('k'.repeat(129)), /^custom-sha256:[\w-]{43}$/)
+  t.equal(subjects.custom('k'.repeat(128)), `custom:${'k'.repeat(128)}`)
 })
