@@ -23,7 +23,7 @@ export interface CounterBounds {
 const UNKNOWN = 0
 /** Times that the logs of a counter hold at most, for each subject that it may hold. */
 const TIMES_PER_SUBJECT = 8
-/** Who has used no more than this share of any budget may be forgotten to make room: it gives them nobody's budget twice. */
+/** Who has used no more than this share of every budget may be forgotten to make room: it gives away half a budget at most. */
 const HARMLESS = 0.5
 const NONE: readonly number[] = Object.freeze([])
 
@@ -154,7 +154,7 @@ export class MemoryCounter implements Counter {
     return slot
   }
 
-  /** What a subject has used of its budgets, at most; more than there is where it is banned or may soon be, and for a place that is free. */
+  /** The largest share of a budget that the subject of a place has used; infinite where it must stay, and where there is none. */
   #share (slot: number, now: number): number {
     if (this.#subjects[slot] === undefined || this.#bans?.mustStay(slot, now) === true) return Infinity
     return this.#meter.used(slot, now)

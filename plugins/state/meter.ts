@@ -14,7 +14,7 @@ export interface Meter {
   resetMs: (slot: number, window: number, cost: number, now: number) => number
   /** Counts in all windows, after `left` was asked of each. */
   count: (slot: number, cost: number, now: number) => void
-  /** The largest share of a budget that is used: above 1 never, 0 where all windows are over. Moves them on to `now`. */
+  /** The largest share of a budget that is used; 0 where all windows are over. Moves them on to `now`. */
   used: (slot: number, now: number) => number
   /** Begins a slot: nothing is counted in it. */
   open: (slot: number, now: number) => void
