@@ -1,10 +1,10 @@
 /** Limits: what each algorithm lets through, at its seams above all. */
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { build, open, passes } from './service.js'
 
 type Algorithm = 'fixed' | 'sliding' | 'log' | 'bucket'
 
-async function burst (t: Parameters<typeof build>[0], algorithm: Algorithm, windows = ['10/10s']) {
+async function burst (t: Test, algorithm: Algorithm, windows = ['10/10s']) {
   const built = await build(t, {}, (app, done) => {
     app.get('/', { config: { ...open, limits: { windows, algorithm } } }, done)
   })

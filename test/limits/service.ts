@@ -36,8 +36,8 @@ export interface Built {
 export interface Around {
   fastify?: FastifyServerOptions
   trustProxy?: ServerOptions['trustProxy']
-  /** A store of one's own, around one in memory. */
-  store?: (memory: State) => State
+  /** A store of one's own; its time is the service's. */
+  store?: (now: () => number) => State
 }
 
 type Declare = (app: FastifyInstance, done: () => unknown) => void | Promise<void>
@@ -54,7 +54,7 @@ export async function build (t: Test, options: LimitsOptions = {}, declare: Decl
   await app.register(events)
   await app.register(errors)
   if (store === undefined) await app.register(state, { now })
-  else await app.register(fp(async app => { app.decorate('state', store(memory(now))) }, { name: 'bastion-state' }))
+  else await app.register(fp(async app => { app.decorate('state', store(now)) }, { name: 'bastion-state' }))
   await app.register(identity)
   await app.register(limits, { now, ...options })
   await app.register(access, {})
