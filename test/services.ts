@@ -4,7 +4,8 @@
  * database) of its own, with a password of its own, and it is gone with the test that asked for it.
  *
  * A guard process owns every server. It stops the server and removes its folder when its standard input ends, which
- * happens when the test lets go of it and also when the test's process dies, in whatever way.
+ * happens when the test lets go of it and also when the test's process dies, in whatever way. What a test does to a server
+ * that it owns (`ownRedis`, `redisCluster`, `redisSentinel`), the guard does for it.
  */
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
@@ -14,8 +15,10 @@ import { createRequire } from 'node:module'
 import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
+import { createInterface } from 'node:readline'
 import { setTimeout as pause } from 'node:timers/promises'
 import { pathToFileURL } from 'node:url'
+import { Redis } from 'ioredis'
 import pg from 'pg'
 
 /** The part of a tap test that is used. */
@@ -27,6 +30,36 @@ export interface Asking {
 export interface Service {
   /** Where it answers, with its password. */
   url: string
+}
+
+/** A server that belongs to this test alone, which may treat it badly. Each call answers when it has been done. */
+export interface OwnServer extends Service {
+  host: string
+  port: number
+  /** SIGSTOP: it keeps its connections, takes new ones, and says nothing. */
+  stop: () => Promise<void>
+  /** SIGCONT. */
+  resume: () => Promise<void>
+  /** SIGKILL. */
+  kill: () => Promise<void>
+  /** Starts it anew, on the same port with the same password and without what was in memory; kills it first where it runs. */
+  restart: () => Promise<void>
+}
+
+export interface OwnCluster {
+  /** Three masters, then the replica of each, in the same order. */
+  nodes: OwnServer[]
+  password: string
+}
+
+export interface OwnSentinel {
+  sentinels: OwnServer[]
+  /** Of the master, as the sentinels know it. */
+  name: string
+  /** Of the servers and of the sentinels. */
+  password: string
+  master: OwnServer
+  replica: OwnServer
 }
 
 /** Where servers are looked for; tests of this file narrow it. */
@@ -44,34 +77,127 @@ const STOP_MS = 10_000
 const ATTEMPTS = 3
 /** A server that is slow is not asked twice in one breath. */
 const ASK_EVERY_MS = 50
+/** Milliseconds without an answer after which the others take a server for dead. */
+const NODE_TIMEOUT_MS = 1000
+const DOWN_AFTER_MS = 500
+const FAILOVER_MS = 2000
+const MASTERS = 3
+const SENTINELS = 3
+const SLOTS = 16_384
+/** A node of a cluster also listens on a port that is higher by this. */
+const BUS = 10_000
+const HIGHEST_PORT = 65_535
 
 const GUARD = `
-trap : INT QUIT TERM
+trap : INT QUIT TERM PIPE
 folder=$1 stop=$2
 shift 2
-"$@" &
-server=$!
+run () { "$@" 3>&- & server=$!; }
+runs () { [ -n "$server" ] && kill -0 "$server"; }
+gone () { while runs; do wait "$server"; done; server=; }
+run "$@"
 # From here on the server alone holds our output, so that its end is seen as the end of that.
 exec >/dev/null 2>&1
-cat >/dev/null
+while read -r order; do
+  case $order in
+    RESTART) runs && kill -s KILL "$server"; gone; run "$@" ;;
+    KILL) runs && kill -s KILL "$server"; gone ;;
+    *) runs && kill -s "$order" "$server" ;;
+  esac
+  echo "$order" >&3
+done
 eval "$stop"
-while kill -0 "$server"; do wait "$server"; done
+gone
 rm -rf "$folder"
 `
+/** Nothing of it is kept, and one that was stopped hears nothing else. */
+const END_REDIS = 'runs && kill -s KILL "$server"; kill -s TERM 0'
+
+const handedOut = new Set<number>()
 
 /** A Redis for this test, or null after it was skipped. With `REDIS_URL` it is shared: choose keys that nobody else has. */
 export async function redis (t: Asking, { env = process.env }: Places = {}): Promise<Service | null> {
   if (env.REDIS_URL) return { url: env.REDIS_URL }
-  const binary = onPath(env, 'redis-server') ?? onPath(env, 'valkey-server')
-  const docker = binary === null ? dockerOn(env) : null
-  if (binary === null && docker === null) return missing(t, env, 'Redis', '`apt-get install redis-server`, start Docker, or set REDIS_URL')
+  const binary = redisOn(env)
+  if (binary !== null) return redisServer(t, binary, secret())
+  const docker = dockerOn(env)
+  if (docker === null) return missing(t, env, 'Redis', '`apt-get install redis-server`, start Docker, or set REDIS_URL')
   const password = secret()
-  return started(t, 'redis', port => `redis://:${password}@127.0.0.1:${port}`, pings, async (folder, port) => {
-    const settings = `requirepass ${password}\nsave ""\nappendonly no\nport `
-    if (docker !== null) return docker('redis:7-alpine', `127.0.0.1:${port}:6379`, [], ['sh', '-c', 'printf %s "$0" | redis-server -', `${settings}6379`])
-    writeFileSync(join(folder, 'redis.conf'), `${settings}${port}\nbind 127.0.0.1\ndir ${folder}\n`, { mode: 0o600 })
-    return { command: [binary!, join(folder, 'redis.conf')], stop: 'kill -s TERM 0' }
-  })
+  return started(t, 'redis', redisUrl(password), pings, async (_folder, port) => docker('redis:7-alpine', `127.0.0.1:${port}:6379`, [],
+    ['sh', '-c', 'printf %s "$0" | redis-server -', `requirepass ${password}\nsave ""\nappendonly no\nport 6379`]))
+}
+
+/** A Redis whose process this test may stop and kill, or null after it was skipped. `REDIS_URL` and Docker are none. */
+export async function ownRedis (t: Asking, { env = process.env }: Places = {}): Promise<OwnServer | null> {
+  const binary = redisOn(env)
+  return binary === null ? missingOwn(t, env) : redisServer(t, binary, secret())
+}
+
+/** A Redis Cluster of three masters with a replica each, or null after the test was skipped. A master that is away a second is replaced. */
+export async function redisCluster (t: Asking, { env = process.env }: Places = {}): Promise<OwnCluster | null> {
+  const binary = redisOn(env)
+  if (binary === null) return missingOwn(t, env)
+  const password = secret()
+  const settings = ['cluster-enabled yes', 'cluster-config-file nodes.conf', `cluster-node-timeout ${NODE_TIMEOUT_MS}`]
+  const nodes = await Promise.all(Array.from({ length: 2 * MASTERS }, () => redisServer(t, binary, password, settings, BUS)))
+  const masters = nodes.slice(0, MASTERS)
+  const replicas = nodes.slice(MASTERS)
+  await Promise.all(masters.map((node, i) => {
+    const first = Math.ceil(SLOTS * i / MASTERS)
+    const slots = Array.from({ length: Math.ceil(SLOTS * (i + 1) / MASTERS) - first }, (_none, slot) => String(first + slot))
+    return replies(node, ['CLUSTER', 'SET-CONFIG-EPOCH', String(i + 1)], ['CLUSTER', 'ADDSLOTS', ...slots])
+  }))
+  // Everybody meets everybody, so that nobody has to wait for gossip.
+  await Promise.all(nodes.map((node, i) => replies(node, ...nodes.slice(i + 1).map(({ host, port }) => ['CLUSTER', 'MEET', host, String(port)]))))
+  await allSay(nodes, ['CLUSTER', 'NODES'], text => text.trim().split('\n').length === nodes.length && !text.includes('handshake'))
+  await Promise.all(replicas.map(async (node, i) => {
+    const [id] = await replies(masters[i]!, ['CLUSTER', 'MYID'])
+    await replies(node, ['CLUSTER', 'REPLICATE', id!])
+  }))
+  await allSay(nodes, ['CLUSTER', 'NODES'], text => text.match(/ (?:myself,)?slave /g)?.length === MASTERS)
+  await allSay(nodes, ['CLUSTER', 'INFO'], text => /^cluster_state:ok/m.test(text))
+  await allSay(replicas, ['INFO', 'replication'], isInStep)
+  return { nodes, password }
+}
+
+/** A master, its replica and three sentinels, or null after the test was skipped. A master that is away half a second is replaced. */
+export async function redisSentinel (t: Asking, { env = process.env }: Places = {}): Promise<OwnSentinel | null> {
+  const binary = redisOn(env)
+  if (binary === null) return missingOwn(t, env)
+  const [name, password] = ['main', secret()]
+  const master = await redisServer(t, binary, password)
+  const replica = await redisServer(t, binary, password, [`replicaof ${master.host} ${master.port}`])
+  const sentinels = await Promise.all(Array.from({ length: SENTINELS }, () => redisServer(t, binary, password, [
+    `sentinel monitor ${name} ${master.host} ${master.port} ${Math.ceil(SENTINELS / 2)}`,
+    `sentinel auth-pass ${name} ${password}`,
+    `sentinel down-after-milliseconds ${name} ${DOWN_AFTER_MS}`,
+    `sentinel failover-timeout ${name} ${FAILOVER_MS}`,
+  ], 0, ['--sentinel'])))
+  await allSay([replica], ['INFO', 'replication'], isInStep)
+  await allSay(sentinels, ['INFO', 'sentinel'], text => text.includes(`name=${name},status=ok,address=${master.host}:${master.port},slaves=1,sentinels=${SENTINELS}`))
+  return { sentinels, name, password, master, replica }
+}
+
+const redisUrl = (password: string) => (port: number) => `redis://:${password}@127.0.0.1:${port}`
+
+const redisOn = (env: NonNullable<Places['env']>) => onPath(env, 'redis-server') ?? onPath(env, 'valkey-server')
+
+/** In step with its master. */
+const isInStep = (text: string) => /^master_link_status:up/m.test(text)
+
+function missingOwn (t: Asking, env: NonNullable<Places['env']>): null {
+  return missing(t, env, 'a Redis of its own', '`apt-get install redis-server`')
+}
+
+function redisServer (t: Asking, binary: string, password: string, settings: string[] = [], bus = 0, mode: string[] = []): Promise<OwnServer> {
+  return started(t, 'redis', redisUrl(password), pings, async (folder, port) => {
+    const file = join(folder, 'redis.conf')
+    const common = [`port ${port}`, 'bind 127.0.0.1', `dir ${folder}`, `requirepass ${password}`]
+    // A sentinel knows nothing of data; a new replica shall not have to wait.
+    const data = mode.length > 0 ? [] : [`masterauth ${password}`, 'save ""', 'appendonly no', 'repl-diskless-sync yes', 'repl-diskless-sync-delay 0']
+    writeFileSync(file, [...common, ...data, ...settings, ''].join('\n'), { mode: 0o600 })
+    return { command: [binary, file, ...mode], stop: END_REDIS }
+  }, bus)
 }
 
 /** An empty PostgreSQL database for this test, whose user owns it, or null after the test was skipped. */
@@ -104,36 +230,93 @@ interface Launch {
 
 type Answers = (url: string) => Promise<boolean>
 
-async function started (t: Asking, name: string, urlAt: (port: number) => string, answers: Answers, launch: (folder: string, port: number) => Promise<Launch>): Promise<Service> {
+async function started (
+  t: Asking, name: string, urlAt: (port: number) => string, answers: Answers, launch: (folder: string, port: number) => Promise<Launch>, bus = 0
+): Promise<OwnServer> {
   let output = ''
   for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
     // Between finding a free port and listening on it somebody else may take it: then the server ends, and another port is tried.
-    const port = await freePort()
+    const port = await freePort(bus)
     const folder = mkdtempSync(join(tmpdir(), `bastion-${name}-`))
     const { command, stop, isClient = false } = await launch(folder, port)
     const user = isClient ? null : unprivileged(name)
     if (user !== null) for (const entry of ['', ...readdirSync(folder)]) chownSync(join(folder, entry), user.uid, user.gid)
     const guard = spawn('/bin/sh', ['-c', GUARD, 'guard', folder, stop, ...command], {
-      ...user, cwd: folder, detached: true, stdio: 'pipe', env: { PATH: process.env.PATH, HOME: folder, LC_ALL: 'C' },
+      ...user, cwd: folder, detached: true, stdio: ['pipe', 'pipe', 'pipe', 'pipe'], env: { PATH: process.env.PATH, HOME: folder, LC_ALL: 'C' },
     })
     output = ''
-    for (const stream of [guard.stdout, guard.stderr]) stream.setEncoding('utf8').on('data', text => { output = (output + text).slice(-4000) })
+    for (const stream of [guard.stdout!, guard.stderr!]) stream.setEncoding('utf8').on('data', text => { output = (output + text).slice(-4000) })
     guard.on('error', error => { output += error.message })
+    guard.stdin!.on('error', () => {}) // of an order that comes too late
     // The server outlives no test, and no test lives on because of its server.
-    for (const handle of [guard, guard.stdin, guard.stdout, guard.stderr] as unknown as Socket[]) handle.unref()
+    for (const handle of [guard, ...guard.stdio] as unknown as Socket[]) handle.unref()
 
     const url = urlAt(port)
     const giveUp = Date.now() + START_MS
-    while (!guard.stdout.closed && Date.now() < giveUp) {
+    while (!guard.stdout!.closed && Date.now() < giveUp) {
       if (await answers(url)) {
         t.teardown(() => ended(guard, folder))
-        return { url }
+        return { url, host: '127.0.0.1', port, ...controlOf(guard, () => answers(url)) }
       }
       await pause(ASK_EVERY_MS)
     }
     await ended(guard, folder)
   }
   throw new Error(`${name} did not start:\n${output}`)
+}
+
+/** Orders to the guard, one after the other. */
+function controlOf (guard: ChildProcess, answers: () => Promise<boolean>): Pick<OwnServer, 'stop' | 'resume' | 'kill' | 'restart'> {
+  const done = guard.stdio[3] as Socket
+  const lines = createInterface({ input: done })[Symbol.asyncIterator]()
+  let last: Promise<void> = Promise.resolve()
+
+  function order (word: string): Promise<void> {
+    last = last.catch(() => {}).then(async () => {
+      done.ref()
+      guard.stdin!.write(`${word}\n`)
+      const { done: isGone } = await lines.next()
+      done.unref()
+      if (isGone) throw new Error(`${word}: the guard of this server is gone`)
+    })
+    return last
+  }
+
+  return {
+    stop: () => order('STOP'),
+    resume: () => order('CONT'),
+    kill: () => order('KILL'),
+    async restart () {
+      await order('RESTART')
+      await settled(answers)
+    },
+  }
+}
+
+/** Waits until it is so. */
+async function settled (isSo: () => Promise<boolean>): Promise<void> {
+  for (const giveUp = Date.now() + START_MS; !await isSo();) {
+    if (Date.now() > giveUp) throw new Error('the servers did not come to agree')
+    await pause(ASK_EVERY_MS)
+  }
+}
+
+async function allSay (servers: OwnServer[], command: string[], isSo: (reply: string) => boolean): Promise<void> {
+  await Promise.all(servers.map(server => settled(async () => (await replies(server, command)).every(isSo))))
+}
+
+/** What a Redis answers to some commands. */
+async function replies ({ url }: Service, ...commands: string[][]): Promise<string[]> {
+  const client = new Redis(url, { lazyConnect: true, enableReadyCheck: false, retryStrategy: () => null })
+  client.on('error', () => {})
+  try {
+    await client.connect()
+    const answers: string[] = []
+    for (const [name, ...rest] of commands) answers.push(String(await client.call(name!, ...rest)))
+    return answers
+  } finally {
+    client.disconnect()
+  }
 }
 
 async function ended (guard: ChildProcess, folder: string): Promise<void> {
@@ -206,9 +389,24 @@ function dockerOn (env: NonNullable<Places['env']>) {
   }
 }
 
-async function freePort (): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
+/** A port that is free, as is the one higher by `bus`, and that this process has not been given before. */
+async function freePort (bus: number): Promise<number> {
+  for (;;) {
+    const port = await listened(0)
+    if (port === null || handedOut.has(port) || port + bus > HIGHEST_PORT || (bus > 0 && await listened(port + bus) === null)) continue
+    handedOut.add(port)
+    return port
+  }
+}
+
+/** The port, after it was listened on for a moment; null where that is not possible. */
+async function listened (wanted: number): Promise<number | null> {
+  const server = createServer().listen(wanted, '127.0.0.1')
+  try {
+    await once(server, 'listening')
+  } catch {
+    return null
+  }
   const { port } = server.address() as AddressInfo
   server.close()
   await once(server, 'close')
