@@ -15,9 +15,9 @@ export async function holdsTraffic (t: Test, begin: (t: Test) => Promise<Opened>
   for (const algorithm of ['fixed', 'sliding', 'log', 'bucket'] as const) {
     t.test(`${algorithm}: random traffic is decided as by a naive exact model, and retryMs and resetMs are exact to the millisecond`, async t => {
       await compare(t, algorithm, upTo => ({
-        windows: Array.from({ length: upTo(3) }, () => ({ limit: upTo(12), ms: upTo(900) })),
+        windows: Array.from({ length: upTo(3) }, () => ({ limit: upTo(12), ms: upTo(9000) })),
         cost: () => upTo(5) > 1 ? 1 : upTo(4),
-        step: widest => upTo(2) === 1 ? 0 : upTo(10) === 1 ? upTo(3 * widest) : upTo(60),
+        step: widest => upTo(2) === 1 ? 0 : upTo(10) === 1 ? upTo(3 * widest) : upTo(600),
       }))
     })
   }
