@@ -4,6 +4,10 @@ import { addressRanges } from '../address.js'
 import { answerOf, refuseAsync } from './callback.js'
 import { LimitsMisconfigured } from './errors.js'
 
+/**
+ * Who is not counted: addresses and CIDR blocks, or a function whose answer must be `true`. It is asked before
+ * authorization: what `request.principal` says then is only what the credential claims, revoked ones too.
+ */
 export type Exempt = readonly string[] | ((request: FastifyRequest) => boolean)
 
 /**
