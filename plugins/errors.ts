@@ -81,7 +81,8 @@ async function errors (app: FastifyInstance): Promise<void> {
     if (request[planned] === null) app.plan.enterLate(request, reply)
     const { problem, headers } = readError(error, request.id)
     const { status } = problem
-    if (status >= 500) request.log.error({ err: error }, 'request failed')
+    // What says its own problem type is a refusal and no failure, also as a 503.
+    if (status >= 500 && problem.type === 'about:blank') request.log.error({ err: error }, 'request failed')
     else request.log.debug({ err: error }, 'request refused')
     reply.headers(headers)
     // Every 401 names a challenge (RFC 9110, 15.5.2; RFC 6750, 3): that of a wrong password too.
