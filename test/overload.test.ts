@@ -20,7 +20,7 @@ import overload, { type OverloadOptions } from '../plugins/overload.js'
 import plan from '../plugins/plan/index.js'
 import { server } from '../plugins/server.js'
 
-interface Answer { status: number, code: string | undefined, headers: IncomingHttpHeaders }
+interface Answer { status: number, code: string | undefined, type: string | undefined, headers: IncomingHttpHeaders }
 interface Built {
   app: FastifyInstance
   recorded: SecurityEvent[]
@@ -38,14 +38,14 @@ const exempt = { access: 'public', overload: false } as const
 const SENSITIVE: OverloadOptions = { maxEventLoopDelay: 50, sampleInterval: 100 }
 /** Memory that is over its limit from the first sample on. */
 const FULL: OverloadOptions = { maxHeapUsedBytes: 1, sampleInterval: 100 }
-const REFUSED = { status: 503, code: 'FST_BASTION_OVERLOAD_REFUSED' }
+const REFUSED = { status: 503, code: 'FST_BASTION_OVERLOAD_REFUSED', type: 'https://iana.org/assignments/http-problem-types#temporary-reduced-capacity' }
 const PREFLIGHT = { origin: ORIGIN, 'access-control-request-method': 'GET' }
 const BUSY_MS = 120
 
-async function build (t: Test, options: OverloadOptions | false = {}, declare: (app: FastifyInstance) => void = () => {}, isOpenToOthers = true): Promise<Built> {
+async function build (t: Test, options: OverloadOptions | false = {}, declare: (app: FastifyInstance) => void = () => {}, isOpenToOthers = true, log: string[] = []): Promise<Built> {
   const recorded: SecurityEvent[] = []
   const seen = { handled: 0, identified: 0 }
-  const app = Fastify(server({ logger: false }))
+  const app = Fastify(server({ logger: { level: 'info', stream: { write: (line: string) => { log.push(line) } } } }))
   t.teardown(() => app.close())
   await app.register(plan)
   await app.register(events)
@@ -83,9 +83,9 @@ async function build (t: Test, options: OverloadOptions | false = {}, declare: (
       const request = httpGet({ host: '127.0.0.1', port, path, method, headers, agent: false })
       const [answer] = await once(request, 'response')
       const chunks = await answer.toArray()
-      let code
-      try { code = JSON.parse(Buffer.concat(chunks).toString()).code } catch {}
-      return { status: answer.statusCode, code, headers: answer.headers }
+      let problem: { code?: string, type?: string } = {}
+      try { problem = JSON.parse(Buffer.concat(chunks).toString()) } catch {}
+      return { status: answer.statusCode, code: problem.code, type: problem.type, headers: answer.headers }
     },
     async open (text) {
       const socket = connect(port, '127.0.0.1').on('error', () => {})
@@ -190,6 +190,16 @@ t.test('one phase is one event each, however many requests are refused in it', a
   t.equal(of(recorded, 'overload_started').length, 1)
   t.match(recorded, [{ type: 'overload_started', details: { exceeded: 'maxHeapUsedBytes', limit: 1, measured: Number } }], 'and nothing else is recorded')
   t.equal(seen.handled, 0)
+})
+
+t.test('the log has a line a request, and no failure', async t => {
+  const log: string[] = []
+  const { app, call } = await build(t, FULL, () => {}, true, log)
+  t.ok(await until(() => app.overload.isUnderPressure()))
+  log.length = 0
+  for (let i = 0; i < 5; i++) await call('/work')
+  t.ok(await until(() => log.length === 5))
+  for (const line of log) t.match(JSON.parse(line), { level: 30, status: 503, err: undefined })
 })
 
 t.test('unknown routes, HEAD, malformed URLs and OPTIONS that is no preflight are refused too', async t => {
