@@ -1,5 +1,5 @@
 /** Connects to Redis the way shared state wants it: nothing waits in a queue, nothing is sent twice, it comes back soon. */
-import type { RedisClient } from './redis.js'
+import type { RedisClient } from './line.js'
 
 /** One server by URL; one server or Sentinel by ioredis' options; a cluster by its nodes; or a client of your own, which you close. */
 export type RedisConnection = string | RedisSettings | RedisClient
@@ -22,7 +22,6 @@ const SILENT_MS = 2000
  * Spread them into ioredis' options (of a cluster: into `redisOptions`).
  */
 export const REDIS_OPTIONS = {
-  enableAutoPipelining: true,
   enableOfflineQueue: false,
   autoResendUnfulfilledCommands: false,
   maxRetriesPerRequest: 0,
@@ -50,9 +49,9 @@ export async function connectRedis (redis: Exclude<RedisConnection, RedisClient>
   if (typeof redis === 'string') return new Redis(redis, REDIS_OPTIONS) as unknown as RedisClient
   const { cluster, ...own } = redis
   if (cluster === undefined) return new Redis({ ...REDIS_OPTIONS, ...own } as never) as unknown as RedisClient
-  const { enableAutoPipelining, enableOfflineQueue, ...node } = REDIS_OPTIONS
+  const { enableOfflineQueue, ...node } = REDIS_OPTIONS
   return new Cluster(cluster as never, {
-    enableAutoPipelining,
+    enableAutoPipelining: true,
     enableOfflineQueue,
     clusterRetryStrategy: retryAfter,
     retryDelayOnFailover: CONNECT_MS / 10,

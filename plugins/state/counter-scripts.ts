@@ -87,16 +87,19 @@ function windowed (policy: CounterScript): string {
   const names = windows.map((_window, w) => `s${w}, c${w}, p${w}`).join(', ')
   const format = `<${'d'.repeat(windows.length * 3)}`
   const ttl = Math.max(minTtl, ...windows.map(({ ms }) => algorithm === 'sliding' ? 2 * ms : ms))
-  const kept = (values: string) => `call('SET', KEYS[1], struct.pack('${format}', ${values}), 'PX', ${ttl})`
+  const kept = (values: string, life = `'PX', ${ttl}`) => `call('SET', KEYS[1], struct.pack('${format}', ${values}), ${life})`
+  // A key lives on from where its windows began: it is given a new life with a new window, which is the dearer command.
+  const began = windows.map((_window, w) => `s${w} == b${w}`).join(' and ')
   const spent = windows.map(({ ms }, w) => `s${w}, c${w} + ${algorithm === 'bucket' ? `cost * ${ms}` : 'cost'}, p${w}`).join(', ')
   return `
 local raw = call('GET', KEYS[1])
 local ${names} = ${windows.map(() => 'now, 0, 0').join(', ')}
 if raw then ${names} = struct.unpack('${format}', raw) end
 local room, reset, wait
+local ${windows.map((_window, w) => `b${w}`).join(', ')} = ${windows.map((_window, w) => `s${w}`).join(', ')}
 local turned = ${windows.map((_window, w) => `now < s${w}`).join(' or ')}
 ${windows.map(algorithm === 'bucket' ? bucket : algorithm === 'fixed' ? fixed : sliding).join('')}
-${end(policy, `${counts ? kept(spent) : ''}
+${end(policy, `${counts ? `if raw and ${began} then ${kept(spent, "'KEEPTTL'")} else ${kept(spent)} end` : ''}
 return { nearest, math.floor(nearestLeft), nearestReset }`, `if turned then ${kept(names)} end`)}`
 }
 

@@ -15,13 +15,14 @@ import { Type, type Static } from '@sinclair/typebox'
 import fp from 'fastify-plugin'
 import { checkOptions } from '../options.js'
 import { connectRedis, isClient, type RedisConnection } from './connect.js'
+import type { RedisClient } from './line.js'
 import { memoryState } from './memory.js'
 import type { State } from './port.js'
-import { redisState, type RedisClient } from './redis.js'
+import { redisState } from './redis.js'
 
 export { REDIS_OPTIONS } from './connect.js'
 export type { RedisConnection, RedisSettings } from './connect.js'
-export type { RedisClient } from './redis.js'
+export type { RedisClient } from './line.js'
 export type { Algorithm, Ban, Counter, CounterOptions, Decision, MaybePromise, State, Window } from './port.js'
 
 declare module 'fastify' {

@@ -50,7 +50,11 @@ export class Link {
       const pending: Pending = { isDone: false, expires: performance.now() + deadlineMs, reject }
       send().then(answer => {
         pending.isDone = true
-        resolve(read(answer))
+        try {
+          resolve(read(answer))
+        } catch (error) {
+          reject(error)
+        }
       }, (error: Error) => {
         if (pending.isDone) return
         pending.isDone = true

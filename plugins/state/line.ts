@@ -1,0 +1,120 @@
+/** A connection to Redis, or to a cluster of them, as state uses it: what goes out, together with what, and what an error means. */
+import { Link, type LinkParts } from './link.js'
+import type { Key } from './names.js'
+import type { Script } from './scripts.js'
+
+/** What is used of an ioredis client (or iovalkey's), of one server or of a cluster. */
+export interface RedisClient {
+  readonly status: string
+  readonly isCluster?: boolean
+  /** Of a cluster: the nodes of each slot, the master first. */
+  readonly slots?: readonly (readonly string[] | undefined)[]
+  readonly options?: { readonly enableAutoPipelining?: boolean }
+  /** Of one server: the socket. */
+  readonly stream?: { cork: () => void, uncork: () => void } | null
+  call: (command: string, ...args: (string | number)[]) => Promise<unknown>
+  duplicate: () => unknown
+  on: (event: 'error', listener: (error: Error) => void) => unknown
+  once: (event: 'ready' | 'end', listener: () => void) => unknown
+  quit: () => Promise<unknown>
+  disconnect: () => void
+}
+
+export interface LineParts {
+  /** Called as the first node goes away, and as the last comes back. */
+  changed: (isAway: boolean, cause: unknown) => void
+  /** The error of an operation whose answer is unknown. */
+  unavailable: (cause: unknown) => Error
+  /** The error of an operation for which the store has no memory left. */
+  full: (cause: unknown) => Error
+}
+
+type Argument = string | number
+
+export class Line {
+  readonly client: RedisClient
+  readonly isCluster: boolean
+  readonly #parts: LineParts
+  readonly #links = new Map<string, Link>()
+  readonly #away = new Set<Link>()
+  /** Not where auto-pipelining does the same, at a higher price. */
+  readonly #gathers: boolean
+  #isGathering = false
+
+  constructor (client: RedisClient, parts: LineParts) {
+    this.client = client
+    this.#parts = parts
+    this.isCluster = client.isCluster === true
+    this.#gathers = !this.isCluster && client.options?.enableAutoPipelining !== true
+    client.on('error', () => {}) // what it fails at is seen in the operations
+  }
+
+  get isAway (): boolean { return this.#away.size > 0 }
+
+  /** What `read` makes of what the server answers to `operation` within so many milliseconds. */
+  send<T> (key: Key, operation: () => Promise<unknown>, read: (answer: any) => T, deadlineMs: number): Promise<T> {
+    const link = this.#linkTo(key)
+    if (this.client.status !== 'ready') link.leave(new Error(`the connection is ${this.client.status}`))
+    if (this.#gathers) this.#gather()
+    return link.run(operation, read, deadlineMs)
+  }
+
+  /** Where the server does not know a script (yet, or any more), it is sent whole. */
+  evaluate ({ lua, sha }: Script, names: readonly string[], args: readonly Argument[]): Promise<unknown> {
+    return this.client.call('EVALSHA', sha, names.length, ...names, ...args).catch((error: Error) => {
+      if (!error.message.startsWith('NOSCRIPT')) throw error
+      return this.client.call('EVAL', lua, names.length, ...names, ...args)
+    })
+  }
+
+  close (): void {
+    for (const link of this.#links.values()) link.close()
+  }
+
+  /** Of a cluster every node has a link of its own: one that is away keeps nobody from the others. */
+  #linkTo ({ name, slot }: Key): Link {
+    const node = this.isCluster ? this.client.slots?.[slot]?.[0] ?? '' : ''
+    let link = this.#links.get(node)
+    if (link === undefined) {
+      const { client } = this
+      const probe = name.replace(/[^:]*$/, 'probe')
+      const { unavailable } = this.#parts
+      const parts: LinkParts = {
+        probe: async () => client.status === 'ready' ? client.call('SET', probe, '1', 'PX', 1000) : Promise.reject(new Error(client.status)),
+        changed: (isAway, cause) => { this.#changed(link!, isAway, cause) },
+        unavailable,
+        judge: error => this.#judge(error),
+      }
+      link = new Link(parts)
+      this.#links.set(node, link)
+    }
+    return link
+  }
+
+  #changed (link: Link, isAway: boolean, cause: unknown): void {
+    const wasAway = this.isAway
+    if (isAway) this.#away.add(link)
+    else this.#away.delete(link)
+    if (this.isAway !== wasAway) this.#parts.changed(this.isAway, cause)
+  }
+
+  /** What is sent in one turn of the loop goes out as one write: a request's look-up and its counter, and those of its neighbours. */
+  #gather (): void {
+    const { stream } = this.client
+    if (this.#isGathering || typeof stream?.cork !== 'function') return
+    this.#isGathering = true
+    stream.cork()
+    setImmediate(() => {
+      this.#isGathering = false
+      stream.uncork()
+    })
+  }
+
+  /** Null: as good as away. What else a server says of an operation is about the operation. */
+  #judge (error: Error): Error | null {
+    const { message } = error
+    if (message.startsWith('OOM')) return this.#parts.full(error)
+    if (message.startsWith('WRONGTYPE')) return new TypeError('state: a key is used both as a number and as a set', { cause: error })
+    return message.startsWith('BASTION ') ? new TypeError(`state: ${message.slice(8)}`) : null
+  }
+}
