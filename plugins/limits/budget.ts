@@ -38,7 +38,7 @@ export class Budget {
       }
       return window
     })
-    const options = { name: plan === null ? `limits:${name}` : `limits:plan ${encodeURIComponent(plan)} ${name}`, windows: parsed, algorithm, ...(ban !== undefined && { ban: banOf(ban) }) }
+    const options = { name: plan === null ? `limits:${name}` : `limits:plan ${JSON.stringify(plan)} ${name}`, windows: parsed, algorithm, ...(ban !== undefined && { ban: banOf(ban) }) }
     this.name = name
     this.plan = plan
     this.windows = [...windows]

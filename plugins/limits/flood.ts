@@ -47,10 +47,11 @@ export async function floodGuard (app: FastifyInstance, { max, timeWindow, cache
   let result = { current: 0, ttl: 0 }
   const keep = (_error: Error | null, counted: { current: number, ttl: number }) => { result = counted }
   return function refuseFlood (request) {
-    store!.incr(addressKey(request.ip), keep, timeWindow, max)
+    const subject = subjects.address(request.ip)
+    store!.incr(subject, keep, timeWindow, max)
     if (result.current <= max) return
     const decision = { limit: max, retryMs: result.ttl, violated: [0], banned: false }
-    reports.refused(BUDGET, subjects.address(request.ip), decision, request)
+    reports.refused(BUDGET, subject, decision, request)
     throw exceeded(decision, POLICIES)
   }
 }

@@ -24,7 +24,8 @@ export interface LimitRule {
    * - `address`: an IPv6 customer holds 2⁶⁴ of them, so IPv6 counts by /64.
    * - `key`: an API key, each credential for itself; all others as callers.
    * - `plan`: all callers of one plan together; who has none, as a caller.
-   * - `route`: everybody on this route together. `method`: everybody who uses the method; mostly combined, where a route or a group has several.
+   * - `route`: everybody on this route together, so that one caller can spend it for all.
+   * - `method`: everybody who uses the method; mostly combined, where a route or a group has several.
    * - A function's answer that is an address counts by its network; where an address is only a part of it, use {@link addressKey}. An
    *   answer that is empty or no text counts with the caller's address. What it throws is an error of the request.
    * - A list of these: all of them must be the same (`['address', 'method']`).
@@ -36,7 +37,7 @@ export interface LimitRule {
   cost?: number
   /** Routes that name the same group share one budget, and so must have the same windows, plans, by, algorithm and ban; the cost may differ. */
   group?: string
-  /** Who is refused `after` times is refused everything here `for` a time (`'15m'`). */
+  /** Who is refused `after` times is refused everything here `for` a time (`'15m'`); whoever shares the budget shares the ban. */
   ban?: { after: number, for: string }
   /** The error of your own instead of {@link LimitExceeded}; Retry-After and the headers of the budget stay (default: the option `refuse`). */
   refuse?: Refuse

@@ -14,7 +14,7 @@ t.test('app.limits.check: a budget by hand', async t => {
   t.equal((await app.inject('/')).json().remaining, 2)
   t.equal((await app.inject('/?cost=2')).json().remaining, 0)
   const refused = await call('/')
-  t.match(refused, { status: 429, code: 'FST_BASTION_LIMITS_EXCEEDED' })
+  t.match(refused, { status: 429, code: 'FST_BASTION_LIMITS_EXCEEDED', body: { type: /#quota-exceeded$/, 'violated-policies': ['3/hour'] } })
   t.match(recorded, [{ type: 'rate_limited', details: { budget: 'check:mails', limit: 3 } }])
   const wait = Number(refused.headers['retry-after'])
   clock.ms += wait * 1000

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto'
 import { createServer } from 'node:http'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
-import Fastify, { type InjectOptions } from 'fastify'
+import Fastify, { type FastifyRequest, type InjectOptions } from 'fastify'
 import rateLimit from '@fastify/rate-limit'
 import t from 'tap'
 import { addressKey } from '../../plugins/address.js'
@@ -152,11 +152,13 @@ t.test('by address and method: the methods of a route, or of a group, do not sha
 })
 
 t.test('no text that a client chooses spends the budget of somebody else', async t => {
-  const tenant = ({ headers }: { headers: Record<string, unknown> }) => headers['x-tenant'] as string
+  const tenant = ({ headers }: FastifyRequest) => headers['x-tenant'] as string
+  const shop = ({ headers }: FastifyRequest) => headers['x-shop'] as string
   const said = (name: string): InjectOptions => ({ headers: { 'x-tenant': name }, ...from('192.0.2.66') })
   const { call } = await build(t, {}, (app, done) => {
     app.get('/', { config: { ...open, limits: { windows: ['2/minute'], by: tenant } } }, done)
     app.get('/both', { config: { ...open, limits: { windows: ['2/minute'], by: [tenant, 'caller'] } } }, done)
+    app.get('/two', { config: { ...open, limits: { windows: ['2/minute'], by: [tenant, shop] } } }, done)
   })
   for (const text of ['192.0.2.1', 'address:192.0.2.1', 'address:192.0.2.1|', 'custom:', '127.0.0.1']) await passes(3, () => call('/', said(text)))
   t.equal(await passes(3, () => call('/', from('192.0.2.1'))), 2, 'who names no tenant counts by address, and has all of it')
@@ -169,6 +171,11 @@ t.test('no text that a client chooses spends the budget of somebody else', async
   // `red|address:192.0.2.1` and the rest of it is neither `red` from that address, nor with another end.
   for (const text of ['red|address:192.0.2.1', 'red|user:ada', 'red%7Cuser:ada']) t.equal(await passes(3, () => call('/both', said(text))), 2)
   t.equal(await passes(3, () => call('/both', { ...as('ada'), headers: { ...as('ada').headers, 'x-tenant': 'red' } })), 2)
+
+  // Two texts of the client: what ends one must not begin the other.
+  for (const [one, other] of [['x', 'y|custom:z'], ['x|custom:y', 'z'], ['x%7Ccustom:y', 'z'], ['x', 'y%7Ccustom:z']]) {
+    t.equal(await passes(3, () => call('/two', { headers: { 'x-tenant': one!, 'x-shop': other! } })), 2, `${one} and ${other}`)
+  }
 
   const { call: ask } = await build(t, {}, (app, done) => {
     app.get('/', { config: { ...open, limits: { windows: ['2/minute'], by: ['principal', 'method'] } } }, done)
