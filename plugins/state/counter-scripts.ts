@@ -20,7 +20,7 @@ export interface CounterScript {
 }
 
 export function counterScript (policy: CounterScript): Script {
-  return script(`${BEGIN}${policy.ban === undefined ? '' : banned(policy.ban)}${policy.algorithm === 'log' ? log(policy) : windowed(policy)}`)
+  return script(`${BEGIN}${policy.ban === undefined ? '' : banned(policy.ban, policy)}${policy.algorithm === 'log' ? log(policy) : windowed(policy)}`)
 }
 
 const BEGIN = `local call = redis.call
@@ -34,36 +34,44 @@ local nearest, nearestLeft, nearestReset = 0, math.huge, 0
 `
 
 /** What is kept of a ban: strikes and since when; no strikes are a ban that began then. */
-const banned = ({ ms }: Ban): string => `
-local strikes, since = 0, now
+const banned = ({ ms }: Ban, { counts, minTtl }: CounterScript): string => `
+local strikes, since, left = 0, now, 0
+local function keep () call('SET', KEYS[2], struct.pack('<dd', strikes, since), 'PX', math.max(since + ${ms} - now, ${minTtl})) end
 local kept = call('GET', KEYS[2])
 if kept then
   strikes, since = struct.unpack('<dd', kept)
-  since = math.min(since, now)
-  local left = since + ${ms} - now
-  if left <= 0 then
-    strikes, since = 0, now
-  elseif strikes == 0 then
-    return { 0, 0, left, left, 0, 1 }
+  if since > now then
+    since = now
+    ${counts ? 'keep()' : ''}
   end
+  left = since + ${ms} - now
+  if left <= 0 then strikes, since, left = 0, now, 0 elseif strikes > 0 then left = 0 end
 end
 `
 
-/** The end of a script: `passed` is what it does and answers where no window refuses, `turned` what it keeps where one does and the clock was set back. */
-const end = ({ ban, counts, minTtl }: CounterScript, passed: string, turned = ''): string => `
+/** The end of a script: `passed` is what it does and answers where no window refuses, `turned` what it keeps first where the clock was set back. */
+const end = ({ ban, counts }: CounterScript, passed: string, turned = ''): string => `
+${counts ? turned : ''}
+${ban === undefined
+? ''
+: `
+if left > 0 then
+  if refused == -1 then refused = nearest end
+  return { refused, 0, math.max(refusedReset, left), math.max(retry, left), violated, 1 }
+end`}
 if refused == -1 then
 ${passed}
 end
-${counts ? turned : ''}
 ${ban === undefined || !counts
 ? ''
 : `
 strikes = strikes + 1
 if strikes >= ${ban.after} then
-  call('SET', KEYS[2], struct.pack('<dd', 0, now), 'PX', ${Math.max(ban.ms, minTtl)})
+  strikes, since = 0, now
+  keep()
   return { refused, 0, math.max(refusedReset, ${ban.ms}), math.max(retry, ${ban.ms}), violated, 1 }
 end
-call('SET', KEYS[2], struct.pack('<dd', strikes, since), 'PX', math.max(since + ${ban.ms} - now, ${minTtl}))
+keep()
 `}return { refused, 0, refusedReset, retry, violated, 0 }
 `
 

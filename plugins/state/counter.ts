@@ -55,13 +55,13 @@ export class MemoryCounter implements Counter {
     checkCost(cost)
     const now = this.#bounds.now()
     const slot = this.#slots.get(subject) ?? UNKNOWN
-    const bannedMs = this.#bans === null ? 0 : this.#bans.leftMs(slot, now)
-    if (bannedMs > 0) return this.#refuseBanned(bannedMs)
     const decision = this.#decide(slot, cost, now)
+    const bannedMs = this.#bans === null ? 0 : this.#bans.leftMs(slot, now)
+    if (bannedMs > 0) return refuseBanned(decision, bannedMs)
     if (decision.allowed) this.#meter.count(slot === UNKNOWN ? this.#open(subject, now) : slot, cost, now)
     else if (this.#bans !== null) {
       const startedMs = this.#bans.strike(slot === UNKNOWN ? this.#open(subject, now) : slot, now)
-      if (startedMs > 0) return { ...decision, resetMs: Math.max(decision.resetMs, startedMs), retryMs: Math.max(decision.retryMs, startedMs), banned: true }
+      if (startedMs > 0) return refuseBanned(decision, startedMs)
     }
     return decision
   }
@@ -70,7 +70,8 @@ export class MemoryCounter implements Counter {
     const now = this.#bounds.now()
     const slot = this.#slots.get(subject) ?? UNKNOWN
     const bannedMs = this.#bans === null ? 0 : this.#bans.leftMs(slot, now)
-    return bannedMs > 0 ? this.#refuseBanned(bannedMs) : this.#decide(slot, 1, now)
+    const decision = this.#decide(slot, 1, now)
+    return bannedMs > 0 ? refuseBanned(decision, bannedMs) : decision
   }
 
   reset (subject: string): void {
@@ -107,10 +108,6 @@ export class MemoryCounter implements Counter {
     return {
       allowed: false, window: longest, limit: windows[longest]!.limit, remaining: 0, resetMs: meter.resetMs(slot, longest, 0, now), retryMs, violated, banned: false,
     }
-  }
-
-  #refuseBanned (leftMs: number): Decision {
-    return { allowed: false, window: 0, limit: this.windows[0]!.limit, remaining: 0, resetMs: leftMs, retryMs: leftMs, violated: NONE, banned: true }
   }
 
   #open (subject: string, now: number): number {
@@ -159,6 +156,11 @@ export class MemoryCounter implements Counter {
     if (this.#subjects[slot] === undefined || this.#bans?.mustStay(slot, now) === true) return Infinity
     return this.#meter.used(slot, now)
   }
+}
+
+/** Until the ban is over, and until the windows that refuse beside it take the request. */
+function refuseBanned ({ allowed, window, limit, resetMs, retryMs, violated }: Decision, leftMs: number): Decision {
+  return { allowed: false, window, limit, remaining: 0, resetMs: Math.max(allowed ? 0 : resetMs, leftMs), retryMs: Math.max(retryMs, leftMs), violated, banned: true }
 }
 
 function meterOf ({ windows, algorithm }: SettledCounter, room: LogRoom): Meter {

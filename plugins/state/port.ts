@@ -41,7 +41,7 @@ export interface Decision {
   resetMs: number
   /** Milliseconds after which the same request would pass, and not one earlier; 0 where it passed. A cost above the limit never does. */
   retryMs: number
-  /** Indices of all windows that refuse; empty where it passed, and where a ban refuses. */
+  /** Indices of all windows that refuse; empty where it passed, and where only a ban refuses. */
   violated: readonly number[]
   /** A ban refuses. */
   banned: boolean

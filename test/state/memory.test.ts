@@ -79,29 +79,6 @@ t.test('nothing is held of what came to nothing', async t => {
   }
 })
 
-t.test('a clock that is set back neither prolongs a ban nor ends it, nor makes strikes older or younger', async t => {
-  const { app: { state }, clock } = await build(t)
-  const counter = state.counter({ name: 'c', windows: [{ limit: 1, ms: 10 }], ban: { after: 2, ms: 1000 } })
-  counter.take('a')
-  counter.take('a')
-  t.match(counter.take('a'), { banned: true, retryMs: 1000 })
-  clock.ms -= 3_600_000
-  t.match(counter.take('a'), { banned: true, retryMs: 1000 })
-  clock.ms += 999
-  t.match(counter.take('a'), { banned: true, retryMs: 1 })
-  clock.ms += 1
-  t.match(counter.take('a', 2), { allowed: false, banned: false }, 'the first strike')
-  clock.ms -= 3_600_000
-  t.match(counter.peek('a'), { banned: false })
-  t.match(counter.take('a', 2), { allowed: false, banned: true }, 'the second')
-  clock.ms += 1000
-  counter.take('a', 2)
-  clock.ms -= 3_600_000
-  counter.peek('a')
-  clock.ms += 3_601_000
-  t.match(counter.take('a', 2), { allowed: false, banned: false }, 'a strike is over when its time is')
-})
-
 t.test('closing forgets everything', async t => {
   const { app } = await build(t)
   app.state.set('k', 'v', 1e6)
