@@ -88,7 +88,10 @@ export function limitsByHand ({ events }: FastifyInstance, ledger: Ledger, repor
     },
     async reset (name, subject, request) {
       const who = subjectWritten(subject)
-      await Promise.all(ledger.find(name).budgets.map(budget => budget.reset(who)))
+      await Promise.all(ledger.find(name).budgets.map(async budget => {
+        await budget.reset(who)
+        reports.forget(budget, who)
+      }))
       events.record('limit_reset', request ?? null, { budget: name, subject: who })
     },
   }

@@ -1,6 +1,6 @@
 /**
  * Reports of refusals, which must not be a flood themselves: of a run of refusals the first is recorded, then at most
- * one in ten seconds, with how many there were. A ban is recorded when it starts, and what it refuses is not.
+ * one in ten seconds, with how many there were. A ban is recorded once, when this process meets it.
  */
 import type { FastifyRequest } from 'fastify'
 import type { SecurityEvents } from '../events.js'
@@ -13,10 +13,15 @@ const MAX_RUNS = 10_000
 /** Runs looked at, at each new one, to drop those that are over. */
 const PLACES_PER_RUN = 2
 
-type Refused = Pick<Decision, 'limit' | 'retryMs' | 'violated' | 'banned'>
+type Refused = Pick<Decision, 'limit' | 'retryMs' | 'banned'>
+type Named = { name: string, plan: string | null }
 
 interface Run {
   toldAt: number
+  /** Milliseconds for which no other is recorded. */
+  quietMs: number
+  /** What was recorded last is the start of a ban. */
+  isBan: boolean
   /** Refusals since. */
   untold: number
 }
@@ -33,21 +38,31 @@ export class Reports {
     this.#now = now
   }
 
-  refused (budget: { name: string, plan: string | null }, subject: string, decision: Refused, request: FastifyRequest | null): void {
-    const { limit, retryMs, banned, violated } = decision
-    const details = { budget: budget.name, ...(budget.plan !== null && { plan: budget.plan }), limit, retryMs }
-    if (banned) {
-      // The refusal that starts a ban is one of the windows; those that follow are of the ban alone.
-      if (violated.length > 0) this.#events.record('rate_limited', request, { ...details, banned, severity: 'critical' })
-      return
-    }
+  refused (budget: Named, subject: string, { limit, retryMs, banned }: Refused, request: FastifyRequest | null): void {
     const now = this.#now()
-    const run = this.#runOf(`${budget.name} ${budget.plan} ${subject}`, now)
+    const run = this.#runOf(keyOf(budget, subject), now)
+    const isShared = run === this.#others
     run.untold += 1
-    if (isQuiet(run, now)) return
-    this.#events.record('rate_limited', request, { ...details, times: run.untold, ...(run === this.#others && { shared: true }) })
+    const startsBan = banned && !run.isBan && !isShared
+    if (!startsBan && isQuiet(run, now)) return
+    this.#events.record('rate_limited', request, {
+      budget: budget.name,
+      ...(budget.plan !== null && { plan: budget.plan }),
+      limit,
+      retryMs,
+      times: run.untold,
+      ...(isShared && { shared: true }),
+      ...(banned && { banned, severity: 'critical' }),
+    })
     run.toldAt = now
+    run.quietMs = banned && !isShared ? Math.max(QUIET_MS, retryMs) : QUIET_MS
+    run.isBan = banned
     run.untold = 0
+  }
+
+  /** The next refusal is the first of a run. */
+  forget (budget: Named, subject: string): void {
+    this.#runs.delete(keyOf(budget, subject))
   }
 
   #runOf (key: string, now: number): Run {
@@ -74,11 +89,15 @@ export class Reports {
   }
 }
 
+function keyOf ({ name, plan }: Named, subject: string): string {
+  return `${name} ${plan} ${subject}`
+}
+
 function newRun (): Run {
-  return { toldAt: -Infinity, untold: 0 }
+  return { toldAt: -Infinity, quietMs: QUIET_MS, isBan: false, untold: 0 }
 }
 
 /** A clock that was set back makes nobody quiet. */
-function isQuiet ({ toldAt }: Run, now: number): boolean {
-  return now >= toldAt && now - toldAt < QUIET_MS
+function isQuiet ({ toldAt, quietMs }: Run, now: number): boolean {
+  return now >= toldAt && now - toldAt < quietMs
 }

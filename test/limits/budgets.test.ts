@@ -1,8 +1,11 @@
 /** Limits: budgets that count what they should, once, for whom they should. */
+import { readFile } from 'node:fs/promises'
+import { runInNewContext } from 'node:vm'
 import Fastify from 'fastify'
 import { createError } from '@fastify/error'
 import rateLimit from '@fastify/rate-limit'
 import t from 'tap'
+import type { LimitRule } from '../../plugins/limits/index.js'
 import { as, build, from, open, passes } from './service.js'
 
 const Wrong = createError('FST_TEST_WRONG', 'wrong', 401)
@@ -215,4 +218,20 @@ t.test('every spelling of a URL that reaches a route spends the route\'s budget 
     app.get('/search', async () => 'in')
     for (const url of spellings) for (let n = 0; n < 3; n++) t.equal((await app.inject(url)).statusCode, 200)
   })
+})
+
+t.test('the rule that README shows does what it says', async t => {
+  const readme = await readFile(new URL('../../README.md', import.meta.url), 'utf8')
+  const sample = /### Limits\n\n```ts\nconfig: (\{[\s\S]*?\n\})\n```/.exec(readme)?.[1]
+  t.ok(sample, 'the sample is in README')
+  const { limits } = runInNewContext(`(${sample})`) as { limits: LimitRule }
+  const { app, call, clock } = await build(t, {}, (app, done) => {
+    app.get('/', { config: { ...open, limits: JSON.parse(JSON.stringify(limits)) } }, done)
+  })
+  t.equal(await passes(9, () => call('/', as('ada', { plan: 'free' }))), 9)
+  t.equal(await passes(9, () => call('/', as('ada', { plan: 'free' }))), 3, 'sixty a minute, at five each')
+  t.equal(await passes(99, () => call('/')), 1, 'five a second')
+  clock.ms += 10_000
+  t.match(await call('/'), { status: 429, body: { type: /#abnormal-usage-detected$/ } }, 'twenty refusals are a ban')
+  t.match(app.limits.budgets().at(-1), { name: 'group:search', by: ['caller', 'method'] })
 })

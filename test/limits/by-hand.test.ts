@@ -138,6 +138,8 @@ t.test('reset: forgets what was spent, in every plan, and bans; recorded', async
   t.equal(await passes(9, () => call('/')), 2)
   t.equal((await call('/', from('192.0.2.1'))).status, 429, 'nobody else is forgiven')
 
+  t.match(recorded.filter(({ type }) => type === 'rate_limited'), [{ details: { budget: 'default-address', banned: true } }], 'a ban after the reset is a new one')
+
   await app.limits.reset('default-principal', subjects.user('ada'))
   t.match(recorded.filter(({ type }) => type === 'limit_reset').at(-1), { details: { budget: 'default-principal', subject: 'user:ada' } })
   t.equal(await passes(9, () => call('/', as('ada'))), 2)

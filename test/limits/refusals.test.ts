@@ -46,6 +46,7 @@ t.test('a ban: who is refused so often is refused everything for a time [ASVS 2.
   }
   t.equal(handled.count, 0, 'no handler ran, though the window had room again')
   t.equal(limited(recorded).filter(({ banned }) => banned === true).length, 1, 'recorded once, when it starts')
+  t.equal(limited(recorded).length, 2, 'and nothing else is, while it lasts')
   t.equal((await call('/', from('192.0.2.9'))).status, 200, 'the neighbour is not banned')
   t.equal((await call('/free')).status, 200, 'nor are other budgets')
   clock.ms += 40_000
