@@ -8,7 +8,7 @@
  * headers and what CORS says, and comes before identification. Routes with `overload: false` are always answered.
  * Not covered: what a sample does not show. The delay of the event loop is the *mean* of one interval: a single long stall among
  * quick turns stays below the limit, a sustained one is seen an interval late, and while the loop stands still nothing is
- * refused. Where it turned fewer than twice in an interval there is no mean, and that is over any limit.
+ * refused. Where it turned fewer than twice in an interval there is no mean; the length of the interval is taken for it.
  */
 import { getHeapStatistics } from 'node:v8'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
@@ -44,8 +44,8 @@ export interface Overload {
 }
 
 export interface Usage {
-  /** Milliseconds, mean of the last interval; null where the event loop turned fewer than twice in it. */
-  eventLoopDelay: number | null
+  /** Milliseconds, mean of the last interval. */
+  eventLoopDelay: number
   /** Share of the last interval in which the event loop was busy, 0–1. */
   eventLoopUtilization: number
   heapUsedBytes: number
@@ -81,7 +81,7 @@ export type OverloadOptions = Static<typeof OverloadOptions>
 
 type Limit = 'maxEventLoopDelay' | 'maxHeapUsedBytes' | 'maxRssBytes' | 'maxEventLoopUtilization' | 'maxConcurrent'
 /** A limit that is exceeded, and the number that exceeds it. */
-interface Excess { exceeded: Limit, limit: number, measured: number | null }
+interface Excess { exceeded: Limit, limit: number, measured: number }
 
 const { heap_size_limit: HEAP_LIMIT } = getHeapStatistics()
 /** IANA's registry of problem types; draft-ietf-httpapi-ratelimit-headers-10. */
@@ -112,8 +112,12 @@ async function overload (app: FastifyInstance, options: OverloadOptions): Promis
   // Without limits @fastify/under-pressure only samples; in a context of its own its decorators meet nobody else's.
   await app.register(async function sampling (instance) {
     await instance.register(underPressure, { sampleInterval, eventLoopUtilizationMode: 'interval' })
+    let sampledAt = performance.now()
     const timer = setTimeout(() => {
-      sampled = instance.memoryUsage()
+      const sample = instance.memoryUsage()
+      const now = performance.now()
+      sampled = { ...sample, eventLoopDelay: Number.isFinite(sample.eventLoopDelay) ? sample.eventLoopDelay : now - sampledAt }
+      sampledAt = now
       timer.refresh()
       judge()
     }, sampleInterval).unref()
@@ -191,7 +195,7 @@ async function overload (app: FastifyInstance, options: OverloadOptions): Promis
   function usage (): Usage {
     const { eventLoopDelay, eventLoopUtilized, heapUsed, rssBytes } = sampled
     return {
-      eventLoopDelay: Number.isFinite(eventLoopDelay) ? eventLoopDelay : null,
+      eventLoopDelay,
       eventLoopUtilization: eventLoopUtilized,
       heapUsedBytes: heapUsed,
       rssBytes,
@@ -225,9 +229,7 @@ function promiseOf (limits: Record<Limit, number>): Partial<Record<Limit, number
 function excessOf (usage: Usage, limits: Record<Limit, number>): Excess | null {
   const { eventLoopDelay, heapUsedBytes, rssBytes, eventLoopUtilization } = usage
   const { maxEventLoopDelay, maxHeapUsedBytes, maxRssBytes, maxEventLoopUtilization } = limits
-  if (maxEventLoopDelay < Infinity && (eventLoopDelay === null || eventLoopDelay > maxEventLoopDelay)) {
-    return { exceeded: 'maxEventLoopDelay', limit: maxEventLoopDelay, measured: eventLoopDelay }
-  }
+  if (eventLoopDelay > maxEventLoopDelay) return { exceeded: 'maxEventLoopDelay', limit: maxEventLoopDelay, measured: eventLoopDelay }
   if (heapUsedBytes > maxHeapUsedBytes) return { exceeded: 'maxHeapUsedBytes', limit: maxHeapUsedBytes, measured: heapUsedBytes }
   if (rssBytes > maxRssBytes) return { exceeded: 'maxRssBytes', limit: maxRssBytes, measured: rssBytes }
   if (eventLoopUtilization > maxEventLoopUtilization) {

@@ -37,7 +37,7 @@ const exempt = { access: 'public', overload: false } as const
 /** An event loop that is busy with requests, sampled ten times a second. */
 const SENSITIVE: OverloadOptions = { maxEventLoopDelay: 50, sampleInterval: 100 }
 /** Memory that is over its limit from the first sample on. */
-const FULL: OverloadOptions = { maxHeapUsedBytes: 1, sampleInterval: 100 }
+const FULL: OverloadOptions = { maxHeapUsedBytes: 1, maxEventLoopDelay: false, sampleInterval: 100 }
 const REFUSED = { status: 503, code: 'FST_BASTION_OVERLOAD_REFUSED', type: 'https://iana.org/assignments/http-problem-types#temporary-reduced-capacity' }
 const PREFLIGHT = { origin: ORIGIN, 'access-control-request-method': 'GET' }
 const BUSY_MS = 120
@@ -162,7 +162,7 @@ t.test('a busy event loop: 503 with Retry-After, security headers and CORS on al
     },
   })
   t.match(await call('/health'), { status: 200 })
-  t.match(of(recorded, 'overload_started'), [{ details: { severity: 'critical', exceeded: 'maxEventLoopDelay', limit: 50, heapUsedBytes: Number, rssBytes: Number, concurrent: null } }])
+  t.match(of(recorded, 'overload_started'), [{ details: { severity: 'critical', exceeded: 'maxEventLoopDelay', limit: 50, measured: Number, heapUsedBytes: Number, rssBytes: Number, concurrent: null } }])
 
   t.ok(await until(async () => (await call('/work')).status === 200), 'served again')
   t.notOk(app.overload.isUnderPressure())
@@ -248,7 +248,7 @@ t.test('maxHeapUsedBytes: refused while the heap is full, served once it is not'
 })
 
 t.test('maxRssBytes', async t => {
-  const { app, call, recorded } = await build(t, { maxRssBytes: 1, sampleInterval: 100 })
+  const { app, call, recorded } = await build(t, { maxRssBytes: 1, maxEventLoopDelay: false, sampleInterval: 100 })
   t.ok(await until(() => app.overload.isUnderPressure()))
   t.match(await call('/work'), REFUSED)
   t.match(recorded, [{ details: { exceeded: 'maxRssBytes', limit: 1 } }])
@@ -264,6 +264,17 @@ t.test('maxEventLoopUtilization', async t => {
   t.ok(await until(async () => (await call('/work')).status === 200), 'an idle loop serves')
 })
 
+t.test('a single stall of an interval is measured by its length, and refuses only where that is over the limit', async t => {
+  const { app, call } = await build(t, { maxEventLoopDelay: 1000, sampleInterval: 100 })
+  const delays: number[] = []
+  for (let i = 0; i < 5; i++) {
+    await Promise.all([call('/busy'), call('/busy')])
+    delays.push(app.overload.usage().eventLoopDelay)
+    t.match(await call('/work'), { status: 200 })
+  }
+  t.ok(Math.max(...delays) > 10 && Math.max(...delays) < 1000, delays.join(' '))
+})
+
 t.test('usage tells operators what was sampled last', async t => {
   const { app } = await build(t, { sampleInterval: 100, maxConcurrent: 5 })
   t.strictSame(app.overload.usage(), { eventLoopDelay: 0, eventLoopUtilization: 0, heapUsedBytes: 0, rssBytes: 0, concurrent: 0 }, 'before the first sample')
@@ -275,7 +286,7 @@ t.test('usage tells operators what was sampled last', async t => {
 
 t.test('maxConcurrent: as many handlers at work as allowed, the next one is refused before it runs [ASVS 15.2.2]', async t => {
   const { waiting, handler, release } = gate()
-  const { app, call, recorded, seen } = await build(t, { maxConcurrent: 3, sampleInterval: 100 }, app => { app.get('/slow', { config: open }, handler) })
+  const { app, call, recorded, seen } = await build(t, { maxConcurrent: 3, maxEventLoopDelay: false, sampleInterval: 100 }, app => { app.get('/slow', { config: open }, handler) })
   const working = Array.from({ length: 3 }, () => call('/slow'))
   t.ok(await until(() => waiting.length === 3))
   t.ok(app.overload.isUnderPressure())
