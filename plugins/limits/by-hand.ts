@@ -61,9 +61,9 @@ export function limitsByHand ({ events }: FastifyInstance, ledger: Ledger, repor
     checkAlgorithm(rule?.algorithm)
     checkOptions(CheckForm, rule, `limits: check ${name}`, LimitsMisconfigured)
     const { windows, algorithm = defaults.algorithm, ban, cost = 1 } = rule
-    const account = ledger.open(`check:${name}`, { windows, algorithm, ban, by: CUSTOM }, `app.limits.check(${JSON.stringify(name)})`)
-    refuseCostAbove(cost, account)
-    const read = { given, budget: account.standard!, cost }
+    const budgets = ledger.open(`check:${name}`, { windows, algorithm, ban, by: whomItNames }, `app.limits.check(${JSON.stringify(name)})`)
+    refuseCostAbove(cost, budgets)
+    const read = { given, budget: budgets.standard!, cost }
     known.set(name, read)
     return read
   }
@@ -81,14 +81,14 @@ export function limitsByHand ({ events }: FastifyInstance, ledger: Ledger, repor
       const decision = budget.take(subject, cost ?? usual)
       return decision instanceof Promise ? decision.then(decided => settle(budget, subject, decided)) : settle(budget, subject, decision)
     },
-    budgets: () => ledger.list().map(({ name, account }) => ({ name, ...account.describe() })),
+    budgets: () => ledger.list().map(({ name, budgets }) => ({ name, ...budgets.describe() })),
     async inspect (name, subject) {
       const who = subjectWritten(subject)
-      return Promise.all(ledger.find(name).budgets.map(async budget => ({ plan: budget.plan, ...await budget.peek(who) })))
+      return Promise.all(ledger.find(name).all.map(async budget => ({ plan: budget.plan, ...await budget.peek(who) })))
     },
     async reset (name, subject, request) {
       const who = subjectWritten(subject)
-      await Promise.all(ledger.find(name).budgets.map(async budget => {
+      await Promise.all(ledger.find(name).all.map(async budget => {
         await budget.reset(who)
         reports.forget(budget, who)
       }))
@@ -97,5 +97,7 @@ export function limitsByHand ({ events }: FastifyInstance, ledger: Ledger, repor
   }
 }
 
-/** What the subjects of a check are. */
-const CUSTOM = (): string => ''
+/** Stands for the subjects of a check, which are what its caller says. */
+function whomItNames (): string {
+  return ''
+}

@@ -7,7 +7,7 @@ import { describeBy } from './subject.js'
 import { isSameTerms, type DescribedTerms, type Terms } from './terms.js'
 
 /** What stands under one name: the budget of everybody, and one for each plan. */
-export class Account {
+export class Budgets {
   readonly terms: Terms
   /** Null where only plans have one. */
   readonly standard: Budget | null
@@ -19,10 +19,10 @@ export class Account {
     this.#plans = plans
   }
 
-  get budgets (): readonly Budget[] { return [...this.standard === null ? [] : [this.standard], ...this.#plans.values()] }
+  get all (): readonly Budget[] { return [...this.standard === null ? [] : [this.standard], ...this.#plans.values()] }
 
-  /** The budget that this principal spends; null: none. */
-  budgetOf (principal: Principal | null): Budget | null {
+  /** The one that this principal spends; null: none. */
+  of (principal: Principal | null): Budget | null {
     const plan = principal?.plan
     return plan === undefined ? this.standard : this.#plans.get(plan) ?? this.standard
   }
@@ -34,7 +34,7 @@ export class Account {
 }
 
 export class Ledger {
-  readonly #accounts = new Map<string, { account: Account, owner: string }>()
+  readonly #known = new Map<string, { budgets: Budgets, owner: string }>()
   readonly #state: State
   readonly #whenAway: WhenAway
 
@@ -44,34 +44,34 @@ export class Ledger {
   }
 
   /**
-   * The account of this name.
+   * The budgets of this name.
    *
    * @param owner who asks for it, for people
    * @throws LimitsMisconfigured where it is there already with other terms, or they are wrong
    */
-  open (name: string, terms: Terms, owner: string): Account {
-    const known = this.#accounts.get(name)
+  open (name: string, terms: Terms, owner: string): Budgets {
+    const known = this.#known.get(name)
     if (known !== undefined) {
-      if (isSameTerms(known.account.terms, terms)) return known.account
+      if (isSameTerms(known.budgets.terms, terms)) return known.budgets
       throw new LimitsMisconfigured(
         `limits: the budget ${name} is there already with other terms, from ${known.owner}: who shares it must write the same windows, plans, by, algorithm and ban`)
     }
     const { windows, plans = {} } = terms
     const budget = (plan: string | null, windows: readonly string[]) => new Budget(name, plan, { ...terms, windows }, this.#state, this.#whenAway)
     const ofPlans = Object.entries(plans).map(([plan, windows]) => [plan, budget(plan, windows)] as const)
-    const account = new Account(terms, windows === false ? null : budget(null, windows), new Map(ofPlans))
-    this.#accounts.set(name, { account, owner })
-    return account
+    const budgets = new Budgets(terms, windows === false ? null : budget(null, windows), new Map(ofPlans))
+    this.#known.set(name, { budgets, owner })
+    return budgets
   }
 
   /** @throws BudgetUnknown */
-  find (name: string): Account {
-    const known = this.#accounts.get(name)
+  find (name: string): Budgets {
+    const known = this.#known.get(name)
     if (known === undefined) throw new BudgetUnknown()
-    return known.account
+    return known.budgets
   }
 
-  list (): { name: string, account: Account }[] {
-    return [...this.#accounts].map(([name, { account }]) => ({ name, account }))
+  list (): { name: string, budgets: Budgets }[] {
+    return [...this.#known].map(([name, { budgets }]) => ({ name, budgets }))
   }
 }

@@ -7,7 +7,7 @@ import type { Algorithm as CounterAlgorithm } from '../state/index.js'
 import type { Budget } from './budget.js'
 import { refuseAsync } from './callback.js'
 import { LimitsMisconfigured } from './errors.js'
-import type { Account, Ledger } from './ledger.js'
+import type { Budgets, Ledger } from './ledger.js'
 import type { Refuse } from './refusal.js'
 import { callerOf, subjectOf, type By, type SubjectOf } from './subject.js'
 import { Algorithm, BanRule, Plans, Windows, type DescribedTerms, type Terms } from './terms.js'
@@ -79,11 +79,11 @@ export function compileRule (route: PlannedRoute, given: unknown, ledger: Ledger
   if (refuse !== null) refuseAsync('refuse', refuse)
   const place = placeOf(route)
   const subject = subjectOf(by, place)
-  const account = ledger.open(group === undefined ? `route:${place}` : `group:${group}`, { windows, plans, by, algorithm, ban }, `${route.method} ${route.url}`)
-  refuseCostAbove(cost, account)
+  const budgets = ledger.open(group === undefined ? `route:${place}` : `group:${group}`, { windows, plans, by, algorithm, ban }, `${route.method} ${route.url}`)
+  refuseCostAbove(cost, budgets)
   return {
-    rule: { budgetOf: budgetOf(account), subjectOf: subject, cost, refuse },
-    promise: { ...account.describe(), cost, ...(group !== undefined && { group }) },
+    rule: { budgetOf: budgetOf(budgets), subjectOf: subject, cost, refuse },
+    promise: { ...budgets.describe(), cost, ...(group !== undefined && { group }) },
   }
 }
 
@@ -94,7 +94,7 @@ export function defaultRule (ofAddress: Omit<Terms, 'by'>, ofPrincipal: Omit<Ter
   const byAddress = open('default-address', ofAddress)?.standard ?? null
   const byPrincipal = open('default-principal', ofPrincipal)
   return {
-    budgetOf: ({ principal }) => principal === null ? byAddress : byPrincipal === null ? null : byPrincipal.budgetOf(principal),
+    budgetOf: ({ principal }) => principal === null ? byAddress : byPrincipal === null ? null : byPrincipal.of(principal),
     subjectOf: callerOf,
     cost: 1,
     refuse,
@@ -108,16 +108,16 @@ export function checkAlgorithm (algorithm: unknown): void {
 }
 
 /** @throws LimitsMisconfigured where some window would never let a request pass */
-export function refuseCostAbove (cost: number, { budgets }: Account): void {
-  for (const { limits, windows } of budgets) {
+export function refuseCostAbove (cost: number, { all }: Budgets): void {
+  for (const { limits, windows } of all) {
     const tooSmall = limits.findIndex(limit => limit < cost)
     if (tooSmall !== -1) throw new LimitsMisconfigured(`limits: a cost of ${cost} never fits into ${JSON.stringify(windows[tooSmall])}`)
   }
 }
 
-function budgetOf (account: Account): Rule['budgetOf'] {
-  const { standard, terms } = account
-  return terms.plans === undefined ? () => standard : ({ principal }) => account.budgetOf(principal)
+function budgetOf (budgets: Budgets): Rule['budgetOf'] {
+  const { standard, terms } = budgets
+  return terms.plans === undefined ? () => standard : ({ principal }) => budgets.of(principal)
 }
 
 /** A HEAD asks for what its GET answers and a URL with a slash at its end for what the one without answers: one budget. */

@@ -60,7 +60,7 @@ const PARTS: Record<Exclude<SubjectPart, 'route' | ((...parts: never[]) => unkno
   principal: callerOf,
   address: ({ ip }) => subjects.address(ip),
   key: request => request.principal?.kind === 'key' ? subjects.credential(request.principal.credentialId) : callerOf(request),
-  plan: request => request.principal?.plan === undefined ? callerOf(request) : subjects.plan(request.principal.plan),
+  plan: request => typeof request.principal?.plan === 'string' ? subjects.plan(request.principal.plan) : callerOf(request),
   method: ({ method }) => subjects.method(method),
 }
 

@@ -14,6 +14,7 @@ t.test('a route has windows for each plan; callers without one, or with an unkno
   t.equal(await passes(9, () => call('/', as('dora'))), 1)
   t.equal(await passes(9, () => call('/')), 1)
   for (const plan of ['gold', '', 'Free', 'free ', '__proto__', 'constructor', 'toString']) t.equal(await passes(9, () => call('/', as(`of ${plan}`, { plan }))), 1, plan)
+  t.equal(await passes(9, () => call('/', as('nobody', { plan: null as never }))), 1, 'a column that is empty')
   clock.ms += 120_000
   t.equal(await passes(9, () => call('/', as('ada', { plan: 'free' }))), 1, 'all windows of the plan hold together')
 })

@@ -117,6 +117,7 @@ t.test('by plan: all callers of a plan together; who has none, for themselves', 
   t.equal(await passes(5, i => call('/', as(`user${i}`, { plan: 'free' }))), 3)
   t.equal(await passes(5, i => call('/', as(`user${i}`, { plan: 'pro' }))), 3)
   t.equal(await passes(4, i => call('/', as(`user${i}`))), 4)
+  t.equal(await passes(4, i => call('/', as(`other${i}`, { plan: null as never }))), 4)
   t.equal(await passes(4, i => call('/', from(`192.0.2.${i}`))), 4)
 })
 
