@@ -26,7 +26,10 @@ export interface Portal {
 }
 
 export interface PortalParts {
-  settings: PortalSettings & { APP_SECRET: string }
+  /** As they were read: those that are concealed are lost in a copy. */
+  settings: PortalSettings
+  /** The master secret. */
+  secret: string
   sql: Sql
   /** The origin people see. */
   origin: string
@@ -37,9 +40,9 @@ export interface PortalParts {
   now?: () => number
 }
 
-export async function buildPortal ({ settings, sql, origin, logger, https, now }: PortalParts): Promise<FastifyInstance> {
+export async function buildPortal ({ settings, secret, sql, origin, logger, https, now }: PortalParts): Promise<FastifyInstance> {
   const isProduction = settings.NODE_ENV === 'production'
-  const { tokens, pepper, stateNames } = makeKeys(settings.APP_SECRET, settings)
+  const { tokens, pepper, stateNames } = makeKeys(secret, settings)
   const accounts = portalAccounts(sql)
   const proxies = listOf(settings.TRUST_PROXY)
   const app = Fastify(server({

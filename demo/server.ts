@@ -35,7 +35,7 @@ async function start (settings: PortalSettings): Promise<void> {
   const origin = settings.PUBLIC_ORIGIN ?? `${scheme}://localhost:${port}`
   const sql = await openDatabase({ url: DATABASE_URL, directory: DATA_DIR })
   close = () => sql.close()
-  const app = await buildPortal({ settings: { ...settings, APP_SECRET: settings.APP_SECRET ?? secretOf(DATA_DIR) }, sql, origin, https })
+  const app = await buildPortal({ settings, secret: settings.APP_SECRET ?? secretOf(DATA_DIR), sql, origin, https })
   app.addHook('onClose', () => sql.close())
   close = () => app.close()
   await app.ready()

@@ -77,8 +77,9 @@ export async function buildOn (t: Test, sql: Sql, settings: Partial<PortalSettin
   let addresses = 0
   const app = await buildPortal({
     settings: {
-      HOST: '127.0.0.1', PORT: 3000, NODE_ENV: 'test', DATA_DIR: '', JWT_ALGORITHM: 'HS256', PASSWORD_POLICY: 'composition', LOG_LEVEL: 'trace', ...settings, APP_SECRET,
+      HOST: '127.0.0.1', PORT: 3000, NODE_ENV: 'test', DATA_DIR: '', JWT_ALGORITHM: 'HS256', PASSWORD_POLICY: 'composition', LOG_LEVEL: 'trace', ...settings,
     },
+    secret: APP_SECRET,
     sql,
     origin: ORIGIN,
     logger: { level: 'trace', stream: { write: (line: string) => { log.push(line) } } },
