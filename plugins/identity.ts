@@ -11,6 +11,7 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { createError, type FastifyError } from '@fastify/error'
 import fp from 'fastify-plugin'
+import { REDUCED_CAPACITY, tellInProblem } from './problem.js'
 import type { MaybePromise } from './state/index.js'
 
 declare module 'fastify' {
@@ -159,10 +160,11 @@ function read (reader: CredentialReader, request: FastifyRequest): Reading {
 }
 
 function unchecked (request: FastifyRequest, cause: unknown): FastifyError {
+  const error = Object.assign(new CredentialUnchecked(), { cause, expose: true, headers: { 'retry-after': '2' } })
   // That shared state is away is said once, by its event, and not for each request.
-  const isExpected = (cause as FastifyError | undefined)?.statusCode === 503
-  request.log[isExpected ? 'debug' : 'error']({ err: cause }, 'a credential could not be checked')
-  return Object.assign(new CredentialUnchecked(), { cause, expose: true, headers: { 'retry-after': '2' } })
+  if ((cause as FastifyError | undefined)?.statusCode === 503) return tellInProblem(error, { type: REDUCED_CAPACITY })
+  request.log.error({ err: cause }, 'a credential could not be checked')
+  return error
 }
 
 /**

@@ -18,7 +18,7 @@ import { Type, type Static } from '@sinclair/typebox'
 import fp from 'fastify-plugin'
 import { checkOptions } from './options.js'
 import type { PlannedRoute, Step } from './plan/index.js'
-import { tellInProblem } from './problem.js'
+import { REDUCED_CAPACITY, tellInProblem } from './problem.js'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
@@ -85,7 +85,6 @@ interface Excess { exceeded: Limit, limit: number, measured: number }
 
 const { heap_size_limit: HEAP_LIMIT } = getHeapStatistics()
 /** IANA's registry of problem types; draft-ietf-httpapi-ratelimit-headers-10. */
-const TEMPORARY_REDUCED_CAPACITY = 'https://iana.org/assignments/http-problem-types#temporary-reduced-capacity'
 /** Milliseconds that a handler still counts when its client is gone and it never answers. */
 const ABANDONED_MS = 30_000
 
@@ -97,7 +96,7 @@ async function overload (app: FastifyInstance, options: OverloadOptions): Promis
   const { maxConcurrent } = limits
   const { sampleInterval = 1000, retryAfter = 10 } = options
   // One for all: the stack of each would cost more than many a request that is served.
-  const refusal = tellInProblem(Object.assign(new OverloadRefused(), { expose: true, headers: { 'retry-after': String(retryAfter) } }), { type: TEMPORARY_REDUCED_CAPACITY })
+  const refusal = tellInProblem(Object.assign(new OverloadRefused(), { expose: true, headers: { 'retry-after': String(retryAfter) } }), { type: REDUCED_CAPACITY })
 
   let sampled = { eventLoopDelay: 0, heapUsed: 0, rssBytes: 0, eventLoopUtilized: 0 }
   /** Decided once a sample, read by every request. */

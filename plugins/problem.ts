@@ -1,5 +1,8 @@
 /** What an error of this suite may say in its problem beyond status, code and detail (RFC 9457, 3.1.1 and 3.2). */
 
+/** The service does less than it usually can, for a while: a refusal that is nobody's fault (draft-ietf-httpapi-ratelimit-headers-10). */
+export const REDUCED_CAPACITY = 'https://iana.org/assignments/http-problem-types#temporary-reduced-capacity'
+
 const members = Symbol('bastion.error.problem')
 
 export interface ProblemMembers {

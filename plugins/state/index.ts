@@ -14,6 +14,7 @@ import { createError } from '@fastify/error'
 import { Type, type Static } from '@sinclair/typebox'
 import fp from 'fastify-plugin'
 import { checkOptions } from '../options.js'
+import { REDUCED_CAPACITY, tellInProblem } from '../problem.js'
 import { connectRedis, isClient, type RedisConnection } from './connect.js'
 import type { RedisClient } from './line.js'
 import { memoryState } from './memory.js'
@@ -106,7 +107,7 @@ async function state (app: FastifyInstance, options: StateOptions): Promise<void
       now,
       local,
       full,
-      unavailable: cause => Object.assign(new StateUnavailable(), { cause, expose: true, headers: { 'retry-after': RETRY_WHEN_AWAY } }),
+      unavailable: cause => reduced(new StateUnavailable(), cause, RETRY_WHEN_AWAY),
       changed (isAway, cause) {
         if (isAway) since = performance.now()
         if (isAway) app.events.record('state_away', null, { reason: reasonOf(cause as Error), severity: 'critical' })
@@ -129,7 +130,7 @@ async function state (app: FastifyInstance, options: StateOptions): Promise<void
 
   function full (cause: unknown): Error {
     tellRefused()
-    return Object.assign(new StateFull(), { cause, expose: true, headers: { 'retry-after': RETRY_WHEN_FULL } })
+    return reduced(new StateFull(), cause, RETRY_WHEN_FULL)
   }
 
   /** A flood makes many of these: one event now and then says how many. */
@@ -145,6 +146,11 @@ async function state (app: FastifyInstance, options: StateOptions): Promise<void
       times = 0
     }
   }
+}
+
+/** What the client is told: later, and no more. That it happens is said by an event, and not for each request. */
+function reduced (error: Error, cause: unknown, retryAfter: string): Error {
+  return tellInProblem(Object.assign(error, { cause, expose: true, headers: { 'retry-after': retryAfter } }), { type: REDUCED_CAPACITY })
 }
 
 /** ioredis speaks of its own options where a connection breaks. */
