@@ -5,6 +5,7 @@ import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import t, { type Test } from 'tap'
+import { redis } from './services.js'
 
 const ROOT = fileURLToPath(new URL('../', import.meta.url))
 const README = join(ROOT, 'README.md')
@@ -65,6 +66,11 @@ for (const [name, check] of Object.entries({
     if ((await get('/me')).json().id !== 'u1') throw new Error('me')
     if ((await get('/me', {})).statusCode !== 401) throw new Error('anonymous')
     console.log('SAMPLE HOLDS')`,
+  shared: `
+    if (app.state.kind !== 'redis' || !await app.state.answers()) throw new Error('not shared')
+    await app.ready()
+    if ((await app.inject('http://localhost/')).headers['x-ratelimit-remaining'] !== '299') throw new Error('not counted')
+    console.log('SAMPLE HOLDS')`,
 })) {
   t.test(`the sample "${name}" runs and does what is said of it`, async t => {
     const source = new RegExp(`<!-- sample: ${name} -->\\n\`\`\`ts\\n([\\s\\S]*?)\`\`\``).exec(await readFile(README, 'utf8'))?.[1]
@@ -83,7 +89,9 @@ for (const [name, check] of Object.entries({
       export const orders = { find: id => ({ own: { id, userId: 'u1', total: 12 }, foreign: { id, userId: 'u2', total: 99 } })[id] }
     `)
     await writeFile(join(folder, 'sample.ts'), `${sample}\n${check}\nawait app.close()\n`)
-    const { stdout } = await run(process.execPath, ['--import', 'tsx', join(folder, 'sample.ts')], { cwd: ROOT })
+    const shared = name === 'shared' ? await redis(t) : undefined
+    if (shared === null) return
+    const { stdout } = await run(process.execPath, ['--import', 'tsx', join(folder, 'sample.ts')], { cwd: ROOT, env: { ...process.env, ...shared !== undefined && { REDIS_URL: shared.url } } })
     t.match(stdout, 'SAMPLE HOLDS')
   })
 }
