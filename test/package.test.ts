@@ -258,7 +258,7 @@ t.test('exports are the concerns: every plugin of plugins/ has its door, and eve
 t.test('dependencies are what is imported, and nothing else', async t => {
   const sources = (await readdir(ROOT, { recursive: true })).filter(path => /^(?:plugins|schemas)\/.*\.ts$/.test(path))
   const texts = await Promise.all(sources.map(path => readFile(join(ROOT, path), 'utf8')))
-  const imported = texts.flatMap(text => [...text.matchAll(/^import .*?from '([^'.][^']*)'|^\} from '([^'.][^']*)'|require\('([^'.][^']*)'\)/gm)]
+  const imported = texts.flatMap(text => [...text.matchAll(/^import .*?from '([^'.][^']*)'|^\} from '([^'.][^']*)'|(?:require|await import)\('([^'.][^']*)'\)/gm)]
     .map(([, one, other, third]) => (one ?? other ?? third)!))
     .filter(name => !name.startsWith('node:'))
     .map(name => name.split('/').slice(0, name.startsWith('@') ? 2 : 1).join('/'))

@@ -191,7 +191,7 @@ t.test('state on Redis', async t => {
   await t.test('a client of one\'s own is used, and left open', async t => {
     const client = new Redis(url, { ...REDIS_OPTIONS, enableOfflineQueue: true })
     t.teardown(() => client.disconnect())
-    const { app } = await build(t, { redis: client as never, prefix: 'own' })
+    const { app } = await build(t, { redis: client, prefix: 'own' })
     await app.state.set('k:1', 'v', 60_000)
     await app.close()
     t.equal(client.status, 'ready')

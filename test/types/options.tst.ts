@@ -7,22 +7,25 @@ import cors, { type CorsOptions } from '../../plugins/cors.js'
 import headers, { type HeadersOptions } from '../../plugins/headers.js'
 import limits, { type LimitsOptions } from '../../plugins/limits/index.js'
 import passwords, { type PasswordsOptions } from '../../plugins/passwords/index.js'
+import type { OverloadOptions } from '../../plugins/overload.js'
 import signIn, { type SignInOptions } from '../../plugins/sign-in.js'
 import state, { type StateOptions } from '../../plugins/state/index.js'
 import tokens, { type TokensOptions } from '../../plugins/tokens/index.js'
 import transport, { type TransportOptions } from '../../plugins/transport.js'
 import { Type } from '@sinclair/typebox'
+import type { Cluster, Redis } from 'ioredis'
 
 const app = Fastify()
 declare const accounts: Accounts
 declare const keys: TokensOptions['keys']
 
 test('the suite: one key a concern', () => {
-  expect<keyof BastionOptions>().type.toBe<'headers' | 'transport' | 'cors' | 'state' | 'limits' | 'access' | 'passwords' | 'tokens' | 'signIn'>()
+  expect<keyof BastionOptions>().type.toBe<'headers' | 'transport' | 'cors' | 'overload' | 'state' | 'limits' | 'access' | 'passwords' | 'tokens' | 'signIn'>()
   expect<BastionOptions['headers']>().type.toBe<HeadersOptions | undefined>()
   expect<BastionOptions['transport']>().type.toBe<TransportOptions | undefined>()
   expect<BastionOptions['cors']>().type.toBe<CorsOptions | false | undefined>()
   expect<BastionOptions['state']>().type.toBe<StateOptions | undefined>()
+  expect<BastionOptions['overload']>().type.toBe<OverloadOptions | false | undefined>()
   expect<BastionOptions['limits']>().type.toBe<LimitsOptions | undefined>()
   expect<BastionOptions['passwords']>().type.toBe<PasswordsOptions | undefined>()
   expect<BastionOptions['tokens']>().type.toBe<TokensOptions | undefined>()
@@ -123,4 +126,13 @@ test('settings() has the types of its schema', () => {
   expect(read).type.not.toHaveProperty('PROT')
   expect(settings).type.not.toBeCallableWith(Type.String())
   expect(Secret).type.not.toBeCallableWith({ default: 'changeme' })
+})
+
+test('state: Redis by URL, by options, or by a client of ioredis', () => {
+  type Connection = NonNullable<StateOptions['redis']>
+  expect<Redis>().type.toBeAssignableTo<Connection>()
+  expect<Cluster>().type.toBeAssignableTo<Connection>()
+  expect<{ sentinels: { host: string, port: number }[], name: string }>().type.toBeAssignableTo<Connection>()
+  expect<{ cluster: string[], password: string }>().type.toBeAssignableTo<Connection>()
+  expect<number>().type.not.toBeAssignableTo<Connection>()
 })
