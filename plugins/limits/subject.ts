@@ -41,7 +41,7 @@ export const subjects = {
   /** A HEAD counts as a GET. */
   method: (name: string) => write('method', name === 'HEAD' ? 'GET' : name),
   /** What a function of the service answers, and what `app.limits.check` is given. What is an address counts by its network. */
-  custom: (text: string) => write('custom', isIPv6(text) ? addressKey(text) : text),
+  custom: (text: string) => write('custom', text.includes(':') && isIPv6(text) ? addressKey(text) : text),
   /** Several parts together, in the order of `by`. */
   all: (...parts: readonly string[]) => parts.join(SEPARATOR),
 } as const

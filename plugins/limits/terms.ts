@@ -43,6 +43,6 @@ export function isSameTerms (one: Terms, other: Terms): boolean {
 }
 
 export function isSameList (one: unknown, other: unknown): boolean {
-  if (!Array.isArray(one) || !Array.isArray(other)) return one === other
+  if (one === other || !Array.isArray(one) || !Array.isArray(other)) return one === other
   return one.length === other.length && one.every((item, i) => item === other[i])
 }
