@@ -1,24 +1,27 @@
 /**
  * What one decision of a limiter costs, in memory and on Redis: `node --import tsx bench/limits.ts`.
  *
- * The suite's counters beside the stores of @fastify/rate-limit and rate-limiter-flexible, in one run, in alternating rounds;
+ * The suite's limits beside @fastify/rate-limit and rate-limiter-flexible, in one run, in alternating rounds;
  * on Redis with the same client options. Medians of processor time in this process, of the time that passed, and, on
  * Redis, of the server's processor time. `redis-server` must be on the PATH.
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { createRequire } from 'node:module'
 import { createServer, type AddressInfo } from 'node:net'
 import { cpus, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import rateLimit from '@fastify/rate-limit'
+import Fastify from 'fastify'
 import { Redis } from 'ioredis'
 import { RateLimiterMemory, RateLimiterRedis, RateLimiterUnion } from 'rate-limiter-flexible'
-import { REDIS_OPTIONS } from '../plugins/state/connect.js'
-import { memoryState } from '../plugins/state/memory.js'
-import type { Algorithm, State } from '../plugins/state/port.js'
-import { redisState } from '../plugins/state/redis.js'
+import errors from '../plugins/errors.js'
+import events from '../plugins/events.js'
+import identity from '../plugins/identity.js'
+import limits from '../plugins/limits/index.js'
+import plan from '../plugins/plan/index.js'
+import state, { REDIS_OPTIONS, type Algorithm, type StateOptions } from '../plugins/state/index.js'
 
 const ROUNDS = 9
 const SUBJECTS = 10_000
@@ -32,32 +35,29 @@ type Decide = (subject: string) => unknown
 interface Round { cpu: number, wall: number, server: number }
 
 const root = fileURLToPath(new URL('..', import.meta.url))
-const require = createRequire(import.meta.url)
-const Local = require('@fastify/rate-limit/store/LocalStore.js')
-const Remote = require('@fastify/rate-limit/store/RedisStore.js')
 const subjects = Array.from({ length: SUBJECTS }, (_subject, i) => `203.${i >> 16}.${(i >> 8) & 255}.${i & 255}`)
+const closing: (() => Promise<unknown>)[] = []
 
-const memory = memoryState({ maxEntries: 1e6, maxSubjects: 1e6, now: Date.now, refuse () { throw new Error('full') }, forgot () {} })
 const port = await freePort()
 const directory = mkdtempSync(join(tmpdir(), 'bastion-bench-'))
 const server = spawn('redis-server', ['--port', String(port), '--bind', '127.0.0.1', '--save', '', '--dir', directory], { stdio: ['ignore', 'pipe', 'inherit'] })
 for await (const line of server.stdout) if (String(line).includes('Ready to accept')) break
-const client = new Redis(port, '127.0.0.1', REDIS_OPTIONS)
+// One client for all on Redis.
+const client = new Redis(port, '127.0.0.1', { ...REDIS_OPTIONS, socketTimeout: undefined })
 await once(client, 'ready')
-const fail = (cause: unknown) => cause as Error
-const redis = redisState({ client: client as never, isOwn: true, secret: 'the names of a benchmark are no secret', prefix: 'b', deadline: 5000, replicas: 0, local: memory, changed () {}, unavailable: fail, full: fail })
+const onRedis = { redis: client as never, secret: 'the names of a benchmark are no secret', deadline: 5000 }
 
 try {
   const results = {
-    memory: await compare({ ...ours(memory), ...peersInMemory() }, IN_MEMORY, 1, async () => 0),
-    redis: await compare({ ...ours(redis), ...peersOnRedis() }, ON_REDIS, IN_FLIGHT, serverCpu),
+    memory: await compare({ ...await ours('memory', {}), ...await official(), ...flexible() }, IN_MEMORY, 1, async () => 0),
+    redis: await compare({ ...await ours('redis', onRedis), ...await official(client), ...flexible(client) }, ON_REDIS, IN_FLIGHT, serverCpu),
   }
   const version = (name: string) => JSON.parse(readFileSync(join(root, 'node_modules', name, 'package.json'), 'utf8')).version as string
   const report = {
     date: new Date().toISOString(),
     node: process.version,
     machine: { cpu: cpus()[0]?.model, cores: cpus().length },
-    versions: Object.fromEntries(['ioredis', '@fastify/rate-limit', 'rate-limiter-flexible'].map(name => [name, version(name)])),
+    versions: Object.fromEntries(['fastify', 'ioredis', '@fastify/rate-limit', 'rate-limiter-flexible'].map(name => [name, version(name)])),
     redis: /redis_version:(\S+)/.exec(await client.info('server'))?.[1],
     settings: { rounds: ROUNDS, subjects: SUBJECTS, inMemory: IN_MEMORY, onRedis: ON_REDIS, inFlight: IN_FLIGHT },
     microseconds: results,
@@ -65,49 +65,60 @@ try {
   mkdirSync(join(root, 'bench/results'), { recursive: true })
   writeFileSync(join(root, 'bench/results/limits.json'), `${JSON.stringify(report, null, 2)}\n`)
 } finally {
+  for (const close of closing) await close()
   client.disconnect()
   server.kill()
   await once(server, 'exit')
   rmSync(directory, { recursive: true, force: true })
 }
 
-function ours (state: State): Record<string, Decide> {
-  const counter = (algorithm: Algorithm, windows: number) => {
-    const { take } = bound(state.counter({ name: `bench:${algorithm}:${windows}`, windows: WINDOWS.slice(0, windows), algorithm }))
-    return (subject: string) => take(subject)
+/** Each makes a whole decision, by the documented call of its package: the suite's limits, and the counter below them. */
+async function ours (kind: string, options: StateOptions): Promise<Record<string, Decide>> {
+  const app = Fastify()
+  await app.register(plan)
+  await app.register(events)
+  await app.register(errors)
+  await app.register(state, options)
+  await app.register(identity)
+  await app.register(limits, { flood: false })
+  await app.ready()
+  closing.push(() => app.close())
+  const check = (algorithm: Algorithm, windows: number): Decide => {
+    const rule = { windows: WINDOWS.slice(0, windows).map(({ limit, ms }) => `${limit}/${ms / 1000}s`), algorithm }
+    const name = `${kind} ${algorithm} ${windows}`
+    return subject => app.limits.check(name, rule, subject)
   }
+  const counter = app.state.counter({ name: `${kind} alone`, windows: WINDOWS })
   return {
-    'suite, fixed, 1 window': counter('fixed', 1),
-    'suite, sliding, 1 window': counter('sliding', 1),
-    'suite, sliding, 3 windows': counter('sliding', 3),
-    'suite, bucket, 1 window': counter('bucket', 1),
+    'suite, fixed window': check('fixed', 1),
+    'suite, sliding window': check('sliding', 1),
+    'suite, 3 sliding windows': check('sliding', 3),
+    'suite, token bucket': check('bucket', 1),
+    '(suite, its counter alone, 3 windows)': subject => counter.take(subject),
   }
 }
 
-function bound<T extends { take: (subject: string) => unknown }> (counter: T) {
-  return { take: (subject: string) => counter.take(subject) }
+async function official (redis?: Redis): Promise<Record<string, Decide>> {
+  const app = Fastify()
+  await app.register(rateLimit, { global: false, max: WINDOWS[0]!.limit, timeWindow: WINDOWS[0]!.ms, cache: 1e6, ...(redis !== undefined && { redis, nameSpace: 'f' }) })
+  const limit = app.createRateLimit()
+  await app.ready()
+  closing.push(() => app.close())
+  const request = { ip: '', routeOptions: { config: {} } }
+  return {
+    '@fastify/rate-limit, 1 window': subject => {
+      request.ip = subject
+      return limit(request as never)
+    },
+  }
 }
 
-function peersInMemory (): Record<string, Decide> {
-  const store = new Local(false, false, 1e6)
-  const done = () => {}
-  const limiters = WINDOWS.map(({ limit, ms }, i) => new RateLimiterMemory({ points: limit, duration: ms / 1000, keyPrefix: `m${i}` }))
+function flexible (redis?: Redis): Record<string, Decide> {
+  const limiters = WINDOWS.map(({ limit, ms }, i) => redis === undefined
+    ? new RateLimiterMemory({ points: limit, duration: ms / 1000, keyPrefix: `m${i}` })
+    : new RateLimiterRedis({ storeClient: redis, points: limit, duration: ms / 1000, keyPrefix: `r${i}` }))
   const union = new RateLimiterUnion(...limiters)
   return {
-    '@fastify/rate-limit, 1 window': subject => store.incr(subject, done, WINDOWS[0]!.ms, WINDOWS[0]!.limit),
-    'rate-limiter-flexible, 1 window': subject => limiters[0]!.consume(subject),
-    'rate-limiter-flexible, 3 windows': subject => union.consume(subject),
-  }
-}
-
-function peersOnRedis (): Record<string, Decide> {
-  const store = new Remote(false, false, client, 'f')
-  const limiters = WINDOWS.map(({ limit, ms }, i) => new RateLimiterRedis({ storeClient: client, points: limit, duration: ms / 1000, keyPrefix: `r${i}` }))
-  const union = new RateLimiterUnion(...limiters)
-  return {
-    '@fastify/rate-limit, 1 window': subject => new Promise((resolve, reject) => {
-      store.incr(subject, (error: Error | null, result: unknown) => error === null ? resolve(result) : reject(error), WINDOWS[0]!.ms, WINDOWS[0]!.limit)
-    }),
     'rate-limiter-flexible, 1 window': subject => limiters[0]!.consume(subject),
     'rate-limiter-flexible, 3 windows': subject => union.consume(subject),
   }
