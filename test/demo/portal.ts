@@ -83,7 +83,8 @@ export async function buildOn (t: Test, sql: Sql, settings: Partial<PortalSettin
     sql,
     origin: ORIGIN,
     logger: { level: 'trace', stream: { write: (line: string) => { log.push(line) } } },
-    now: () => time,
+    // On Redis the time is the server's: then `pass` does nothing.
+    ...(settings.REDIS_URL === undefined && { now: () => time }),
   })
   t.teardown(() => app.close())
   await app.ready()
