@@ -3,10 +3,10 @@ import { Type } from '@sinclair/typebox'
 import { createError } from '@fastify/error'
 import { resourceOf } from '../../plugins/access/index.js'
 import { NotFound } from '../../plugins/errors.js'
-import { closed } from '../../schemas/index.js'
+import { closed, Id } from '../../schemas/index.js'
 import type { Portal } from '../app.js'
 import { build, first, rows } from '../data/tables.js'
-import { Document, Id, Title, documentShape, notFoundWhereGone } from './shapes.js'
+import { Document, Title, documentShape, notFoundWhereGone } from './shapes.js'
 
 const UnknownUser = createError('FST_PORTAL_UNKNOWN_USER', 'There is no such user to share with', 400)
 

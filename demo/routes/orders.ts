@@ -1,8 +1,8 @@
 /** Orders. */
 import { resourceOf } from '../../plugins/access/index.js'
-import { closed } from '../../schemas/index.js'
+import { closed, Id } from '../../schemas/index.js'
 import type { Portal } from '../app.js'
-import { Id, Order, orderShape } from './shapes.js'
+import { Order, orderShape } from './shapes.js'
 
 export function orderRoutes ({ app }: Portal): void {
   app.get('/orders/:orderId', {

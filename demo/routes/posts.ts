@@ -5,11 +5,11 @@ import { createError } from '@fastify/error'
 import { resourceOf } from '../../plugins/access/index.js'
 import { NotFound } from '../../plugins/errors.js'
 import { principalOf } from '../../plugins/identity.js'
-import { closed } from '../../schemas/index.js'
+import { closed, Id, page, PageQuery } from '../../schemas/index.js'
 import { newId } from '../accounts.js'
 import type { Portal } from '../app.js'
 import { build, first, rows } from '../data/tables.js'
-import { Comment, Id, PageQuery, Post, Title, commentShape, notFoundWhereGone, pageOf, paged, postShape } from './shapes.js'
+import { Comment, Post, Title, commentShape, notFoundWhereGone, paged, postShape } from './shapes.js'
 
 const NothingLeft = createError('FST_PORTAL_POST_EMPTY', 'The content has fewer than 10 characters once unsafe HTML is taken out', 400)
 const UnknownCursor = createError('FST_PORTAL_UNKNOWN_CURSOR', 'This page is gone: begin again without a cursor', 400)
@@ -25,7 +25,7 @@ const PostBody = closed({
 
 export function postRoutes ({ app, sql }: Portal): void {
   app.get('/posts', {
-    schema: { querystring: PageQuery, response: { 200: pageOf(Post) } },
+    schema: { querystring: PageQuery, response: { 200: page(Post) } },
     config: { access: 'public' },
   }, async request => {
     const { cursor, limit } = request.query
@@ -77,7 +77,7 @@ export function postRoutes ({ app, sql }: Portal): void {
   })
 
   app.get('/posts/:postId/comments', {
-    schema: { params: PostParams, querystring: PageQuery, response: { 200: pageOf(Comment) } },
+    schema: { params: PostParams, querystring: PageQuery, response: { 200: page(Comment) } },
     config: { access: 'public' },
   }, async request => {
     const { cursor, limit } = request.query

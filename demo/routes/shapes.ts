@@ -1,22 +1,12 @@
 /** What the portal's routes take and answer, and how rows become answers. */
 import { Type, type Static } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
-import { Username } from '../../schemas/index.js'
+import { Id, Username } from '../../schemas/index.js'
 import { NameTaken } from '../accounts.js'
 import { NotFound } from '../../plugins/errors.js'
 import { violates, type CommentRow, type DocumentRow, type OrderRow, type PostRow, type UserRow } from '../data/tables.js'
 
-export const Id = Type.String({ minLength: 1, maxLength: 64, pattern: '^[A-Za-z0-9_-]+$' })
 const Time = Type.String({ format: 'date-time' })
-
-export function pageOf<Item extends Parameters<typeof Type.Array>[0]> (item: Item) {
-  return Type.Object({ items: Type.Array(item), nextCursor: Type.Union([Type.String(), Type.Null()]) }, { additionalProperties: false })
-}
-
-export const PageQuery = Type.Object({
-  cursor: Type.Optional(Id),
-  limit: Type.Integer({ minimum: 1, maximum: 100, default: 20 }),
-}, { additionalProperties: false })
 
 /** Cuts one row too many off a page; its presence is what tells that there is another page. */
 export function paged<Row extends { id: string }, Item> (rows: readonly Row[], limit: number, shape: (row: Row) => Item) {

@@ -5,12 +5,12 @@ import { createError } from '@fastify/error'
 import { StepUpRequired, resourceOf } from '../../plugins/access/index.js'
 import { NotFound } from '../../plugins/errors.js'
 import { principalOf } from '../../plugins/identity.js'
-import { Bio, Email, Phone, Url, closed, noBody } from '../../schemas/index.js'
+import { Bio, closed, Email, Id, noBody, page, PageQuery, Phone, Url } from '../../schemas/index.js'
 import type { Portal } from '../app.js'
 import { build, rows } from '../data/tables.js'
 import {
-  Comment, Document, Id, Name, Order, OwnProfile, PageQuery, Post, PublicProfile, Role,
-  commentShape, documentShape, orderShape, ownProfile, pageOf, paged, postShape, publicProfile, refuseReservedName,
+  Comment, Document, Name, Order, OwnProfile, Post, PublicProfile, Role,
+  commentShape, documentShape, orderShape, ownProfile, paged, postShape, publicProfile, refuseReservedName,
 } from './shapes.js'
 
 const LastAdmin = createError('FST_PORTAL_LAST_ADMIN', 'The last admin must stay one', 400)
@@ -99,7 +99,7 @@ export function userRoutes ({ app, sql, accounts, now }: Portal): void {
   app.get('/users', {
     schema: {
       querystring: closed({ ...PageQuery.properties, username: Type.Optional(Type.String({ minLength: 1, maxLength: 50 })) }),
-      response: { 200: pageOf(PublicProfile) },
+      response: { 200: page(PublicProfile) },
     },
     config: { access: { permissions: 'users:read' } },
   }, async request => {
@@ -117,7 +117,7 @@ export function userRoutes ({ app, sql, accounts, now }: Portal): void {
   }, async request => publicProfile(resourceOf(request, 'user')))
 
   app.get('/users/:userId/orders', {
-    schema: { params: UserParams, querystring: PageQuery, response: { 200: pageOf(Order) } },
+    schema: { params: UserParams, querystring: PageQuery, response: { 200: page(Order) } },
     config: { access: { resource: 'ownOrders', action: 'read' } },
   }, async request => {
     const { cursor, limit } = request.query
