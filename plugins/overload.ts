@@ -84,7 +84,6 @@ type Limit = 'maxEventLoopDelay' | 'maxHeapUsedBytes' | 'maxRssBytes' | 'maxEven
 interface Excess { exceeded: Limit, limit: number, measured: number }
 
 const { heap_size_limit: HEAP_LIMIT } = getHeapStatistics()
-/** IANA's registry of problem types; draft-ietf-httpapi-ratelimit-headers-10. */
 /** Milliseconds that a handler still counts when its client is gone and it never answers. */
 const ABANDONED_MS = 30_000
 
