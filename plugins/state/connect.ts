@@ -13,9 +13,9 @@ export interface RedisSettings {
 
 /** Milliseconds between attempts to connect: few, because a service is waiting for it. */
 const RETRY_MS = [20, 50, 100, 200]
-/** Milliseconds that a connection attempt, and a server that owes an answer, may take. */
+/** Milliseconds that a connection attempt, and a server that owes an answer, may take: an attempt that a slow server took is given up for one that it may answer at once. */
 const CONNECT_MS = 1000
-const SILENT_MS = 2000
+const SILENT_MS = 1500
 
 /**
  * What a client of your own is best made with: commands that cannot be sent, or whose connection breaks, fail at once.

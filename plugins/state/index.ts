@@ -155,7 +155,7 @@ function reduced (error: Error, cause: unknown, retryAfter: string): Error {
 
 /** ioredis speaks of its own options where a connection breaks. */
 function reasonOf ({ name, message }: Error): string {
-  return name === 'MaxRetriesPerRequestError' ? 'the connection broke' : message
+  return name === 'MaxRetriesPerRequestError' || message.startsWith("Stream isn't writeable") ? 'the connection broke' : message
 }
 
 /** Waits for the connection, not for ever; answers the last that went wrong, null where it is ready. */
