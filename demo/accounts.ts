@@ -5,7 +5,7 @@ import type { Insertable, Updateable } from 'kysely'
 import { NotFound } from '../plugins/errors.js'
 import type { Account, Accounts } from '../plugins/sign-in.js'
 import type { Sql } from '../plugins/sql.js'
-import type { TokenSubject } from '../plugins/tokens/index.js'
+import { LinkInvalid, type TokenSubject } from '../plugins/tokens/index.js'
 import { build, first, violates, type Tables, type UserRow } from './data/tables.js'
 
 export type PortalAccounts = ReturnType<typeof portalAccounts>
@@ -33,6 +33,15 @@ export function portalAccounts (sql: Sql) {
   return {
     ...port,
     byId,
+    /** Whose address this is; null where nobody has confirmed it. */
+    byConfirmedEmail: (email: string) =>
+      first(sql, build.selectFrom('users').selectAll().where(eb => eb(eb.fn('lower', ['email']), '=', email)).where('email_confirmed_at', 'is not', null)),
+    /** @throws LinkInvalid where somebody else has confirmed the address meanwhile */
+    async confirmEmail (id: string): Promise<void> {
+      await first(sql, build.updateTable('users').set({ email_confirmed_at: new Date() }).where('id', '=', id)).catch(error => {
+        throw violates(error, 'unique') ? new LinkInvalid() : error
+      })
+    },
     /** @throws NotFound */
     async known (id: string): Promise<UserRow> {
       const user = await byId(id)

@@ -6,6 +6,7 @@ import bastion, { server, type ServerOptions } from '../plugins/index.js'
 import type { Sql } from '../plugins/sql.js'
 import { portalAccounts, type PortalAccounts } from './accounts.js'
 import { makeKeys } from './keys.js'
+import { mailer, type Mail, type SendMail } from './mail.js'
 import { portalResources } from './resources.js'
 import { ADMIN_PERMISSIONS, ROLES } from './roles.js'
 import { authRoutes } from './routes/auth.js'
@@ -13,6 +14,7 @@ import { documentRoutes } from './routes/documents.js'
 import { operationRoutes } from './routes/operations.js'
 import { orderRoutes } from './routes/orders.js'
 import { postRoutes } from './routes/posts.js'
+import { recoveryRoutes } from './routes/recovery.js'
 import { userRoutes } from './routes/users.js'
 import { listOf, type PortalSettings } from './settings.js'
 
@@ -21,6 +23,8 @@ export interface Portal {
   app: FastifyInstance<RawServerDefault, IncomingMessage, ServerResponse, FastifyBaseLogger, TypeBoxTypeProvider>
   sql: Sql
   accounts: PortalAccounts
+  /** Sends what `write` makes, if it makes something, once the request is answered. */
+  post: (write: () => Promise<Mail | null>) => void
   /** Milliseconds since the epoch. */
   now: () => number
 }
@@ -34,13 +38,15 @@ export interface PortalParts {
   /** The origin people see. */
   origin: string
   logger?: ServerOptions['logger']
+  /** Default: by SMTP, or into the data directory. */
+  mail?: SendMail | null
   /** Certificate and key in PEM: serve HTTPS. */
   https?: { cert: string, key: string }
   /** Milliseconds since the epoch; for tests. */
   now?: () => number
 }
 
-export async function buildPortal ({ settings, secret, sql, origin, logger, https, now }: PortalParts): Promise<FastifyInstance> {
+export async function buildPortal ({ settings, secret, sql, origin, logger, https, mail = mailer(settings), now }: PortalParts): Promise<FastifyInstance> {
   const isProduction = settings.NODE_ENV === 'production'
   const { tokens, pepper, stateNames } = makeKeys(secret, settings)
   const accounts = portalAccounts(sql)
@@ -64,7 +70,23 @@ export async function buildPortal ({ settings, secret, sql, origin, logger, http
     signIn: { accounts },
   })
 
-  const portal: Portal = { app: app as unknown as Portal['app'], sql, accounts, now: now ?? Date.now }
-  for (const routes of [authRoutes, userRoutes, postRoutes, documentRoutes, orderRoutes, operationRoutes]) routes(portal)
+  const portal: Portal = { app: app as unknown as Portal['app'], sql, accounts, post: postman(app as unknown as FastifyInstance, mail), now: now ?? Date.now }
+  for (const routes of [authRoutes, userRoutes, postRoutes, documentRoutes, orderRoutes, operationRoutes, recoveryRoutes]) routes(portal)
   return app as unknown as FastifyInstance
+}
+
+/** Mails are written and sent beside the requests that cause them; those that are on their way when the portal closes are waited for. */
+function postman (app: FastifyInstance, send: SendMail | null): Portal['post'] {
+  const under = new Set<Promise<void>>()
+  if (send === null) app.log.warn('SMTP_URL is not set: no mails are sent')
+  app.addHook('onClose', async () => { await Promise.all(under) })
+  return write => {
+    const sending = deliver().catch(error => { app.log[error?.statusCode === 429 ? 'info' : 'error']({ err: error }, 'a mail was not sent') }).finally(() => under.delete(sending))
+    under.add(sending)
+    async function deliver (): Promise<void> {
+      await new Promise(resolve => { setImmediate(resolve) })
+      const mail = await write()
+      if (mail !== null && send !== null) await send(mail)
+    }
+  }
 }

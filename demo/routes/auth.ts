@@ -6,6 +6,7 @@ import { bearerOf } from '../../plugins/tokens/index.js'
 import { Age, Bio, Email, PasswordInput, Phone, TokenPair, Url, closed, noBody } from '../../schemas/index.js'
 import { newId } from '../accounts.js'
 import type { Portal } from '../app.js'
+import { askToConfirm } from './recovery.js'
 import { Name, OwnProfile, ownProfile, refuseReservedName } from './shapes.js'
 
 const TokensDiffer = createError('FST_PORTAL_TOKENS_DIFFER', 'The body and the Authorization header carry different tokens', 400)
@@ -14,7 +15,8 @@ const NoToken = createError('FST_PORTAL_NO_TOKEN', 'Send the refresh token in th
 const Credentials = closed({ username: Type.String({ minLength: 1, maxLength: 100 }), password: PasswordInput })
 const RefreshBody = closed({ refresh_token: Type.Optional(Type.String({ minLength: 1, maxLength: 4096 })) })
 
-export function authRoutes ({ app, accounts }: Portal): void {
+export function authRoutes (portal: Portal): void {
+  const { app, accounts } = portal
   app.post('/auth/register', {
     schema: {
       body: closed({
@@ -46,6 +48,7 @@ export function authRoutes ({ app, accounts }: Portal): void {
       website,
       bio,
     })
+    askToConfirm(portal, user)
     reply.code(201)
     return ownProfile(user)
   })

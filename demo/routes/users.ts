@@ -8,6 +8,7 @@ import { principalOf } from '../../plugins/identity.js'
 import { Bio, closed, Email, Id, noBody, page, PageQuery, Phone, Url } from '../../schemas/index.js'
 import type { Portal } from '../app.js'
 import { build, rows } from '../data/tables.js'
+import { askToConfirm } from './recovery.js'
 import {
   Comment, Document, Name, Order, OwnProfile, Post, PublicProfile, Role,
   commentShape, documentShape, orderShape, ownProfile, paged, postShape, publicProfile, refuseReservedName,
@@ -33,7 +34,8 @@ const UserParams = closed({ userId: Id })
 const asAdmin = { roles: 'admin', stepUp: true } as const
 const nothing = { 204: Type.Null() }
 
-export function userRoutes ({ app, sql, accounts, now }: Portal): void {
+export function userRoutes (portal: Portal): void {
+  const { app, sql, accounts, now } = portal
   app.get('/users/me', {
     schema: { response: { 200: OwnProfile } },
     config: { access: { via: ['bearer', 'session', 'key'] } },
@@ -65,6 +67,7 @@ export function userRoutes ({ app, sql, accounts, now }: Portal): void {
       ...(isNewAddress && { email_confirmed_at: null }),
     })
     if (user === null) throw new NotFound()
+    if (isNewAddress) askToConfirm(portal, user)
     return ownProfile(user)
   })
 

@@ -21,9 +21,12 @@ import { isWellFormed, offeredBearer } from './bearer.js'
 import { readerOf, type Claims } from './claims.js'
 import { deniedKey, familyKey, familyRecord, generationKey, generationOf, isAlive, standingKeys, tokenOf, type StandingKeys } from './family.js'
 import { faultOf, makeRings, publicKeys, type TokenKeys } from './keys.js'
+import { makeLinks, type Links } from './links.js'
 import { Remembered } from '../remembered.js'
 
 export { bearerOf } from './bearer.js'
+export { LinkInvalid } from './links.js'
+export type { BoundOf, Links, LinkTerms } from './links.js'
 export type { Key, KeyPair, TokenKeys } from './keys.js'
 
 declare module 'fastify' {
@@ -81,6 +84,8 @@ export interface Tokens {
   revokeUser: (userId: string, options?: { except?: string }) => Promise<void>
   /** What a token of ours says, while it is good; null for every other text (RFC 7009, RFC 7662). */
   inspect: (token: string) => Promise<Inspection | null>
+  /** Signed, timed texts for links in mails, each good for one purpose and once. */
+  links: Links
   /** The public keys as a JWK Set, for those who verify access tokens; empty for HS256 (RFC 7517). */
   jwks: () => { keys: Record<string, string>[] }
 }
@@ -149,7 +154,7 @@ async function tokens (app: FastifyInstance, options: TokensOptions): Promise<vo
   /** The claims behind each principal, for what it asks of its own token. */
   const presented = new WeakMap<Principal, Claims>()
 
-  app.decorate('tokens', { issue, refresh, stepUp, revokeFamily, revokeUser, inspect, jwks: () => structuredClone(jwks) })
+  app.decorate('tokens', { issue, refresh, stepUp, revokeFamily, revokeUser, inspect, links: makeLinks([keys.refresh].flat(), state, seconds), jwks: () => structuredClone(jwks) })
   app.identity.reader({ name: 'bearer', read: readBearer })
 
   async function issue (known: TokenSubject, load?: SubjectLoader): Promise<TokenPair> {

@@ -5,6 +5,7 @@ import type { Test } from 'tap'
 import { buildPortal } from '../../demo/app.js'
 import { openDatabase } from '../../demo/data/database.js'
 import { seed } from '../../demo/data/seed.js'
+import type { Mail } from '../../demo/mail.js'
 import type { PortalSettings } from '../../demo/settings.js'
 import type { Sql } from '../../plugins/sql.js'
 
@@ -39,6 +40,8 @@ export interface PortalUnderTest {
   /** Every line that was logged, at `trace`. */
   log: string[]
   call: (method: string, url: string, call?: Call) => Promise<Answer>
+  /** Every mail that was sent. */
+  mails: Mail[]
   /** Signs in and answers the tokens. */
   signIn: (username: string, password?: string, call?: Call) => Promise<Tokens>
   /** An access token. */
@@ -73,13 +76,15 @@ export async function build (t: Test, settings: Partial<PortalSettings> = {}): P
 
 export async function buildOn (t: Test, sql: Sql, settings: Partial<PortalSettings> = {}): Promise<PortalUnderTest> {
   const log: string[] = []
+  const mails: Mail[] = []
   let time = Date.now()
   let addresses = 0
   const app = await buildPortal({
     settings: {
-      HOST: '127.0.0.1', PORT: 3000, NODE_ENV: 'test', DATA_DIR: '', JWT_ALGORITHM: 'HS256', PASSWORD_POLICY: 'composition', LOG_LEVEL: 'trace', ...settings,
+      HOST: '127.0.0.1', PORT: 3000, NODE_ENV: 'test', DATA_DIR: '', JWT_ALGORITHM: 'HS256', PASSWORD_POLICY: 'composition', LOG_LEVEL: 'trace', MAIL_FROM: 'portal@localhost', ...settings,
     },
     secret: APP_SECRET,
+    mail: async mail => { mails.push(mail) },
     sql,
     origin: ORIGIN,
     logger: { level: 'trace', stream: { write: (line: string) => { log.push(line) } } },
@@ -130,7 +135,7 @@ export async function buildOn (t: Test, sql: Sql, settings: Partial<PortalSettin
     return { ...tokens, username, id: body.id as string, token: tokens.access_token }
   }
 
-  return { app, sql, log, call, signIn, token, idOf, newcomer, pass: ms => { time += ms }, now: () => time }
+  return { app, sql, log, mails, call, signIn, token, idOf, newcomer, pass: ms => { time += ms }, now: () => time }
 }
 
 /** A database of its own: in memory, or on the PostgreSQL server that the environment names. */

@@ -3,14 +3,14 @@ import { createHash, createHmac, generateKeyPairSync, randomBytes, sign, verify,
 import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
 import jwt from '@fastify/jwt'
 import t, { type Test } from 'tap'
-import access from '../plugins/access/index.js'
-import errors from '../plugins/errors.js'
-import events, { type SecurityEvent } from '../plugins/events.js'
-import identity, { principalOf } from '../plugins/identity.js'
-import plan from '../plugins/plan/index.js'
-import state, { type StateOptions } from '../plugins/state/index.js'
-import tokens, { TokenInvalid, type TokenPair, type TokenSubject, type TokensOptions } from '../plugins/tokens/index.js'
-import { Remembered } from '../plugins/remembered.js'
+import access from '../../plugins/access/index.js'
+import errors from '../../plugins/errors.js'
+import events, { type SecurityEvent } from '../../plugins/events.js'
+import identity, { principalOf } from '../../plugins/identity.js'
+import plan from '../../plugins/plan/index.js'
+import state, { type StateOptions } from '../../plugins/state/index.js'
+import tokens, { TokenInvalid, type TokenPair, type TokenSubject, type TokensOptions } from '../../plugins/tokens/index.js'
+import { Remembered } from '../../plugins/remembered.js'
 
 type Json = Record<string, unknown>
 
