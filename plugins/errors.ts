@@ -14,9 +14,13 @@ import fastJson from 'fast-json-stringify'
 import fp from 'fastify-plugin'
 import { Problem } from '../schemas/problem.js'
 import { planned, PlanTooLate } from './plan/index.js'
-import { toldInProblem } from './problem.js'
+import { formedBy, toldInProblem } from './problem.js'
 
 declare module 'fastify' {
+  interface FastifyContextConfig {
+    /** Makes the JSON body of this route's refusals, where a standard wants another form than problem details: of the problem, in which nothing internal stands. */
+    errorForm?: (problem: Problem) => Record<string, unknown>
+  }
   interface FastifyReply {
     /** @internal The problem that this reply became, and whether it went on its way before. */
     [answered]: { problem: Problem, isSent: boolean } | null
@@ -91,8 +95,10 @@ async function errors (app: FastifyInstance): Promise<void> {
     // A serialiser that the handler set would otherwise get the problem instead of its own object.
     reply.serializer(null as never)
     reply[answered] = { problem, isSent: false }
-    if (status < 400) reply.code(status).send()
-    else reply.code(status).type(PROBLEM_JSON).send(serialize(problem))
+    if (status < 400) return void reply.code(status).send()
+    const form = (request.routeOptions.config as { errorForm?: (problem: Problem) => Record<string, unknown> }).errorForm
+    if (form === undefined) reply.code(status).type(PROBLEM_JSON).send(serialize(problem))
+    else reply.code(status).type('application/json; charset=utf-8').send(formedBy(reply, JSON.stringify(form(problem))))
   }
 }
 
@@ -133,6 +139,7 @@ export function toProblem (error: unknown, requestId?: string): Problem {
   const told = isInternal ? undefined : toldInProblem(source)
   const problem: Problem = { type: told?.type ?? 'about:blank', title: STATUS_CODES[status] ?? 'Error', status, code }
   if (told?.violatedPolicies !== undefined) problem['violated-policies'] = [...told.violatedPolicies]
+  if (told?.mfaToken !== undefined) problem.mfaToken = told.mfaToken
   if (requestId !== undefined) problem.requestId = requestId
   if (isInternal) problem.detail = FAILED
   else if (isValidation(source)) {

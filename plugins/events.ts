@@ -26,6 +26,12 @@ export interface SecurityEventTypes {
   login_success: true
   login_failure: true
   login_locked: true
+  mfa_enrolled: true
+  mfa_disabled: true
+  mfa_success: true
+  mfa_failure: true
+  mfa_locked: true
+  recovery_code_used: true
   logout: true
   token_issued: true
   token_reused: true
@@ -76,7 +82,7 @@ export interface SecurityEvents {
 }
 
 const ROUTINE: ReadonlySet<SecurityEventType> = new Set<SecurityEventType>([
-  'login_success', 'logout', 'token_issued', 'password_change', 'data_access', 'data_modification',
+  'login_success', 'mfa_enrolled', 'mfa_success', 'logout', 'token_issued', 'password_change', 'data_access', 'data_modification',
 ])
 
 async function events (app: FastifyInstance): Promise<void> {

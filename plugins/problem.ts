@@ -6,10 +6,12 @@ export const REDUCED_CAPACITY = 'https://iana.org/assignments/http-problem-types
 const members = Symbol('bastion.error.problem')
 
 export interface ProblemMembers {
-  /** URI of the kind of problem. */
-  type: string
+  /** URI of the kind of problem (default `about:blank`). */
+  type?: string
   /** Names of the quota policies that refuse (draft-ietf-httpapi-ratelimit-headers-10). */
   violatedPolicies?: readonly string[]
+  /** What a code of the second factor completes. */
+  mfaToken?: string
 }
 
 /** Gives an error these members. Only by this function: what errors of others hold is never shown. */
@@ -19,4 +21,17 @@ export function tellInProblem<Fault extends Error> (error: Fault, told: ProblemM
 
 export function toldInProblem (error: object): ProblemMembers | undefined {
   return (error as { [members]?: ProblemMembers })[members]
+}
+
+const formed = new WeakMap<object, string>()
+
+/** Remembers the text that a reply's problem became in a form of its route's own. */
+export function formedBy (reply: object, text: string): string {
+  formed.set(reply, text)
+  return text
+}
+
+/** Whether a reply's body is that text. */
+export function isFormedBy (reply: object, payload: unknown): boolean {
+  return typeof payload === 'string' && formed.get(reply) === payload
 }

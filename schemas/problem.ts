@@ -12,6 +12,7 @@ export const Problem = Type.Object({
     path: Type.String({ description: 'JSON pointer into the part of the request' }),
     message: Type.String({ description: 'What is wrong; the value is never echoed' }),
   }, { additionalProperties: false }))),
+  mfaToken: Type.Optional(Type.String({ description: 'Of a sign-in whose second factor is still to come: what a code completes' })),
   'violated-policies': Type.Optional(Type.Array(Type.String(), { description: 'Names of the quota policies that refuse, as `RateLimit-Policy` names them' })),
 }, { additionalProperties: false, title: 'Problem' })
 export type Problem = Static<typeof Problem>
