@@ -14,6 +14,7 @@ import exposure from './exposure.js'
 import headers, { type HeadersOptions } from './headers.js'
 import identity from './identity.js'
 import limits, { type LimitsOptions } from './limits/index.js'
+import mfa, { type MfaOptions } from './mfa/index.js'
 import overload, { type OverloadOptions } from './overload.js'
 import passwords, { type PasswordsOptions } from './passwords/index.js'
 import plan from './plan/index.js'
@@ -37,6 +38,8 @@ export interface BastionOptions {
   tokens?: TokensOptions
   /** Needs `accounts`: your own table of users. */
   signIn?: SignInOptions
+  /** Needs `accounts` and a `store`. */
+  mfa?: MfaOptions
 }
 
 async function bastion (app: FastifyInstance, options: BastionOptions): Promise<void> {
@@ -56,6 +59,7 @@ async function bastion (app: FastifyInstance, options: BastionOptions): Promise<
   await app.register(passwords, options.passwords ?? {})
   if (options.tokens !== undefined) await app.register(tokens, options.tokens)
   if (options.signIn !== undefined) await app.register(signIn, options.signIn)
+  if (options.mfa !== undefined) await app.register(mfa, options.mfa)
   await app.register(posture)                               // what all of this came to
 }
 

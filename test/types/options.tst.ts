@@ -6,9 +6,11 @@ import access from '../../plugins/access/index.js'
 import cors, { type CorsOptions } from '../../plugins/cors.js'
 import headers, { type HeadersOptions } from '../../plugins/headers.js'
 import limits, { type LimitsOptions } from '../../plugins/limits/index.js'
+import mfa, { sqlMfaStore, type MfaOptions } from '../../plugins/mfa/index.js'
 import passwords, { type PasswordsOptions } from '../../plugins/passwords/index.js'
 import type { OverloadOptions } from '../../plugins/overload.js'
 import signIn, { type SignInOptions } from '../../plugins/sign-in.js'
+import type { Sql } from '../../plugins/sql.js'
 import state, { type StateOptions } from '../../plugins/state/index.js'
 import tokens, { type TokensOptions } from '../../plugins/tokens/index.js'
 import transport, { type TransportOptions } from '../../plugins/transport.js'
@@ -18,9 +20,10 @@ import type { Cluster, Redis } from 'ioredis'
 const app = Fastify()
 declare const accounts: Accounts
 declare const keys: TokensOptions['keys']
+declare const sql: Sql
 
 test('the suite: one key a concern', () => {
-  expect<keyof BastionOptions>().type.toBe<'headers' | 'transport' | 'cors' | 'overload' | 'state' | 'limits' | 'access' | 'passwords' | 'tokens' | 'signIn'>()
+  expect<keyof BastionOptions>().type.toBe<'headers' | 'transport' | 'cors' | 'overload' | 'state' | 'limits' | 'access' | 'passwords' | 'tokens' | 'signIn' | 'mfa'>()
   expect<BastionOptions['headers']>().type.toBe<HeadersOptions | undefined>()
   expect<BastionOptions['transport']>().type.toBe<TransportOptions | undefined>()
   expect<BastionOptions['cors']>().type.toBe<CorsOptions | false | undefined>()
@@ -30,6 +33,7 @@ test('the suite: one key a concern', () => {
   expect<BastionOptions['passwords']>().type.toBe<PasswordsOptions | undefined>()
   expect<BastionOptions['tokens']>().type.toBe<TokensOptions | undefined>()
   expect<BastionOptions['signIn']>().type.toBe<SignInOptions | undefined>()
+  expect<BastionOptions['mfa']>().type.toBe<MfaOptions | undefined>()
 })
 
 describe('register()', () => {
@@ -69,6 +73,8 @@ describe('register()', () => {
     expect(app.register).type.not.toBeCallableWith(bastion, { signIn: {} })
     expect(app.register).type.not.toBeCallableWith(tokens, { issuer: 'a', keys })
     expect(app.register).type.not.toBeCallableWith(signIn)
+    expect(app.register).type.not.toBeCallableWith(mfa, { issuer: 'Shop', accounts, store: sqlMfaStore(sql) })
+    expect(app.register).type.not.toBeCallableWith(mfa, { issuer: 'Shop', accounts, key: Buffer.alloc(32) })
   })
 
   test('each concern alone takes its own options, and no others', () => {
@@ -86,6 +92,8 @@ describe('register()', () => {
     expect(app.register).type.not.toBeCallableWith(access, { roles: { reader: { permission: ['posts:read'] } } })
     expect(app.register).type.toBeCallableWith(passwords, { policy: 'composition' })
     expect(app.register).type.not.toBeCallableWith(passwords, { policy: 'weak' })
+    expect(app.register).type.toBeCallableWith(mfa, { issuer: 'Shop', accounts, store: sqlMfaStore(sql), key: [Buffer.alloc(32)], drift: 0 })
+    expect(app.register).type.not.toBeCallableWith(mfa, { issuer: 'Shop', accounts, store: sqlMfaStore(sql), key: 'text', drift: 0 })
   })
 })
 
