@@ -59,6 +59,8 @@ export interface Principal extends PrincipalExtras {
 /** What a reader made of a request. */
 export type Reading =
   | null
+  /** Different credentials of its kind: as if two readers had found one each. */
+  | 'several'
   | { failure: FastifyError }
   /** `standing`: is the credential still good? Null is yes. It may be a promise of shared state; nothing is refused before. */
   | { principal: Principal, standing?: MaybePromise<FastifyError | null> }
@@ -67,11 +69,15 @@ export interface CredentialReader {
   name: string
   /** Reads its kind of credential, at once; null where the request offers none. What it throws is logged, and the request has no principal. */
   read: (request: FastifyRequest) => Reading
+  /** Bearer credentials of this form are its own: the reader of tokens leaves them to it. */
+  takesBearer?: (credential: string) => boolean
 }
 
 export interface Identity {
   /** Adds a kind of credential. */
   reader: (reader: CredentialReader) => void
+  /** A bearer credential has the form that a reader takes for its own. */
+  isTaken: (bearer: string) => boolean
   /** Waits for what is still unknown of the credential and answers the failure, or null. Never rejects. */
   settle: (request: FastifyRequest) => MaybePromise<FastifyError | null>
 }
@@ -94,6 +100,7 @@ async function identity (app: FastifyInstance): Promise<void> {
   app.decorateRequest(standing as never, null as never)
   app.decorate('identity', {
     reader: reader => { readers.push(reader) },
+    isTaken: bearer => readers.some(({ takesBearer }) => takesBearer?.(bearer) === true),
     settle,
   })
   app.plan.contribute({
@@ -110,7 +117,8 @@ async function identity (app: FastifyInstance): Promise<void> {
     for (const reader of readers) {
       const reading = read(reader, request)
       if (reading === null) continue
-      offered += 1
+      offered += reading === 'several' ? 2 : 1
+      if (reading === 'several') continue
       if ('failure' in reading) {
         request[failure] = reading.failure
         continue
@@ -150,7 +158,7 @@ async function identity (app: FastifyInstance): Promise<void> {
 function read (reader: CredentialReader, request: FastifyRequest): Reading {
   try {
     const reading = reader.read(request)
-    if (reading === null || 'failure' in reading) return reading
+    if (reading === null || reading === 'several' || 'failure' in reading) return reading
     if (reading instanceof Promise) reading.catch(() => {})
     if (typeof reading.principal === 'object' && reading.principal !== null) return reading
     throw new TypeError(`the reader ${reader.name} answered neither a failure nor a principal`)

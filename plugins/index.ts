@@ -7,6 +7,7 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import access, { type AccessOptions } from './access/index.js'
+import apiKeys, { type ApiKeysOptions } from './api-keys/index.js'
 import cors, { type CorsOptions } from './cors.js'
 import errors from './errors.js'
 import events from './events.js'
@@ -14,7 +15,6 @@ import exposure from './exposure.js'
 import headers, { type HeadersOptions } from './headers.js'
 import identity from './identity.js'
 import limits, { type LimitsOptions } from './limits/index.js'
-import mfa, { type MfaOptions } from './mfa/index.js'
 import overload, { type OverloadOptions } from './overload.js'
 import passwords, { type PasswordsOptions } from './passwords/index.js'
 import plan from './plan/index.js'
@@ -36,10 +36,10 @@ export interface BastionOptions {
   access?: AccessOptions
   passwords?: PasswordsOptions
   tokens?: TokensOptions
+  /** Needs `store`, `owner` and `secret`. */
+  apiKeys?: ApiKeysOptions
   /** Needs `accounts`: your own table of users. */
   signIn?: SignInOptions
-  /** Needs `accounts` and a `store`. */
-  mfa?: MfaOptions
 }
 
 async function bastion (app: FastifyInstance, options: BastionOptions): Promise<void> {
@@ -58,8 +58,8 @@ async function bastion (app: FastifyInstance, options: BastionOptions): Promise<
   await app.register(exposure)                              // declared answers
   await app.register(passwords, options.passwords ?? {})
   if (options.tokens !== undefined) await app.register(tokens, options.tokens)
+  if (options.apiKeys !== undefined) await app.register(apiKeys, options.apiKeys)
   if (options.signIn !== undefined) await app.register(signIn, options.signIn)
-  if (options.mfa !== undefined) await app.register(mfa, options.mfa)
   await app.register(posture)                               // what all of this came to
 }
 

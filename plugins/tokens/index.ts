@@ -277,6 +277,7 @@ async function tokens (app: FastifyInstance, options: TokensOptions): Promise<vo
     if (token === null) return null
     let known = verified.get(token)
     if (known === undefined) {
+      if (app.identity.isTaken(token)) return null
       const claims = isWellFormed(token) ? read('access', token) : null
       if (claims === null) return { failure: new TokenInvalid() }
       known = { principal: principalFrom(claims), claims, keys: standingKeys(claims) }
