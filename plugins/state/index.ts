@@ -90,12 +90,13 @@ async function state (app: FastifyInstance, options: StateOptions): Promise<void
     if (secret === undefined || Buffer.byteLength(secret) < MIN_SECRET) throw new StateMisconfigured(`state: secret: needs ${MIN_SECRET} bytes or more where redis is set`)
     const isOwn = !isClient(connection)
     const client = isOwn ? await connectRedis(connection) : connection
-    if (replicas > 0 && client.isCluster === true) throw new StateMisconfigured('state: replicas: cannot be waited for on a cluster')
-    const fault = await readied(client)
-    if (fault !== null && REFUSED.test(fault.message)) {
-      if (isOwn) client.disconnect()
-      throw new StateMisconfigured(`state: redis: ${fault.message}`)
+    const refuse = (reason: string): never => {
+      if (isOwn) client.disconnect() // a connection would keep the process that does not boot from ending
+      throw new StateMisconfigured(`state: ${reason}`)
     }
+    if (replicas > 0 && client.isCluster === true) refuse('replicas: cannot be waited for on a cluster')
+    const fault = await readied(client)
+    if (fault !== null && REFUSED.test(fault.message)) refuse(`redis: ${fault.message}`)
     let since = 0
     const shared = redisState({
       client,
