@@ -13,6 +13,7 @@ export interface RedisClient {
   /** Of one server: the socket. */
   readonly stream?: { cork: () => void, uncork: () => void } | null
   call: (command: string, ...args: (string | number)[]) => Promise<unknown>
+  connect: () => Promise<unknown>
   duplicate: () => unknown
   on: (event: 'error', listener: (error: Error) => void) => unknown
   once: (event: 'ready' | 'end', listener: () => void) => unknown
@@ -21,6 +22,8 @@ export interface RedisClient {
 }
 
 export interface LineParts {
+  /** Whether this state made the client, and so ends it. */
+  isOwn: boolean
   /** Called as the first node goes away, and as the last comes back. */
   changed: (isAway: boolean, cause: unknown) => void
   /** The error of an operation whose answer is unknown. */
@@ -78,9 +81,14 @@ export class Line {
     if (link === undefined) {
       const { client } = this
       const probe = name.replace(/[^:]*$/, 'probe')
-      const { unavailable } = this.#parts
+      const { unavailable, isOwn } = this.#parts
       const parts: LinkParts = {
-        probe: async () => client.status === 'ready' ? client.call('SET', probe, '1', 'PX', 1000) : Promise.reject(new Error(client.status)),
+        probe: async () => {
+          if (client.status === 'ready') return client.call('SET', probe, '1', 'PX', 1000)
+          // ioredis gives up for good where a failover is announced while it connects. Who closed a client of their own meant it.
+          if (client.status === 'end' && isOwn) client.connect().catch(() => {})
+          throw new Error(client.status)
+        },
         changed: (isAway, cause) => { this.#changed(link!, isAway, cause) },
         unavailable,
         judge: error => this.#judge(error),

@@ -11,8 +11,6 @@ import { ADD, JOIN, RAISE, SWAP, type Script } from './scripts.js'
 
 export interface RedisParts extends LineParts {
   client: RedisClient
-  /** Whether this state made the client, and so ends it. */
-  isOwn: boolean
   secret: string | Buffer
   prefix: string
   deadline: number
@@ -34,7 +32,7 @@ export function redisState (parts: RedisParts): State {
   const names = new Names(parts.prefix, parts.secret)
   const line = new Line(client, parts)
   // Who waits for replicas waits on a connection of its own: what is asked meanwhile does not stand behind it.
-  const confirming = replicas === 0 ? null : new Line(client.duplicate() as RedisClient, { ...parts, changed: nothing })
+  const confirming = replicas === 0 ? null : new Line(client.duplicate() as RedisClient, { ...parts, isOwn: true, changed: nothing })
   const views = new Map<number, State>()
 
   function view (deadline: number): State {
