@@ -20,6 +20,8 @@ const CALM_MS = 1200
 const BREATH_MS = 15
 /** `/limited`: so many a second from one address. */
 const BUDGET = 30
+/** Milliseconds before a failover of which a replica that nobody waits for may know nothing. */
+const LOST_MS = 100
 /** Bytes by which what is held may differ between two looks. */
 const HEAP_SLACK = 6_000_000
 
@@ -120,12 +122,12 @@ interface Outage {
   /** Whether it is away for the process at all. */
   isAway?: boolean
   whenAway?: { tokens?: 'accept', limits?: 'allow' | 'refuse' }
-  /** Milliseconds before the outage from which on an end may be lost with it. */
-  lostMs?: number
+  /** Another server takes over, which may have missed the last of what was ended. */
+  isFailover?: boolean
 }
 
 /** One outage under load, from before until after. */
-async function survives (t: Test, service: Process, { begin, ms, end, goodAfter, isAway = true, whenAway = {}, lostMs = 0 }: Outage): Promise<void> {
+async function survives (t: Test, service: Process, { begin, ms, end, goodAfter, isAway = true, whenAway = {}, isFailover = false }: Outage): Promise<void> {
   const told = (await service.inside()).events.length
   const started = clock()
   const { seen, ended, stop } = await load(service)
@@ -175,7 +177,7 @@ async function survives (t: Test, service: Process, { begin, ms, end, goodAfter,
   const forgotten: string[] = []
   for (const { token, at } of ended) {
     const { status } = await service.call('/whole', { token })
-    if (status !== 401 && !(at > leaves - lostMs && at <= away)) forgotten.push(`${(at - leaves).toFixed(0)} ms: ${status}`)
+    if (status !== 401 && !(isFailover && at > leaves - LOST_MS && at <= away)) forgotten.push(`${(at - leaves).toFixed(0)} ms: ${status}`)
   }
   t.strictSame(forgotten, [], `none of the ${ended.length} tokens whose end was confirmed works afterwards`)
   t.strictSame(statuses(seen, 'good', started, leaves), [200])
@@ -206,7 +208,8 @@ async function survives (t: Test, service: Process, { begin, ms, end, goodAfter,
 
   // What is recorded and what is held.
   const recorded = events.slice(told).filter(({ type }) => type === 'state_away' || type === 'state_back')
-  t.strictSame(recorded.map(({ type }) => type), isAway ? ['state_away', 'state_back'] : [])
+  // ioredis breaks a connection again where a second sentinel tells of the same failover.
+  t.match(recorded.map(({ type }) => type).join(), isAway ? isFailover ? /^state_away,state_back(?:,state_away,state_back)?$/ : /^state_away,state_back$/ : /^$/)
   t.ok(heapDuring - heapBefore < HEAP_SLACK && heapAfter - heapBefore < HEAP_SLACK, 'what is held does not grow with the outage')
   t.ok(service.isRunning(), 'the process needed no restart')
   t.comment(`slowest: ${figures.join(', ')}; well after ${(last503 - back).toFixed(0)} ms; heap ${[heapBefore, heapDuring, heapAfter].map(bytes => (bytes / 1e6).toFixed(1)).join(' → ')} MB; ` +
@@ -341,7 +344,7 @@ t.test('the master is killed and sentinels put its replica in its place: no rest
     },
     goodAfter: 200,
     whenAway: { limits: 'refuse' },
-    lostMs: 100,
+    isFailover: true,
   })
 })
 
