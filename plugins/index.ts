@@ -15,6 +15,7 @@ import exposure from './exposure.js'
 import headers, { type HeadersOptions } from './headers.js'
 import identity from './identity.js'
 import limits, { type LimitsOptions } from './limits/index.js'
+import mfa, { type MfaOptions } from './mfa/index.js'
 import overload, { type OverloadOptions } from './overload.js'
 import passwords, { type PasswordsOptions } from './passwords/index.js'
 import plan from './plan/index.js'
@@ -40,6 +41,8 @@ export interface BastionOptions {
   apiKeys?: ApiKeysOptions
   /** Needs `accounts`: your own table of users. */
   signIn?: SignInOptions
+  /** Needs `accounts` and a `store`. */
+  mfa?: MfaOptions
 }
 
 async function bastion (app: FastifyInstance, options: BastionOptions): Promise<void> {
@@ -60,6 +63,7 @@ async function bastion (app: FastifyInstance, options: BastionOptions): Promise<
   if (options.tokens !== undefined) await app.register(tokens, options.tokens)
   if (options.apiKeys !== undefined) await app.register(apiKeys, options.apiKeys)
   if (options.signIn !== undefined) await app.register(signIn, options.signIn)
+  if (options.mfa !== undefined) await app.register(mfa, options.mfa)
   await app.register(posture)                               // what all of this came to
 }
 
