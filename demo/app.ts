@@ -3,6 +3,7 @@ import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import Fastify, { type FastifyBaseLogger, type FastifyInstance, type FastifyServerOptions, type RawServerDefault } from 'fastify'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import bastion, { server, type ServerOptions } from '../plugins/index.js'
+import { sqlMfaStore } from '../plugins/mfa/index.js'
 import type { Sql } from '../plugins/sql.js'
 import { portalAccounts, type PortalAccounts } from './accounts.js'
 import { makeKeys } from './keys.js'
@@ -11,6 +12,7 @@ import { portalResources } from './resources.js'
 import { ADMIN_PERMISSIONS, ROLES } from './roles.js'
 import { authRoutes } from './routes/auth.js'
 import { documentRoutes } from './routes/documents.js'
+import { mfaRoutes } from './routes/mfa.js'
 import { operationRoutes } from './routes/operations.js'
 import { orderRoutes } from './routes/orders.js'
 import { postRoutes } from './routes/posts.js'
@@ -48,7 +50,7 @@ export interface PortalParts {
 
 export async function buildPortal ({ settings, secret, sql, origin, logger, https, mail = mailer(settings), now }: PortalParts): Promise<FastifyInstance> {
   const isProduction = settings.NODE_ENV === 'production'
-  const { tokens, pepper, stateNames } = makeKeys(secret, settings)
+  const { tokens, pepper, stateNames, mfa } = makeKeys(secret, settings)
   const accounts = portalAccounts(sql)
   const proxies = listOf(settings.TRUST_PROXY)
   const app = Fastify(server({
@@ -68,10 +70,11 @@ export async function buildPortal ({ settings, secret, sql, origin, logger, http
     passwords: { pepper, policy: settings.PASSWORD_POLICY },
     tokens: { issuer: origin, audience: origin, algorithm: settings.JWT_ALGORITHM, keys: tokens, now },
     signIn: { accounts },
+    mfa: { issuer: 'Member portal', accounts, store: sqlMfaStore(sql), key: mfa, now },
   })
 
   const portal: Portal = { app: app as unknown as Portal['app'], sql, accounts, post: postman(app as unknown as FastifyInstance, mail), now: now ?? Date.now }
-  for (const routes of [authRoutes, userRoutes, postRoutes, documentRoutes, orderRoutes, operationRoutes, recoveryRoutes]) routes(portal)
+  for (const routes of [authRoutes, mfaRoutes, userRoutes, postRoutes, documentRoutes, orderRoutes, operationRoutes, recoveryRoutes]) routes(portal)
   return app as unknown as FastifyInstance
 }
 

@@ -14,6 +14,8 @@ export interface PortalKeys {
   pepper: Buffer
   /** Names what this portal keeps in Redis. */
   stateNames: Buffer
+  /** Encrypts the secrets of second factors. */
+  mfa: Buffer
 }
 
 export function makeKeys (secret: string, { JWT_ALGORITHM, JWT_KEYS }: Pick<PortalSettings, 'JWT_ALGORITHM' | 'JWT_KEYS'>): PortalKeys {
@@ -22,9 +24,10 @@ export function makeKeys (secret: string, { JWT_ALGORITHM, JWT_KEYS }: Pick<Port
   const refresh = deriveKey(master, 'tokens:refresh')
   const pepper = deriveKey(master, 'passwords:pepper')
   const stateNames = deriveKey(master, 'state:names')
-  if (JWT_ALGORITHM === 'HS256') return { tokens: { access: deriveKey(master, 'tokens:access'), refresh }, pepper, stateNames }
+  const mfa = deriveKey(master, 'mfa:factors')
+  if (JWT_ALGORITHM === 'HS256') return { tokens: { access: deriveKey(master, 'tokens:access'), refresh }, pepper, stateNames, mfa }
   const keys = JWT_KEYS !== undefined ? readKeys(JWT_KEYS, JWT_ALGORITHM) : [ed25519Key(master, JWT_ALGORITHM)]
-  return { tokens: { access: keys.map(pemPair), refresh }, pepper, stateNames }
+  return { tokens: { access: keys.map(pemPair), refresh }, pepper, stateNames, mfa }
 }
 
 function ed25519Key (master: Buffer, algorithm: string): KeyObject {

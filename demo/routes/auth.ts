@@ -6,6 +6,7 @@ import { bearerOf } from '../../plugins/tokens/index.js'
 import { Age, Bio, Email, PasswordInput, Phone, TokenPair, Url, closed, noBody } from '../../schemas/index.js'
 import { newId } from '../accounts.js'
 import type { Portal } from '../app.js'
+import { Proof, proveAgain } from './mfa.js'
 import { askToConfirm } from './recovery.js'
 import { Name, OwnProfile, ownProfile, refuseReservedName } from './shapes.js'
 
@@ -59,7 +60,9 @@ export function authRoutes (portal: Portal): void {
   }, async request => {
     const { username, password } = request.body
     const account = await app.signIn.withPassword(username, password, request)
-    return app.tokens.issue(account, id => accounts.subjectOf(id, account.passwordHash))
+    await app.mfa.demand(account)
+    // Asked again once the family has its generation: a second factor that was confirmed meanwhile ends all that was begun without it.
+    return app.tokens.issue(account, async id => await app.mfa.isEnrolled(id) ? null : accounts.subjectOf(id, account.passwordHash))
   })
 
   app.post('/auth/refresh', {
@@ -109,14 +112,14 @@ export function authRoutes (portal: Portal): void {
 
   app.post('/auth/step-up', {
     schema: {
-      body: closed({ password: PasswordInput }),
+      body: Proof,
       response: { 200: Type.Pick(TokenPair, ['access_token', 'token_type', 'expires_in']) },
     },
     config: { access: { via: ['bearer'] } },
   }, async request => {
     const principal = principalOf(request)
     const user = await accounts.known(principal.userId)
-    await app.signIn.confirmPassword(user.id, user.username, request.body.password, request)
+    await proveAgain(portal, user, request.body, request)
     return app.tokens.stepUp(principal, accounts.subjectOf)
   })
 

@@ -165,7 +165,9 @@ export function userRoutes (portal: Portal): void {
     schema: { params: UserParams, body: noBody, response: nothing },
     config: { access: asAdmin },
   }, async (request, reply) => {
-    await app.signIn.unlock((await accounts.known(request.params.userId)).username)
+    const { id, username } = await accounts.known(request.params.userId)
+    await app.signIn.unlock(username)
+    await app.mfa.unlock(id)
     reply.code(204)
   })
 
