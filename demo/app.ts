@@ -70,6 +70,7 @@ export async function buildPortal ({ settings, secret, sql, origin, logger, http
     passwords: { pepper, policy: settings.PASSWORD_POLICY },
     tokens: { issuer: origin, audience: origin, algorithm: settings.JWT_ALGORITHM, keys: tokens, now },
     signIn: { accounts },
+    oauth2: { passwordGrant: true, load: accounts.subjectOf },
     mfa: { issuer: 'Member portal', accounts, store: sqlMfaStore(sql), key: mfa, now },
   })
 

@@ -95,9 +95,9 @@ async function errors (app: FastifyInstance): Promise<void> {
     // A serialiser that the handler set would otherwise get the problem instead of its own object.
     reply.serializer(null as never)
     reply[answered] = { problem, isSent: false }
-    if (status < 400) return void reply.code(status).send()
     const form = (request.routeOptions.config as { errorForm?: (problem: Problem) => Record<string, unknown> }).errorForm
-    if (form === undefined) reply.code(status).type(PROBLEM_JSON).send(serialize(problem))
+    if (status < 400) reply.code(status).send()
+    else if (form === undefined) reply.code(status).type(PROBLEM_JSON).send(serialize(problem))
     else reply.code(status).type('application/json; charset=utf-8').send(formedBy(reply, JSON.stringify(form(problem))))
   }
 }

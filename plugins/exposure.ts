@@ -16,6 +16,7 @@ import { TypeCompiler } from '@sinclair/typebox/compiler'
 import fp from 'fastify-plugin'
 import { Problem } from '../schemas/problem.js'
 import type { Contribution, PlannedRoute, Step } from './plan/index.js'
+import { isFormedBy } from './problem.js'
 import { hasReference, isSchema, type Schema } from './references.js'
 import { OWNER, readAnswer, viewOf, type Reading } from './views.js'
 
@@ -206,7 +207,7 @@ async function exposure (app: FastifyInstance): Promise<void> {
       if (typeof payload === 'string' && payload === reply[made]) return
       if (payload === undefined || payload === null || payload === '') {
         if (status >= 300 || isDeclared(declared, status)) return
-      } else if (status >= 400 && isProblem(payload)) return
+      } else if (status >= 400 && (isProblem(payload) || isFormedBy(reply, payload))) return
       reply.serializer(null as never)
       throw undeclared(request, reply, `answered ${status} with ${kindOf(payload)}`, kindOf(payload))
     }

@@ -17,6 +17,7 @@ import identity from './identity.js'
 import limits, { type LimitsOptions } from './limits/index.js'
 import mfa, { type MfaOptions } from './mfa/index.js'
 import overload, { type OverloadOptions } from './overload.js'
+import oauth2, { type OAuth2Options } from './oauth2.js'
 import passwords, { type PasswordsOptions } from './passwords/index.js'
 import plan from './plan/index.js'
 import posture from './posture.js'
@@ -41,6 +42,8 @@ export interface BastionOptions {
   apiKeys?: ApiKeysOptions
   /** Needs `accounts`: your own table of users. */
   signIn?: SignInOptions
+  /** Token, revocation and introspection endpoints. Needs `tokens` and `signIn`. */
+  oauth2?: OAuth2Options
   /** Needs `accounts` and a `store`. */
   mfa?: MfaOptions
 }
@@ -63,6 +66,7 @@ async function bastion (app: FastifyInstance, options: BastionOptions): Promise<
   if (options.tokens !== undefined) await app.register(tokens, options.tokens)
   if (options.apiKeys !== undefined) await app.register(apiKeys, options.apiKeys)
   if (options.signIn !== undefined) await app.register(signIn, options.signIn)
+  if (options.oauth2 !== undefined) await app.register(oauth2, options.oauth2)
   if (options.mfa !== undefined) await app.register(mfa, options.mfa)
   await app.register(posture)                               // what all of this came to
 }

@@ -29,8 +29,7 @@ export function recoveryRoutes ({ app, accounts, post }: Portal): void {
         text: `Somebody, hopefully you, asked for a new password for the account ${user.username}.\n\nPOST /auth/reset with this token, within half an hour:\n\n${token}\n\nIf it was not you, there is nothing to do.`,
       }
     })
-    reply.code(202)
-    return null
+    return reply.code(202).send(undefined as never)
   })
 
   app.post('/auth/reset', {

@@ -15,6 +15,8 @@ export interface Claims {
   nbf?: number
   roles?: string[]
   plan?: string
+  /** Permissions that the token is cut down to. */
+  scope?: string
   /** When the family ends at the latest. */
   fam_exp: number
 }
@@ -40,11 +42,12 @@ export function readerOf ({ rings, issuer, audiences, seconds, clockTolerance }:
     } catch {
       return null
     }
-    const { iss, aud, sub, jti, fam, iat, exp, gen, auth_time: authTime, fam_exp: famExp, nbf = iat, roles } = claims
+    const { iss, aud, sub, jti, fam, iat, exp, gen, auth_time: authTime, fam_exp: famExp, nbf = iat, roles, scope = '' } = claims
     if (iss !== issuer || aud !== audiences[kind]) return null
     if (![iat, exp, gen, authTime, famExp, nbf].every(Number.isSafeInteger)) return null
     if (![sub, jti, fam].every(text => typeof text === 'string' && text !== '')) return null
     if (kind === 'access' && !(Array.isArray(roles) && roles.every(role => typeof role === 'string'))) return null
+    if (typeof scope !== 'string') return null
     const time = seconds()
     return exp + clockTolerance > time && Math.max(iat, nbf) - clockTolerance <= time ? claims : null
   }

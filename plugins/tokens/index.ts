@@ -40,6 +40,9 @@ export const TokensMisconfigured = createError<[string]>('FST_BASTION_TOKENS_MIS
 /** The token is not one of ours, is spent, or is no longer good. The log knows which. */
 export const TokenInvalid = createError('FST_BASTION_TOKENS_INVALID', 'The token is invalid or no longer good', 401)
 
+/** More was asked for than the family was issued with. */
+export const ScopeRefused = createError('FST_BASTION_TOKENS_SCOPE', 'These scopes go beyond what was granted', 400)
+
 /** What a service says of the one who signed in. */
 export interface TokenSubject {
   id: string
@@ -47,6 +50,8 @@ export interface TokenSubject {
   plan?: string
   /** When the person proved themselves, in seconds since the epoch; default: now. */
   authTime?: number
+  /** Cuts the tokens down to these permissions (RFC 6749, 3.3); without it they carry all that the roles give. */
+  scopes?: readonly string[]
 }
 
 export interface TokenPair {
@@ -69,9 +74,11 @@ export interface Tokens {
   issue: (subject: TokenSubject, load?: SubjectLoader) => Promise<TokenPair>
   /**
    * Spends a refresh token for a new pair. Two parallel calls: one succeeds; the other is reuse, which kills the family.
-   * @throws TokenInvalid
+   *
+   * @param scopes fewer than the family has, for the access token alone (RFC 6749, 6)
+   * @throws TokenInvalid, ScopeRefused where the family does not have them; that does not spend the token
    */
-  refresh: (refreshToken: string, load: SubjectLoader, request?: FastifyRequest) => Promise<TokenPair>
+  refresh: (refreshToken: string, load: SubjectLoader, request?: FastifyRequest, scopes?: readonly string[]) => Promise<TokenPair>
   /**
    * A new access token in the principal's family whose `auth_time` is now; the presented one is dead. With `load` its roles
    * are looked up anew; without, they are those of the presented one, and the new one lives no longer than that.
@@ -102,6 +109,8 @@ export interface Inspection {
   authTime: number
   /** Of access tokens. */
   roles?: readonly string[]
+  /** Of tokens that were cut down to some. */
+  scopes?: readonly string[]
 }
 
 export const TokensOptions = Type.Object({
@@ -165,12 +174,14 @@ async function tokens (app: FastifyInstance, options: TokensOptions): Promise<vo
     const famExp = seconds() + familyTtl
     const jti = randomId()
     await state.set(familyKey(fam), familyRecord(jti, gen), Math.min(refreshTtl, familyTtl) * 1000)
-    return pairOf({ ...subject, id: known.id, authTime: known.authTime }, fam, gen, famExp, jti)
+    return pairOf({ ...subject, id: known.id, authTime: known.authTime, scopes: known.scopes }, fam, gen, famExp, jti)
   }
 
-  async function refresh (token: string, load: SubjectLoader, request: FastifyRequest | null = null): Promise<TokenPair> {
+  async function refresh (token: string, load: SubjectLoader, request: FastifyRequest | null = null, fewer?: readonly string[]): Promise<TokenPair> {
     const claims = read('refresh', token)
     if (claims === null) throw refused(request, 'refresh token is malformed, foreign or expired')
+    const scopes = scopesOf(claims)
+    if (fewer !== undefined && scopes !== undefined && !fewer.every(scope => scopes.includes(scope))) throw new ScopeRefused()
     let subject: TokenSubject | null | undefined
     // Where the family's record changes while the subject is looked up, it is read again: its token was spent by
     // another call, which is reuse, or its generation was lifted, which is none.
@@ -193,7 +204,7 @@ async function tokens (app: FastifyInstance, options: TokensOptions): Promise<vo
       if (left <= 0) throw refused(request, 'family has reached its last day')
       const next = randomId()
       const outcome = await state.swap(familyKey(claims.fam), family, familyRecord(next, gen), left * 1000)
-      if (outcome === 'swapped') return pairOf({ ...subject, id: claims.sub, authTime: claims.auth_time }, claims.fam, gen, claims.fam_exp, next)
+      if (outcome === 'swapped') return pairOf({ ...subject, scopes, id: claims.sub, authTime: claims.auth_time }, claims.fam, gen, claims.fam_exp, next, fewer)
     }
     throw refused(request, 'family changes too fast')
   }
@@ -212,7 +223,7 @@ async function tokens (app: FastifyInstance, options: TokensOptions): Promise<vo
     }
     if (!await state.claim(deniedKey(jti), '1', (accessTtl + clockTolerance) * 1000)) throw new TokenInvalid()
     const gen = Math.max(claims.gen, generationOf(found[0]!))
-    return access({ ...subject, id: sub, authTime: seconds() }, fam, gen, claims.fam_exp, load === undefined ? claims.exp : claims.fam_exp)
+    return access({ ...subject, scopes: scopesOf(claims), id: sub, authTime: seconds() }, fam, gen, claims.fam_exp, load === undefined ? claims.exp : claims.fam_exp)
   }
 
   async function revokeFamily (familyId: string): Promise<void> {
@@ -239,17 +250,28 @@ async function tokens (app: FastifyInstance, options: TokensOptions): Promise<vo
       const found = await state.getMany(standingKeys(claims))
       if (!isAlive(found, claims) || (kind === 'refresh' && tokenOf(found[0]!) !== claims.jti)) return null
       const { sub, fam, jti, iat, exp, auth_time: authTime, roles } = claims
-      return { kind, userId: sub, familyId: fam, id: jti, issuedAt: iat, expiresAt: exp, authTime, ...(roles !== undefined && { roles }) }
+      const scopes = scopesOf(claims)
+      return { kind, userId: sub, familyId: fam, id: jti, issuedAt: iat, expiresAt: exp, authTime, ...(roles !== undefined && { roles }), ...(scopes !== undefined && { scopes }) }
     }
     return null
   }
 
-  function pairOf (subject: TokenSubject, fam: string, gen: number, famExp: number, jti: string): TokenPair {
+  function pairOf (subject: TokenSubject, fam: string, gen: number, famExp: number, jti: string, fewer?: readonly string[]): TokenPair {
     const time = seconds()
     const refreshToken = rings.refresh.sign({
-      iss: issuer, aud: issuer, sub: subject.id, jti, iat: time, exp: Math.min(time + refreshTtl, famExp), fam, gen, auth_time: subject.authTime ?? time, fam_exp: famExp,
+      iss: issuer,
+      aud: issuer,
+      sub: subject.id,
+      jti,
+      iat: time,
+      exp: Math.min(time + refreshTtl, famExp),
+      fam,
+      gen,
+      auth_time: subject.authTime ?? time,
+      fam_exp: famExp,
+      ...scopeClaim(subject.scopes),
     })
-    return { ...access(subject, fam, gen, famExp, famExp), refresh_token: refreshToken }
+    return { ...access({ ...subject, scopes: fewer ?? subject.scopes }, fam, gen, famExp, famExp), refresh_token: refreshToken }
   }
 
   function access (subject: TokenSubject, fam: string, gen: number, famExp: number, until: number) {
@@ -268,6 +290,7 @@ async function tokens (app: FastifyInstance, options: TokensOptions): Promise<vo
       fam_exp: famExp,
       roles: subject.roles,
       ...(subject.plan !== undefined && { plan: subject.plan }),
+      ...scopeClaim(subject.scopes),
     })
     return { access_token: token, token_type: 'Bearer' as const, expires_in: exp - time }
   }
@@ -311,18 +334,24 @@ function judge (found: readonly (string | null)[], claims: Claims): FastifyError
 
 /** Frozen, because it is remembered: what one request wrote into it would be there for the next. */
 function principalFrom (claims: Claims): Principal {
+  const scopes = scopesOf(claims)
   return Object.freeze({
     kind: 'user',
     id: claims.sub,
     userId: claims.sub,
     roles: Object.freeze(claims.roles!),
     ...(claims.plan !== undefined && { plan: claims.plan }),
+    ...(scopes !== undefined && { scopes: Object.freeze(scopes) }),
     via: 'bearer',
     authTime: claims.auth_time,
     credentialId: claims.jti,
     familyId: claims.fam,
   })
 }
+
+/** RFC 9068, 2.2.3: one text, with blanks between. No scopes at all are the empty text, which is not the same as none being said. */
+const scopeClaim = (scopes: readonly string[] | undefined) => scopes === undefined ? {} : { scope: scopes.join(' ') }
+const scopesOf = ({ scope }: Claims) => scope === undefined ? undefined : scope.split(' ').filter(name => name !== '')
 
 const randomId = () => randomBytes(16).toString('base64url')
 

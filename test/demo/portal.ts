@@ -168,11 +168,14 @@ function holdToContract (t: Test, what: string, { status, headers, text, body }:
   if (headers['x-powered-by'] !== undefined || headers.server !== undefined) faults.push('the server names itself')
   for (const pattern of NEVER) if (pattern.test(text)) faults.push(`the answer holds ${String(pattern)}`)
   if (status >= 400) {
-    if (!/^application\/problem\+json/.test(String(headers['content-type']))) faults.push(`content-type is ${String(headers['content-type'])}`)
+    const isOAuth = what === 'POST /token' // the one place with OAuth's form (RFC 6749, 5.2)
+    if (!(isOAuth ? /^application\/json/ : /^application\/problem\+json/).test(String(headers['content-type']))) faults.push(`content-type is ${String(headers['content-type'])}`)
     if (headers['cache-control'] !== 'no-store') faults.push('a refusal may be cached')
     if (status === 401 && headers['www-authenticate'] === undefined) faults.push('401 without a challenge')
     if ((status === 429 || status === 503) && !/^[1-9]\d*$/.test(String(headers['retry-after']))) faults.push(`${status} without Retry-After`)
-    if (!isHead) {
+    if (isOAuth) {
+      if (!/^[a-z_]+$/.test(body?.error) || Object.keys(body).some(key => !['error', 'error_description'].includes(key))) faults.push(`not OAuth's form: ${text}`)
+    } else if (!isHead) {
       const unknown = Object.keys(body ?? {}).filter(key => !PROBLEM.includes(key))
       if (unknown.length > 0) faults.push(`the problem has ${unknown.join(', ')}`)
       if (body?.status !== status || !/^FST_[A-Z0-9_]+$/.test(body?.code) || typeof body?.requestId !== 'string' || typeof body?.title !== 'string') faults.push(`not a problem: ${text}`)

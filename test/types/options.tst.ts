@@ -23,7 +23,7 @@ declare const keys: TokensOptions['keys']
 declare const sql: Sql
 
 test('the suite: one key a concern', () => {
-  expect<keyof BastionOptions>().type.toBe<'headers' | 'transport' | 'cors' | 'overload' | 'state' | 'limits' | 'access' | 'passwords' | 'tokens' | 'signIn' | 'mfa'>()
+  expect<keyof BastionOptions>().type.toBe<'headers' | 'transport' | 'cors' | 'overload' | 'state' | 'limits' | 'access' | 'passwords' | 'tokens' | 'signIn' | 'oauth2' | 'mfa'>()
   expect<BastionOptions['headers']>().type.toBe<HeadersOptions | undefined>()
   expect<BastionOptions['transport']>().type.toBe<TransportOptions | undefined>()
   expect<BastionOptions['cors']>().type.toBe<CorsOptions | false | undefined>()
