@@ -23,9 +23,10 @@ const TEXTS: readonly [RegExp, string][] = [
   [/\?[^\s'"<>)]{1,8192}/g, '?…'],
   [/\b(pass(?:word|wd|phrase)?|pwd|secret|token|api[-_]?key)=[^\s;,&'"]+/gi, `$1=${CENSORED}`],
   [/\beyJ[\w-]{5,}\.[\w-]+\.[\w-]*/g, CENSORED],
+  [/\b([a-z][a-z0-9]{1,15}_(?:live|test)_)[0-9A-Za-z]{24,}/g, `$1${CENSORED}`],
   [/\b(Bearer|Basic) [\w.~+/-]{8,}=*/gi, `$1 ${CENSORED}`],
 ]
-const SUSPICIOUS = /[?=]|:\/\/|eyJ|\b(?:bearer|basic) /i
+const SUSPICIOUS = /[?=]|:\/\/|eyJ|_(?:live|test)_|\b(?:bearer|basic) /i
 
 const known = new Map<string, boolean>()
 
