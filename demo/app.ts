@@ -2,6 +2,7 @@
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import Fastify, { type FastifyBaseLogger, type FastifyInstance, type FastifyServerOptions, type RawServerDefault } from 'fastify'
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import { sqlApiKeys } from '../plugins/api-keys/index.js'
 import bastion, { server, type ServerOptions } from '../plugins/index.js'
 import { sqlMfaStore } from '../plugins/mfa/index.js'
 import type { Sql } from '../plugins/sql.js'
@@ -13,6 +14,7 @@ import { ADMIN_PERMISSIONS, ROLES } from './roles.js'
 import { authRoutes } from './routes/auth.js'
 import { documentRoutes } from './routes/documents.js'
 import { mfaRoutes } from './routes/mfa.js'
+import { keyRoutes } from './routes/keys.js'
 import { operationRoutes } from './routes/operations.js'
 import { orderRoutes } from './routes/orders.js'
 import { postRoutes } from './routes/posts.js'
@@ -50,7 +52,7 @@ export interface PortalParts {
 
 export async function buildPortal ({ settings, secret, sql, origin, logger, https, mail = mailer(settings), now }: PortalParts): Promise<FastifyInstance> {
   const isProduction = settings.NODE_ENV === 'production'
-  const { tokens, pepper, stateNames, mfa } = makeKeys(secret, settings)
+  const { tokens, pepper, stateNames, apiKeys, mfa } = makeKeys(secret, settings)
   const accounts = portalAccounts(sql)
   const proxies = listOf(settings.TRUST_PROXY)
   const app = Fastify(server({
@@ -69,13 +71,14 @@ export async function buildPortal ({ settings, secret, sql, origin, logger, http
     access: { roles: ROLES, permissions: [...ADMIN_PERMISSIONS], resources: portalResources(sql), now },
     passwords: { pepper, policy: settings.PASSWORD_POLICY },
     tokens: { issuer: origin, audience: origin, algorithm: settings.JWT_ALGORITHM, keys: tokens, now },
+    apiKeys: { secret: apiKeys, store: sqlApiKeys(sql), owner: accounts.findById, now },
     signIn: { accounts },
-    oauth2: { passwordGrant: true, load: accounts.subjectOf },
     mfa: { issuer: 'Member portal', accounts, store: sqlMfaStore(sql), key: mfa, now },
+    oauth2: { passwordGrant: true, load: accounts.subjectOf },
   })
 
   const portal: Portal = { app: app as unknown as Portal['app'], sql, accounts, post: postman(app as unknown as FastifyInstance, mail), now: now ?? Date.now }
-  for (const routes of [authRoutes, mfaRoutes, userRoutes, postRoutes, documentRoutes, orderRoutes, operationRoutes, recoveryRoutes]) routes(portal)
+  for (const routes of [authRoutes, mfaRoutes, userRoutes, keyRoutes, postRoutes, documentRoutes, orderRoutes, operationRoutes, recoveryRoutes]) routes(portal)
   return app as unknown as FastifyInstance
 }
 

@@ -14,6 +14,8 @@ export interface PortalKeys {
   pepper: Buffer
   /** Names what this portal keeps in Redis. */
   stateNames: Buffer
+  /** Tags and hashes API keys. */
+  apiKeys: Buffer
   /** Encrypts the secrets of second factors. */
   mfa: Buffer
 }
@@ -24,10 +26,11 @@ export function makeKeys (secret: string, { JWT_ALGORITHM, JWT_KEYS }: Pick<Port
   const refresh = deriveKey(master, 'tokens:refresh')
   const pepper = deriveKey(master, 'passwords:pepper')
   const stateNames = deriveKey(master, 'state:names')
+  const apiKeys = deriveKey(master, 'api-keys')
   const mfa = deriveKey(master, 'mfa:factors')
-  if (JWT_ALGORITHM === 'HS256') return { tokens: { access: deriveKey(master, 'tokens:access'), refresh }, pepper, stateNames, mfa }
+  if (JWT_ALGORITHM === 'HS256') return { tokens: { access: deriveKey(master, 'tokens:access'), refresh }, pepper, stateNames, apiKeys, mfa }
   const keys = JWT_KEYS !== undefined ? readKeys(JWT_KEYS, JWT_ALGORITHM) : [ed25519Key(master, JWT_ALGORITHM)]
-  return { tokens: { access: keys.map(pemPair), refresh }, pepper, stateNames, mfa }
+  return { tokens: { access: keys.map(pemPair), refresh }, pepper, stateNames, apiKeys, mfa }
 }
 
 function ed25519Key (master: Buffer, algorithm: string): KeyObject {

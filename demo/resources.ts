@@ -27,6 +27,7 @@ export function portalResources (sql: Sql): NonNullable<AccessOptions['resources
         return share?.actions ?? []
       },
     },
+    apiKey: { load: request => request.server.apiKeys.find(param(request, 'keyId')), owner: key => key.userId },
     order: {
       load: request => first(sql, build.selectFrom('orders').selectAll().where('id', '=', param(request, 'orderId'))),
       owner: order => order.user_id,

@@ -9,6 +9,7 @@ import { Bio, closed, Email, Id, noBody, page, PageQuery, Phone, Url } from '../
 import type { Portal } from '../app.js'
 import { build, rows } from '../data/tables.js'
 import { askToConfirm } from './recovery.js'
+import { KeyShape, keyShape } from './keys.js'
 import {
   Comment, Document, Name, Order, OwnProfile, Post, PublicProfile, Role,
   commentShape, documentShape, orderShape, ownProfile, paged, postShape, publicProfile, refuseReservedName,
@@ -28,6 +29,7 @@ const Export = Type.Object({
   documents: Type.Array(Document),
   shares: Type.Array(Type.Object({ documentId: Id, userId: Id, actions: Type.Array(Type.String()) }, { additionalProperties: false }), { description: 'given and received' }),
   orders: Type.Array(Order),
+  apiKeys: Type.Array(KeyShape),
 }, { additionalProperties: false })
 
 const UserParams = closed({ userId: Id })
@@ -87,6 +89,7 @@ export function userRoutes (portal: Portal): void {
       documents: (await rows(sql, build.selectFrom('documents').selectAll().where('owner_id', '=', userId))).map(documentShape),
       shares: [...given, ...taken],
       orders: (await rows(sql, build.selectFrom('orders').selectAll().where('user_id', '=', userId))).map(orderShape),
+      apiKeys: (await app.apiKeys.list(userId)).map(keyShape),
     }
   })
 
@@ -140,6 +143,7 @@ export function userRoutes (portal: Portal): void {
     if (role === 'admin') await accounts.change(userId, { role })
     else await keepingAnAdmin(userId, build.updateTable('users').set({ role }).where('id', '=', userId))
     await app.tokens.revokeUser(userId)
+    await app.apiKeys.ownerChanged(userId)
     app.events.record('permission_change', request, { user: userId, from: user.role, to: role })
     return ownProfile(await accounts.known(userId))
   })
@@ -157,6 +161,7 @@ export function userRoutes (portal: Portal): void {
       await keepingAnAdmin(userId, build.updateTable('users').set({ is_active: false }).where('id', '=', userId))
       await app.tokens.revokeUser(userId)
     }
+    await app.apiKeys.ownerChanged(userId)
     app.events.record('permission_change', request, { user: userId, isActive })
     reply.code(204)
   })
@@ -196,6 +201,7 @@ export function userRoutes (portal: Portal): void {
   async function eraseUser (id: string): Promise<void> {
     await keepingAnAdmin(id, build.deleteFrom('users').where('id', '=', id))
     await app.tokens.revokeUser(id)
+    await app.apiKeys.ownerChanged(id)
   }
 
   /** @throws LastAdmin where no admin would be left */
