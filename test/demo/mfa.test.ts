@@ -337,4 +337,3 @@ async function waitFor<Found> (find: () => Found | undefined): Promise<Found> {
   }
   throw new Error('it did not come')
 }
-

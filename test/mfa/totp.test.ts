@@ -1,0 +1,87 @@
+/** Codes of authenticators: those of the standard, in their time, once; and what is shown to enrol one. */
+import { Secret } from 'otpauth'
+import decodeQr from 'qr/decode.js'
+import t from 'tap'
+import { describeTotp, stepOf } from '../../plugins/mfa/totp.js'
+import { build, STEP } from './build.js'
+
+const refused = { code: 'FST_BASTION_MFA_REFUSED', statusCode: 401 }
+
+t.test('the test vectors of RFC 6238 (appendix B, SHA-1), in their last six digits', async t => {
+  const secret = Buffer.from('12345678901234567890')
+  for (const [seconds, code] of [[59, '94287082'], [1111111109, '07081804'], [1111111111, '14050471'], [1234567890, '89005924'], [2000000000, '69279037'], [20000000000, '65353130']] as const) {
+    const step = Math.floor(seconds / 30)
+    t.equal(stepOf(secret, code.slice(2), seconds * 1000, 0), step, String(seconds))
+    t.equal(stepOf(secret, code.slice(2), step * STEP, 0), step, 'from the first millisecond of the step')
+    t.equal(stepOf(secret, code.slice(2), step * STEP + STEP - 1, 0), step, 'to its last')
+    t.equal(stepOf(secret, code.slice(2), (step + 1) * STEP, 0), null)
+    t.equal(stepOf(secret, code.slice(2), (step + 1) * STEP, 1), step, 'a step later by drift')
+    t.equal(stepOf(secret, code.slice(2), (step - 1) * STEP, 1), step, 'a step earlier too')
+    t.equal(stepOf(secret, code.slice(2), (step + 2) * STEP, 1), null)
+  }
+  for (const code of ['', '28708', '2870820', '94287082', '２８７０８２', 'abcdef']) t.equal(stepOf(secret, code, 59_000, 1), null, code)
+})
+
+t.test('a code is good in its own thirty seconds and in those before and after, or as `drift` says [ASVS 6.5.5]', async t => {
+  for (const [drift, accepted] of [[undefined, [-1, 0, 1]], [0, [0]], [2, [-2, -1, 0, 1, 2]]] as const) {
+    const { app, codeOf, enrolled } = await build(t, { ...drift !== undefined && { drift }, attempts: 100 })
+    for (const steps of [-3, -2, -1, 0, 1, 2, 3]) {
+      const { id, secret } = await enrolled()
+      const verified = app.mfa.verify(id, codeOf(secret, steps))
+      if ((accepted as readonly number[]).includes(steps)) t.equal(await verified, 'totp', `drift ${drift}, ${steps} steps`)
+      else await t.rejects(verified, refused, `drift ${drift}, ${steps} steps`)
+    }
+  }
+})
+
+t.test('a code may be typed as apps show it, with a blank', async t => {
+  const { app, codeOf, enrolled } = await build(t)
+  const { id, secret } = await enrolled()
+  const code = codeOf(secret)
+  t.equal(await app.mfa.verify(id, ` ${code.slice(0, 3)} ${code.slice(3)}`), 'totp')
+})
+
+t.test('what is no code is wrong, and nothing breaks', async t => {
+  const { app, enrolled } = await build(t, { attempts: 100 })
+  const { id } = await enrolled()
+  for (const code of ['', ' ', '12345', '1234567', '１２３４５６', "' or 1=1 --", '\0\0\0\0\0\0', '0x1234', '1e5', '-12345', 'Z'.repeat(24), 'U'.repeat(24), '-'.repeat(10_000)]) {
+    await t.rejects(app.mfa.verify(id, code), refused, JSON.stringify(code.slice(0, 30)))
+  }
+})
+
+t.test('secrets are 160 random bits [ASVS 6.5.3]', async t => {
+  const { app } = await build(t)
+  const secrets = await Promise.all(Array.from({ length: 200 }, (_none, i) => app.mfa.enroll({ id: `u${i}`, name: 'ada' })))
+  t.equal(new Set(secrets.map(({ secret }) => secret)).size, 200)
+  for (const { secret } of secrets) t.equal(Secret.fromBase32(secret).bytes.length, 20)
+})
+
+t.test('the URL is that of the Key URI format, whatever the name is', async t => {
+  const secret = Buffer.from('12345678901234567890')
+  t.equal(describeTotp(secret, 'Shop & Co', 'ada').otpauthUrl,
+    'otpauth://totp/Shop%20%26%20Co:ada?issuer=Shop%20%26%20Co&secret=GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ&algorithm=SHA1&digits=6&period=30')
+  const odd = describeTotp(secret, 'Shop', 'a?secret=AAAA&issuer=Bank#"><script>').otpauthUrl
+  t.equal(new URL(odd).searchParams.get('issuer'), 'Shop')
+  t.equal(new URL(odd).searchParams.getAll('secret').length, 1)
+})
+
+t.test('the QR code reads as that URL, dark on light, and holds no text', async t => {
+  for (const name of ['a', 'ada@example.com', 'x'.repeat(200), '漢字 😀', '"><script>alert(1)</script>']) {
+    const { otpauthUrl, qr } = describeTotp(Buffer.from('12345678901234567890'), 'Shop', name)
+    t.equal(decodeQr(imageOf(qr)), otpauthUrl, name.slice(0, 30))
+    t.match(qr, /^<svg xmlns="http:\/\/www\.w3\.org\/2000\/svg" viewBox="0 0 \d+ \d+" shape-rendering="crispEdges" role="img" aria-label="QR code"><path fill="#fff" d="[MHhVvz\d ]+"\/><path stroke="#000" d="[Mh\d. ]+"\/><\/svg>$/)
+  }
+})
+
+/** The SVG as a screen shows it. */
+function imageOf (svg: string): { width: number, height: number, data: Uint8Array } {
+  const scale = 4
+  const size = Number(/viewBox="0 0 (\d+)/.exec(svg)![1]) * scale
+  const data = new Uint8Array(size * size * 4).fill(255)
+  for (const [, x, y, run] of svg.matchAll(/M(\d+) (\d+)\.5h(\d+)/g)) {
+    for (let row = Number(y) * scale; row < (Number(y) + 1) * scale; row++) {
+      for (let column = Number(x) * scale; column < (Number(x) + Number(run)) * scale; column++) data.fill(0, (row * size + column) * 4, (row * size + column) * 4 + 3)
+    }
+  }
+  return { width: size, height: size, data }
+}
