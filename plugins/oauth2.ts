@@ -38,7 +38,7 @@ export const OAuth2Options = Type.Object({
 export type OAuth2Options = Static<typeof OAuth2Options> & {
   /** The user of tokens, looked up anew at each grant; null refuses. */
   load: SubjectLoader
-  /** Whether this account may use its password alone; one with a second factor may not. Default: every one. */
+  /** Whether this account may use its password alone. Default: where it has no second factor of `app.mfa`. */
   mayUsePassword?: (account: Account) => boolean | Promise<boolean>
 }
 
@@ -83,7 +83,7 @@ const CODES: Record<string, string> = {
 const REFUSED: ReadonlySet<unknown> = new Set(['FST_BASTION_SIGN_IN_REFUSED', 'FST_BASTION_SIGN_IN_INACTIVE', 'FST_BASTION_TOKENS_INVALID'])
 
 async function oauth2 (app: FastifyInstance, options: OAuth2Options): Promise<void> {
-  const { load, mayUsePassword = () => true, ...plain } = options
+  const { load, mayUsePassword = hasNoSecondFactor, ...plain } = options
   checkOptions(OAuth2Options, plain, 'oauth2', OAuth2Misconfigured)
   if (typeof load !== 'function') throw new OAuth2Misconfigured('oauth2: load: must be a function that looks a user up')
   const { passwordGrant = false, introspection = false } = plain
@@ -136,7 +136,13 @@ async function oauth2 (app: FastifyInstance, options: OAuth2Options): Promise<vo
     const account = await app.signIn.withPassword(username, password, request).catch(asInvalidGrant)
     if (!await mayUsePassword(account)) throw new InvalidGrant()
     if (scopes?.every(name => app.access.can(rolesOf(account), name as never)) === false) throw new InvalidScope()
-    return answered(await app.tokens.issue({ id: account.id, roles: account.roles, ...(scopes !== undefined && { scopes }) }, load).catch(asInvalidGrant), scopes)
+    // Asked again once the family has its generation: a second factor that was confirmed meanwhile ends what was begun without it.
+    const loadAllowed: SubjectLoader = async id => await mayUsePassword(account) ? load(id) : null
+    return answered(await app.tokens.issue({ id: account.id, roles: account.roles, ...(scopes !== undefined && { scopes }) }, loadAllowed).catch(asInvalidGrant), scopes)
+  }
+
+  async function hasNoSecondFactor ({ id }: Account): Promise<boolean> {
+    return !app.hasDecorator('mfa') || !await app.mfa.isEnrolled(id)
   }
 }
 

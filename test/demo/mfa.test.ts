@@ -195,6 +195,20 @@ t.test('a password that changed between password and code ends the sign-in', asy
   t.equal((await complete((await login(username, 'Another-pass-2')).body.mfaToken, fresh())).status, 200)
 })
 
+t.test('the password grant is refused like a wrong password where there is a second factor, until it is ended', async t => {
+  const { username, fresh, challenge } = await enrolled()
+  const grant = (password: string) => portal.app.inject({
+    method: 'POST', url: '/token', headers: { host: 'localhost:3000', 'content-type': 'application/x-www-form-urlencoded' }, payload: new URLSearchParams({ grant_type: 'password', username, password }).toString(),
+  })
+  const refusal = await grant(NEW_PASSWORD)
+  t.equal(refusal.statusCode, 400)
+  t.equal(refusal.json().error, 'invalid_grant')
+  t.strictSame(refusal.json(), (await grant('Wrong-pass-1')).json())
+  const { body: { access_token: token } } = await complete(await challenge(), fresh())
+  t.equal((await call('DELETE', '/mfa', { token })).status, 204)
+  t.equal((await grant(NEW_PASSWORD)).statusCode, 200, 'negative control: without it the password is enough')
+})
+
 t.test('a forgotten password that was reset does not get round the second factor [ASVS 6.4.3]', async t => {
   const { id, username, fresh } = await enrolled()
   await sql.query('update users set email_confirmed_at = now() where id = $1', [id])
