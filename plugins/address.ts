@@ -28,7 +28,10 @@ function networkOf (address: string): string {
     groups.push(...rest)
   }
   const [a, b, c, d, e, f, g = 0, h = 0] = groups
-  if ((a! | b! | c! | d! | e!) === 0 && f === 0xffff) return `${g >> 8}.${g & 255}.${h >> 8}.${h & 255}`
+  const isMapped = (a! | b! | c! | d! | e!) === 0 && f === 0xffff
+  // NAT64 (RFC 6052, 2.1): all of the IPv4 clients behind it would else be one.
+  const isTranslated = a === 0x64 && b === 0xff9b && (c! | d! | e! | f!) === 0
+  if (isMapped || isTranslated) return `${g >> 8}.${g & 255}.${h >> 8}.${h & 255}`
   return `${a!.toString(16)}:${b!.toString(16)}:${c!.toString(16)}:${d!.toString(16)}::/64`
 }
 

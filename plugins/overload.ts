@@ -147,12 +147,15 @@ async function overload (app: FastifyInstance, options: OverloadOptions): Promis
     if (concurrent >= maxConcurrent) refuseForPlace()
     concurrent += 1
     request[atWork] = true
-    reply.raw.once('close', () => {
-      if (!request[atWork]) return
-      if (reply.sent || reply.raw.headersSent) givePlaceBack(request)
-      // Its client is gone and it works on: otherwise whoever hangs up at once has as many at work as he likes (CVE-2023-44487).
-      else setTimeout(givePlaceBack, ABANDONED_MS, request).unref()
-    })
+    if (reply.raw.destroyed) abandon(request, reply) // its client hung up before it came here
+    else reply.raw.once('close', () => { abandon(request, reply) })
+  }
+
+  function abandon (request: FastifyRequest, reply: FastifyReply): void {
+    if (!request[atWork]) return
+    if (reply.sent || reply.raw.headersSent) givePlaceBack(request)
+    // Its client is gone and it works on: otherwise whoever hangs up at once has as many at work as he likes (CVE-2023-44487).
+    else setTimeout(givePlaceBack, ABANDONED_MS, request).unref()
   }
 
   function givePlaceBack (request: FastifyRequest): void {

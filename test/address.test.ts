@@ -44,3 +44,11 @@ t.test('addressRanges: an address is in a list however both are written', async 
   }
   for (const text of ['0.0.0.0/0', '::/0', '::ffff:0.0.0.0/96']) t.throws(() => addressRanges([text]), { message: `${JSON.stringify(text)} is everybody` })
 })
+
+t.test('an IPv4 client behind NAT64 counts as that client, not as the translator', t => {
+  t.equal(addressKey('64:ff9b::203.0.113.9'), '203.0.113.9')
+  t.equal(addressKey('64:ff9b::cb00:7109'), '203.0.113.9')
+  t.equal(addressKey('64:ff9b::cb00:7108'), '203.0.113.8')
+  t.equal(addressKey('64:ff9b:1::cb00:7109'), '64:ff9b:1:0::/64', 'only the well-known prefix: others are of networks of their own')
+  t.end()
+})

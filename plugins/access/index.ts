@@ -338,7 +338,8 @@ async function access (app: FastifyInstance, options: AccessOptions): Promise<vo
   function unauthenticated (request: FastifyRequest) {
     const failed = app.identity.settle(request)
     const cause = failed instanceof Promise ? null : failed
-    app.events.record('access_denied', request, { reason: cause === null ? 'no credential' : cause.code })
+    // What could not be checked is nobody's attempt: that shared state is away is an event of its own, said once.
+    if (cause === null || (cause.statusCode ?? 500) < 500) app.events.record('access_denied', request, { reason: cause === null ? 'no credential' : cause.code })
     const error = cause ?? new Unauthenticated()
     const challenge = cause === null ? CHALLENGE : `${CHALLENGE}, error="invalid_token"`
     return error.statusCode === 401 ? Object.assign(error, { headers: { 'www-authenticate': challenge } }) : error

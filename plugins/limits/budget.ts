@@ -7,8 +7,8 @@ import { parseSpan, parseWindow } from './windows.js'
 /** What counts when the shared state is away or too slow: this process's own counters, nobody (503), or nothing. */
 export type WhenAway = 'local' | 'refuse' | 'allow'
 
-/** The code of the state's error; every other error is thrown on. */
-const UNAVAILABLE = 'FST_BASTION_STATE_UNAVAILABLE'
+/** Codes of a shared state that is away, or has no memory left; every other error is thrown on. */
+const AWAY: ReadonlySet<unknown> = new Set(['FST_BASTION_STATE_UNAVAILABLE', 'FST_BASTION_STATE_FULL'])
 /** What a window of the algorithm `log` may hold: it keeps the time of each request. */
 const MAX_LOG = 10_000
 
@@ -77,7 +77,7 @@ export class Budget {
   }
 
   #takeAway (error: unknown, subject: string, cost: number): MaybePromise<Decision> {
-    if ((error as { code?: string }).code !== UNAVAILABLE) throw error
+    if (this.#shared === this.#local || !AWAY.has((error as { code?: string }).code)) throw error
     if (this.#whenAway === 'local') return this.#local.take(subject, cost)
     if (this.#whenAway === 'allow') return this.uncounted
     throw error // a 503 with Retry-After

@@ -22,7 +22,7 @@ export interface Limits {
    * @param rule windows, or with algorithm, ban and cost
    * @param subject who spends it, any text; what is an address counts by its network
    * @param cost default: that of the rule, or 1
-   * @throws LimitsMisconfigured, a TypeError, where the name is known with other terms; TypeError where the cost is no whole number
+   * @throws LimitsMisconfigured, a TypeError, where the name is known with other terms; TypeError where the cost is no whole number or the subject no text
    */
   check: (name: string, rule: readonly string[] | CheckRule, subject: string, cost?: number) => MaybePromise<Decision>
   /** Every budget, by its name: those of routes after `ready()`, those of `check` once they were asked. */
@@ -30,7 +30,7 @@ export interface Limits {
   /**
    * What the subject has left, without counting: of the budget that everybody has (`plan` null), and of each plan's.
    *
-   * @param subject written with {@link subjects}: `address:203.0.113.9`, `user:ada`, `custom:` with what `check` was given
+   * @param subject written with {@link subjects}: `subjects.address('203.0.113.9')`, `subjects.custom(…)` of what `check` was given
    * @throws BudgetUnknown
    */
   inspect: (name: string, subject: string) => Promise<(Decision & { plan: string | null })[]>
@@ -77,7 +77,8 @@ export function limitsByHand ({ events }: FastifyInstance, ledger: Ledger, repor
   return {
     check (name, given, who, cost) {
       const { budget, cost: usual } = read(name, given)
-      const subject = subjects.custom(typeof who === 'string' ? who : '')
+      if (typeof who !== 'string' || who === '') throw new TypeError(`app.limits.check(${JSON.stringify(name)}): the subject must be a text that is not empty`)
+      const subject = subjects.custom(who)
       const decision = budget.take(subject, cost ?? usual)
       return decision instanceof Promise ? decision.then(decided => settle(budget, subject, decided)) : settle(budget, subject, decision)
     },

@@ -8,6 +8,8 @@ import type { Decision } from '../state/index.js'
 
 /** Milliseconds in which a run is recorded once. */
 const QUIET_MS = 10_000
+/** Of a ban, at most: runs that are quiet for long keep others from being told. */
+const MAX_QUIET_MS = 600_000
 /** Runs that are held; what there is no room for shares one. */
 const MAX_RUNS = 10_000
 /** Runs looked at, at each new one, to drop those that are over. */
@@ -55,7 +57,7 @@ export class Reports {
       ...(banned && { banned, severity: 'critical' }),
     })
     run.toldAt = now
-    run.quietMs = banned && !isShared ? Math.max(QUIET_MS, retryMs) : QUIET_MS
+    run.quietMs = banned && !isShared ? Math.min(MAX_QUIET_MS, Math.max(QUIET_MS, retryMs)) : QUIET_MS
     run.isBan = banned
     run.untold = 0
   }

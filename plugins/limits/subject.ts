@@ -5,7 +5,6 @@
  * service chooses can name the budget of somebody else.
  */
 import { createHash } from 'node:crypto'
-import { isIPv6 } from 'node:net'
 import type { FastifyRequest } from 'fastify'
 import { addressKey } from '../address.js'
 import { answerOf, refuseAsync } from './callback.js'
@@ -41,14 +40,14 @@ export const subjects = {
   /** A HEAD counts as a GET. */
   method: (name: string) => write('method', name === 'HEAD' ? 'GET' : name),
   /** What a function of the service answers, and what `app.limits.check` is given. What is an address counts by its network. */
-  custom: (text: string) => write('custom', text.includes(':') && isIPv6(text) ? addressKey(text) : text),
+  custom: (text: string) => write('custom', text.includes(':') ? addressKey(text) : text),
   /** Several parts together, in the order of `by`. */
   all: (...parts: readonly string[]) => parts.join(SEPARATOR),
 } as const
 
 /** A subject as an operator wrote it: its addresses count by their networks. */
 export function subjectWritten (text: string): string {
-  return text.split(SEPARATOR).map(part => part.startsWith('address:') ? subjects.address(part.slice('address:'.length)) : part).join(SEPARATOR)
+  return text.split(SEPARATOR).map(part => part.replace(/^(address|custom):(.*)$/s, (_all, kind: string, address: string) => `${kind}:${addressKey(address)}`)).join(SEPARATOR)
 }
 
 export function callerOf ({ principal, ip }: FastifyRequest): string {

@@ -139,10 +139,16 @@ export type TokensOptions = Static<typeof TokensOptions> & {
   now?: () => number
 }
 
+/** Milliseconds for which a token that was found to have been ended is not asked about again. */
+const DEAD_MS = 5000
+/** Milliseconds in which a refresh token may come again whose exchange nobody knows the outcome of, and how many of them are held. */
+const UNCERTAIN_MS = 60_000
+const MAX_UNCERTAIN = 10_000
 /** How often a family's record that changed meanwhile is read again. */
 const TRIES = 5
 
-interface Verified { principal: Principal, claims: Claims, keys: StandingKeys }
+/** `deadUntil`: in milliseconds; found to have been ended. */
+interface Verified { principal: Principal, claims: Claims, keys: StandingKeys, deadUntil: number }
 
 async function tokens (app: FastifyInstance, options: TokensOptions): Promise<void> {
   const { keys, now = Date.now, ...plain } = options
@@ -160,6 +166,7 @@ async function tokens (app: FastifyInstance, options: TokensOptions): Promise<vo
   const seconds = () => Math.floor(now() / 1000)
   const read = readerOf({ rings, issuer, audiences: { access: audience, refresh: issuer }, seconds, clockTolerance })
   const verified = new Remembered<Verified>(Math.max(1, remembered))
+  const uncertain = new Remembered<{ next: string, until: number }>(MAX_UNCERTAIN)
   /** The claims behind each principal, for what it asks of its own token. */
   const presented = new WeakMap<Principal, Claims>()
 
@@ -188,7 +195,7 @@ async function tokens (app: FastifyInstance, options: TokensOptions): Promise<vo
     for (let tries = 0; tries < TRIES; tries++) {
       const [family, generation] = await state.getMany([familyKey(claims.fam), generationKey(claims.sub)])
       if (family === null || family === undefined) throw refused(request, 'family is dead')
-      if (tokenOf(family) !== claims.jti) {
+      if (tokenOf(family) !== claims.jti && !wasUncertain(claims.jti, tokenOf(family))) {
         await revokeFamily(claims.fam)
         app.events.record('token_reused', request, { user: claims.sub, family: claims.fam, severity: 'critical' })
         throw new TokenInvalid()
@@ -203,10 +210,22 @@ async function tokens (app: FastifyInstance, options: TokensOptions): Promise<vo
       const left = Math.min(refreshTtl, claims.fam_exp - seconds())
       if (left <= 0) throw refused(request, 'family has reached its last day')
       const next = randomId()
-      const outcome = await state.swap(familyKey(claims.fam), family, familyRecord(next, gen), left * 1000)
+      let outcome
+      try {
+        outcome = await state.swap(familyKey(claims.fam), family, familyRecord(next, gen), left * 1000)
+      } catch (error) {
+        uncertain.set(claims.jti, { next, until: now() + UNCERTAIN_MS })
+        throw error
+      }
       if (outcome === 'swapped') return pairOf({ ...subject, scopes, id: claims.sub, authTime: claims.auth_time }, claims.fam, gen, claims.fam_exp, next, fewer)
     }
     throw refused(request, 'family changes too fast')
+  }
+
+  /** The exchange was given up without an answer, and took place: what it put into the family's record nobody has ever seen. */
+  function wasUncertain (jti: string, current: string): boolean {
+    const known = uncertain.get(jti)
+    return known !== undefined && known.next === current && known.until > now()
   }
 
   async function stepUp (principal: Principal, load?: SubjectLoader): Promise<Pick<TokenPair, 'access_token' | 'token_type' | 'expires_in'>> {
@@ -232,12 +251,18 @@ async function tokens (app: FastifyInstance, options: TokensOptions): Promise<vo
 
   async function revokeUser (userId: string, { except }: { except?: string } = {}): Promise<void> {
     // Milliseconds as the floor: the number never falls back, even after the key has expired.
-    const gen = await state.raise(generationKey(userId), now(), (familyTtl + clockTolerance) * 1000)
-    if (except === undefined) return
+    const floor = Math.max(Number(await state.get(generationKey(userId)) ?? 0) + 1, now())
+    // The family that stays is lifted first: at no moment does it count as ended. Where somebody else ends the user's tokens at the same
+    // time, the number is a higher one, and it ends with the others.
+    if (except !== undefined) await lift(except, floor)
+    await state.raise(generationKey(userId), floor, (familyTtl + clockTolerance) * 1000)
+  }
+
+  async function lift (familyId: string, generation: number): Promise<void> {
     for (let tries = 0; tries < TRIES; tries++) {
-      const family = await state.get(familyKey(except))
+      const family = await state.get(familyKey(familyId))
       if (family === null) return
-      const outcome = await state.swap(familyKey(except), family, familyRecord(tokenOf(family), gen), refreshTtl * 1000)
+      const outcome = await state.swap(familyKey(familyId), family, familyRecord(tokenOf(family), generation), refreshTtl * 1000)
       if (outcome === 'swapped') return
     }
     // It is refreshed faster than it can be lifted: it ends with the others, which is the safe side.
@@ -303,17 +328,25 @@ async function tokens (app: FastifyInstance, options: TokensOptions): Promise<vo
       if (app.identity.isTaken(token)) return null
       const claims = isWellFormed(token) ? read('access', token) : null
       if (claims === null) return { failure: new TokenInvalid() }
-      known = { principal: principalFrom(claims), claims, keys: standingKeys(claims) }
+      known = { principal: principalFrom(claims), claims, keys: standingKeys(claims), deadUntil: 0 }
       presented.set(known.principal, claims)
       if (remembered > 0) verified.set(token, known)
     } else if (known.claims.exp + clockTolerance <= seconds()) {
       verified.delete(token)
       return { failure: new TokenInvalid() }
     }
-    const { claims } = known
+    // Whoever holds a token that was ended must not spend the budget of its owner: it counts for its address, and is not asked about again.
+    if (known.deadUntil > now()) return { failure: new TokenInvalid() }
+    const offered = known
     const values = state.getMany(known.keys)
-    const standing: MaybePromise<FastifyError | null> = values instanceof Promise ? values.then(found => judge(found, claims), unknown) : judge(values, claims)
+    const standing: MaybePromise<FastifyError | null> = values instanceof Promise ? values.then(found => judge(found, offered), unknown) : judge(values, offered)
     return { principal: known.principal, standing }
+  }
+
+  function judge (found: readonly (string | null)[], token: Verified): FastifyError | null {
+    if (isAlive(found, token.claims)) return null
+    token.deadUntil = now() + DEAD_MS
+    return new TokenInvalid()
   }
 
   /** Whether a token was ended cannot be found out. */
@@ -326,10 +359,6 @@ async function tokens (app: FastifyInstance, options: TokensOptions): Promise<vo
     request?.log.info({ reason }, 'token refused')
     return new TokenInvalid()
   }
-}
-
-function judge (found: readonly (string | null)[], claims: Claims): FastifyError | null {
-  return isAlive(found, claims) ? null : new TokenInvalid()
 }
 
 /** Frozen, because it is remembered: what one request wrote into it would be there for the next. */

@@ -114,11 +114,17 @@ t.test('whenAway allow: whoever asks is let in, is told nothing, and still meets
   told.fault = null
 })
 
+t.test('a store that has no memory left is as good as away', async t => {
+  for (const [whenAway, status] of [['local', 200], ['allow', 200], ['refuse', 503]] as const) {
+    const { call, told } = await service(t, { whenAway })
+    told.fault = Object.assign(new Full(), { expose: true, headers: { 'retry-after': '10' } })
+    for (const url of ['/', '/check']) t.equal((await call(url)).status, status, `${whenAway} ${url}`)
+  }
+})
+
 t.test('only a store that is away is one: every other error is thrown on', async t => {
   for (const whenAway of ['local', 'allow', 'refuse'] as const) {
     const { call, told, handled } = await service(t, { whenAway })
-    told.fault = Object.assign(new Full(), { expose: true, headers: { 'retry-after': '10' } })
-    for (const url of ['/', '/check']) t.match(await call(url), { status: 503, code: 'FST_BASTION_STATE_FULL' }, url)
     told.fault = new TypeError('a fault of ours')
     for (const url of ['/', '/check']) t.match(await call(url), { status: 500, code: 'FST_BASTION_HTTP_500' }, url)
     t.equal(handled.count, 0)

@@ -35,7 +35,8 @@ t.test('app.limits.check takes a rule: algorithm, ban, cost', async t => {
   clock.ms += 1_800_000
   t.throws(() => check(1), { code: 'FST_BASTION_LIMITS_EXCEEDED', headers: { 'retry-after': '1800' } })
   t.match(recorded, [{ details: { budget: 'check:sms', times: 1 } }, { details: { budget: 'check:sms', banned: true, severity: 'critical' } }])
-  t.equal(recorded.length, 2)
+  t.equal(recorded.length, 3, 'a ban is told again after ten minutes, with how many were refused')
+  t.match(recorded[2], { details: { times: 1, banned: true } })
   t.match(app.limits.check('sms', { windows: ['10/10s'], algorithm: 'bucket', ban: { after: 2, for: '1h' } }, '203.0.113.10'), { allowed: true, remaining: 9 }, 'the cost is not one of its terms')
 })
 
@@ -157,4 +158,12 @@ t.test('a name that is no budget is a clear error', async t => {
     await t.rejects(app.limits.inspect(name, 'user:ada'), { code: 'FST_BASTION_LIMITS_UNKNOWN', statusCode: 404, message: /app\.limits\.budgets\(\) lists them/ })
     await t.rejects(app.limits.reset(name, 'user:ada'), { code: 'FST_BASTION_LIMITS_UNKNOWN' })
   }
+})
+
+t.test('a subject that is no text is a mistake, and shares no budget with others that are none', async t => {
+  const { app } = await build(t)
+  for (const who of [1, 2, undefined, null, {}, '']) {
+    t.throws(() => app.limits.check('ids', ['1/minute'], who as never), { name: 'TypeError', message: /app.limits.check\("ids"\): the subject must be a text/ })
+  }
+  t.equal((app.limits.check('ids', ['1/minute'], '1') as { allowed: boolean }).allowed, true)
 })

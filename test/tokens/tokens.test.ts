@@ -581,10 +581,89 @@ t.test('a pending state is awaited, and a state that is away refuses', async t =
   await app.tokens.revokeFamily(claimsOf(pair.access_token).fam as string)
   t.match(await ask(pair.access_token), refused)
   t.match(await ask(pair.access_token, '/public'), { status: 200, body: {} })
+  const { access_token: good } = await app.tokens.issue(users.ada!)
   handled.length = 0
   app.state.getMany = async () => { throw new Error('redis://user:secret@away/') }
-  t.match(await ask(pair.access_token), { status: 503, code: 'FST_BASTION_IDENTITY_UNCHECKED' })
+  t.match(await ask(good), { status: 503, code: 'FST_BASTION_IDENTITY_UNCHECKED' })
+  t.match(await ask(pair.access_token), refused, 'one that is known to have been ended stays so')
   t.same(handled, [])
+})
+
+t.test('a token that was ended counts for its address, and is not asked about for a while', async t => {
+  const { app, ask, users, clock } = await build(t)
+  const { access_token: stolen } = await app.tokens.issue(users.ada!)
+  const getMany = app.state.getMany
+  let asked = 0
+  app.state.getMany = keys => {
+    asked += 1
+    return new Promise(resolve => { setImmediate(() => { resolve(getMany(keys) as (string | null)[]) }) })
+  }
+  await app.tokens.revokeUser('ada')
+  for (let i = 0; i < 20; i++) t.match(await ask(stolen), refused)
+  t.equal(asked, 1, 'twenty times presented, once asked')
+  clock.ms += 5000
+  t.match(await ask(stolen), refused)
+  t.equal(asked, 2)
+})
+
+t.test('a family that stays while the others end is alive at every moment', async t => {
+  const { app, ask, users } = await build(t)
+  const pair = await app.tokens.issue(users.ada!)
+  const other = await app.tokens.issue(users.ada!)
+  const raise = app.state.raise
+  const before: number[] = []
+  app.state.raise = async (...terms) => {
+    before.push((await ask(pair.access_token)).status)
+    const raised = await raise(...terms)
+    before.push((await ask(pair.access_token)).status)
+    return raised
+  }
+  await app.tokens.revokeUser('ada', { except: claimsOf(pair.access_token).fam as string })
+  t.same(before, [200, 200])
+  t.match(await ask(pair.access_token), { status: 200 })
+  t.match(await ask(other.access_token), refused)
+})
+
+t.test('a refresh whose outcome nobody knows may come again, once, and is no reuse', async t => {
+  for (const took of [true, false]) {
+    const { app, ask, users, refresh, recorded } = await build(t)
+    const pair = await app.tokens.issue(users.ada!)
+    const swap = app.state.swap
+    app.state.swap = async (...terms) => {
+      app.state.swap = swap
+      if (took) await swap(...terms) // the server did it, and was too late to say so
+      throw Object.assign(new Error('late'), { code: 'FST_BASTION_STATE_UNAVAILABLE', statusCode: 503 })
+    }
+    await t.rejects(refresh(pair.refresh_token), { code: 'FST_BASTION_STATE_UNAVAILABLE' })
+    const next = await refresh(pair.refresh_token)
+    t.match(await ask(next.access_token), { status: 200 })
+    t.notOk(recorded.some(({ type }) => type === 'token_reused'))
+    await t.rejects(refresh(pair.refresh_token), invalid)
+    t.ok(recorded.some(({ type }) => type === 'token_reused'), 'the third time it is')
+    t.match(await ask(next.access_token), refused)
+  }
+})
+
+t.test('what somebody else put into the family meanwhile is not what nobody has seen', async t => {
+  const { app, users, refresh, clock } = await build(t)
+  const pair = await app.tokens.issue(users.ada!)
+  const swap = app.state.swap
+  app.state.swap = async () => {
+    app.state.swap = swap
+    throw Object.assign(new Error('late'), { code: 'FST_BASTION_STATE_UNAVAILABLE', statusCode: 503 })
+  }
+  await t.rejects(refresh(pair.refresh_token))
+  await refresh(pair.refresh_token) // the thief was faster
+  await t.rejects(refresh(pair.refresh_token), invalid)
+  const late = await app.tokens.issue(users.ada!)
+  app.state.swap = async (...terms) => {
+    app.state.swap = swap
+    await swap(...terms)
+    throw Object.assign(new Error('late'), { code: 'FST_BASTION_STATE_UNAVAILABLE', statusCode: 503 })
+  }
+  await t.rejects(refresh(late.refresh_token))
+  clock.ms += 60_000
+  await t.rejects(refresh(late.refresh_token), invalid, 'nor for ever')
 })
 
 t.test('forged and twisted tokens are refused, each of them [ASVS 9.1.2, 9.1.3, 9.2.2, 9.2.3]', async t => {
