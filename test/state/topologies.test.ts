@@ -244,7 +244,7 @@ async function endUntilKilled (t: Test, [master, replica]: [OwnServer, OwnServer
     await app.state.delete(family)
     ended.push(family)
   }, 1))
-  await pause(150)
+  await until(async () => ended.length > 50)
   await killing()
   await pause(50)
   for (const load of loads) await load.stop()
@@ -260,8 +260,7 @@ t.test('what a replica must have before it counts as done: five masters are kill
     const servers = await pair(t)
     if (servers === null) return
     const [ended, alive] = await endUntilKilled(t, servers, { prefix: `r${round}`, replicas: 1 }, () => servers[0].kill())
-    t.ok(ended > 20, `${ended} were ended`)
-    t.equal(alive, 0)
+    t.equal(alive, 0, `none of ${ended} is alive`)
   }
 })
 
@@ -271,8 +270,8 @@ t.test('a replica that is gone, or that hangs: what should be ended is refused, 
   const [master, replica] = servers
   const { app, recorded } = await build(t, { redis: master.url, prefix: 'gone', replicas: 1 })
   const { state } = app
-  const refuses = async (state: State) => {
-    const outcome = await outcomeOf(() => state.delete('tokens:family:1'))
+  const refuses = async (state: State, family: string) => {
+    const outcome = await outcomeOf(() => state.delete(family))
     t.ok(outcome.error instanceof StateUnavailable)
     t.strictSame(late([outcome]), [], `after ${outcome.ownMs.toFixed(0)} ms`)
     t.equal(await state.get('tokens:family:2'), 'alive')
@@ -280,13 +279,14 @@ t.test('a replica that is gone, or that hangs: what should be ended is refused, 
   }
   await state.set('tokens:family:1', 'alive', LONG)
   await state.set('tokens:family:2', 'alive', LONG)
-  await state.delete('tokens:family:3')
+  await state.set('tokens:family:3', 'alive', LONG)
+  await state.delete('tokens:family:4')
   await replica.stop()
-  await refuses(state)
+  await refuses(state, 'tokens:family:1')
   await replica.resume()
   await until(async () => (await outcomeOf(() => state.delete('tokens:family:1'))).error === null)
   await replica.kill()
-  await refuses(state)
+  await refuses(state, 'tokens:family:3')
   t.strictSame(recorded.filter(({ details }) => details.severity === undefined && details.awayMs === undefined), [])
 })
 
@@ -294,14 +294,14 @@ t.test('negative control: without replicas a failover brings back what was ended
   const servers = await pair(t)
   if (servers === null) return
   const [master, replica] = servers
-  // What the master had no time to send on: a replica that stands still reads nothing until the master is gone.
+  // A replica that stands still, and has lost its connection, hears no more of the master.
   const [ended, alive] = await endUntilKilled(t, servers, { prefix: 'none' }, async () => {
-    await looking(t, master).call('CLIENT', 'KILL', 'TYPE', 'replica')
     await replica.stop()
+    await looking(t, master).call('CLIENT', 'KILL', 'TYPE', 'replica')
     await pause(150)
     await master.kill()
   })
-  t.ok(ended > 20 && alive > 10, `${alive} of ${ended} that were ended are alive`)
+  t.ok(alive > 0, `${alive} of ${ended} that were ended are alive`)
 })
 
 t.test('a client of one\'s own that pipelines by itself', async t => {
