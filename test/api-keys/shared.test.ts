@@ -129,8 +129,9 @@ t.test('while Redis is away keys are a 503, nothing is changed, and all goes on 
   t.match(await one.ask('/read', text), { status: 503, code: 'FST_BASTION_IDENTITY_UNCHECKED', headers: { 'retry-after': /^\d+$/ } })
   t.match(await one.ask('/read', 'sk_live_junk'), INVALID, 'what is no key needs no state to be none')
   t.strictSame(one.handled, [])
-  for (const change of [one.app.apiKeys.setActive(id, false), one.app.apiKeys.rotate(id), one.app.apiKeys.delete(id), one.app.apiKeys.ownerChanged('ada')]) {
-    await t.rejects(change as Promise<unknown> as Promise<void>, { statusCode: 503 })
+  const { setActive, rotate, delete: remove, ownerChanged } = one.app.apiKeys
+  for (const change of [() => setActive(id, false), () => rotate(id), () => remove(id), () => ownerChanged('ada')]) {
+    t.equal(await change().then(() => null, (error: { statusCode: number }) => error.statusCode), 503)
   }
   await server.restart()
   for (let tries = 0; tries < 100 && !await one.app.state.answers(); tries++) await new Promise(resolve => { setTimeout(resolve, 50) })

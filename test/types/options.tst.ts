@@ -3,6 +3,7 @@ import Fastify from 'fastify'
 import { describe, expect, test } from 'tstyche'
 import bastion, { Secret, server, settings, type Accounts, type BastionOptions, type ServerOptions } from '../../plugins/index.js'
 import access from '../../plugins/access/index.js'
+import apiKeys, { sqlApiKeys, type ApiKeysOptions } from '../../plugins/api-keys/index.js'
 import cors, { type CorsOptions } from '../../plugins/cors.js'
 import headers, { type HeadersOptions } from '../../plugins/headers.js'
 import limits, { type LimitsOptions } from '../../plugins/limits/index.js'
@@ -23,7 +24,7 @@ declare const keys: TokensOptions['keys']
 declare const sql: Sql
 
 test('the suite: one key a concern', () => {
-  expect<keyof BastionOptions>().type.toBe<'headers' | 'transport' | 'cors' | 'overload' | 'state' | 'limits' | 'access' | 'passwords' | 'tokens' | 'signIn' | 'oauth2' | 'mfa'>()
+  expect<keyof BastionOptions>().type.toBe<'headers' | 'transport' | 'cors' | 'overload' | 'state' | 'limits' | 'access' | 'passwords' | 'tokens' | 'apiKeys' | 'signIn' | 'oauth2' | 'mfa'>()
   expect<BastionOptions['headers']>().type.toBe<HeadersOptions | undefined>()
   expect<BastionOptions['transport']>().type.toBe<TransportOptions | undefined>()
   expect<BastionOptions['cors']>().type.toBe<CorsOptions | false | undefined>()
@@ -32,6 +33,7 @@ test('the suite: one key a concern', () => {
   expect<BastionOptions['limits']>().type.toBe<LimitsOptions | undefined>()
   expect<BastionOptions['passwords']>().type.toBe<PasswordsOptions | undefined>()
   expect<BastionOptions['tokens']>().type.toBe<TokensOptions | undefined>()
+  expect<BastionOptions['apiKeys']>().type.toBe<ApiKeysOptions | undefined>()
   expect<BastionOptions['signIn']>().type.toBe<SignInOptions | undefined>()
   expect<BastionOptions['mfa']>().type.toBe<MfaOptions | undefined>()
 })
@@ -73,6 +75,8 @@ describe('register()', () => {
     expect(app.register).type.not.toBeCallableWith(bastion, { signIn: {} })
     expect(app.register).type.not.toBeCallableWith(tokens, { issuer: 'a', keys })
     expect(app.register).type.not.toBeCallableWith(signIn)
+    expect(app.register).type.not.toBeCallableWith(apiKeys, { secret: Buffer.alloc(32), store: sqlApiKeys(sql) })
+    expect(app.register).type.not.toBeCallableWith(apiKeys, { secret: Buffer.alloc(32), owner: async () => null })
     expect(app.register).type.not.toBeCallableWith(mfa, { issuer: 'Shop', accounts, store: sqlMfaStore(sql) })
     expect(app.register).type.not.toBeCallableWith(mfa, { issuer: 'Shop', accounts, key: Buffer.alloc(32) })
   })
@@ -92,6 +96,8 @@ describe('register()', () => {
     expect(app.register).type.not.toBeCallableWith(access, { roles: { reader: { permission: ['posts:read'] } } })
     expect(app.register).type.toBeCallableWith(passwords, { policy: 'composition' })
     expect(app.register).type.not.toBeCallableWith(passwords, { policy: 'weak' })
+    expect(app.register).type.toBeCallableWith(apiKeys, { secret: Buffer.alloc(32), store: sqlApiKeys(sql), owner: async () => ({ isActive: true, roles: ['user'] }), prefix: 'acme' })
+    expect(app.register).type.not.toBeCallableWith(apiKeys, { secret: 'text', store: sqlApiKeys(sql), owner: async () => null })
     expect(app.register).type.toBeCallableWith(mfa, { issuer: 'Shop', accounts, store: sqlMfaStore(sql), key: [Buffer.alloc(32)], drift: 0 })
     expect(app.register).type.not.toBeCallableWith(mfa, { issuer: 'Shop', accounts, store: sqlMfaStore(sql), key: 'text', drift: 0 })
   })
