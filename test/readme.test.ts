@@ -1,5 +1,5 @@
 /** README says today's truth: its samples run, its tables are those of the source. */
-import { mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises'
+import { appendFile, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises'
 import { join, relative } from 'node:path'
 import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
@@ -66,6 +66,21 @@ for (const [name, check] of Object.entries({
     if ((await get('/me')).json().id !== 'u1') throw new Error('me')
     if ((await get('/me', {})).statusCode !== 401) throw new Error('anonymous')
     console.log('SAMPLE HOLDS')`,
+  'second-factor': `
+    const { Secret, TOTP } = await import('otpauth')
+    const post = (url, payload, token) => app.inject({ method: 'POST', url: 'http://localhost' + url, payload, headers: token === undefined ? {} : { authorization: 'Bearer ' + token } })
+    const login = () => post('/login', { username: 'ada', password: 'right password' })
+    const { access_token: token } = (await login()).json()
+    const { secret } = (await post('/mfa', undefined, token)).json()
+    const codeOf = steps => new TOTP({ secret: Secret.fromBase32(secret) }).generate({ timestamp: Date.now() + steps * 30_000 })
+    if ((await post('/mfa/confirm', { code: codeOf(0) }, token)).json().length !== 10) throw new Error('recovery codes')
+    const asked = await login()
+    if (asked.statusCode !== 401 || asked.json().code !== 'FST_BASTION_MFA_REQUIRED') throw new Error('not asked: ' + asked.body)
+    const { mfaToken } = asked.json()
+    if ((await post('/login/code', { mfaToken, code: 'wrong' })).statusCode !== 401) throw new Error('wrong code')
+    if ((await post('/login/code', { mfaToken, code: codeOf(1) })).statusCode !== 200) throw new Error('right code')
+    if ((await post('/login/code', { mfaToken, code: codeOf(1) })).statusCode !== 401) throw new Error('twice')
+    console.log('SAMPLE HOLDS')`,
   shared: `
     if (app.state.kind !== 'redis' || !await app.state.answers()) throw new Error('not shared')
     await app.ready()
@@ -78,6 +93,7 @@ for (const [name, check] of Object.entries({
     const folder = await mkdtemp(join(ROOT, '.tap-sample-'))
     t.teardown(() => rm(folder, { recursive: true, force: true }))
     const sample = source!.replaceAll("'fastify-bastion'", `'${relative(folder, join(ROOT, 'plugins/index.js'))}'`)
+      .replaceAll("'fastify-bastion/mfa'", `'${relative(folder, join(ROOT, 'plugins/mfa/index.js'))}'`)
       .replaceAll("'fastify-bastion/schemas'", `'${relative(folder, join(ROOT, 'schemas/index.js'))}'`)
       .replace('server()', 'server({ logger: false })')
     await writeFile(join(folder, 'store.ts'), `
@@ -88,6 +104,15 @@ for (const [name, check] of Object.entries({
       export const accounts = { findByLogin: async name => name === 'ada' ? ada : null, findById: async () => ada, savePassword: async () => {} }
       export const orders = { find: id => ({ own: { id, userId: 'u1', total: 12 }, foreign: { id, userId: 'u2', total: 99 } })[id] }
     `)
+    if (name === 'second-factor') {
+      await appendFile(join(folder, 'store.ts'), `
+        import { PGlite } from '@electric-sql/pglite'
+        import { MFA_TABLES } from '${relative(folder, join(ROOT, 'plugins/mfa/index.js'))}'
+        import { pgliteSql } from '${relative(folder, join(ROOT, 'plugins/sql.js'))}'
+        export const sql = pgliteSql(await PGlite.create('memory://'))
+        await sql.script(MFA_TABLES)
+      `)
+    }
     await writeFile(join(folder, 'sample.ts'), `${sample}\n${check}\nawait app.close()\n`)
     const shared = name === 'shared' ? await redis(t) : undefined
     if (shared === null) return
