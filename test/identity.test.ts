@@ -112,6 +112,14 @@ t.test('two credentials are a 400, whatever they are', async t => {
     t.same(handled, ['/public'])
   }
 
+  t.test('one reader that finds several is as two that find one each', async t => {
+    const { ask, handled } = await build(t, [reader('a', { several: () => 'several', good })])
+    for (const url of GUARDED) t.match(await ask(url, { 'x-a': 'several' }), { status: 400, code: 'FST_BASTION_IDENTITY_TWO_CREDENTIALS' })
+    t.match(await ask('/public', { 'x-a': 'several' }), { status: 200, who: null })
+    t.same(handled, ['/public'])
+    t.match(await ask('/user', { 'x-a': 'good' }), { status: 200, who: 'ada' })
+  })
+
   t.test('negative control: two authentication hooks, as one writes them by hand, and the last one wins', async t => {
     const app = Fastify()
     t.teardown(() => app.close())
@@ -124,6 +132,11 @@ t.test('two credentials are a 400, whatever they are', async t => {
     app.get('/', async request => ({ who: (request as unknown as { user: unknown }).user }))
     t.match((await app.inject({ url: '/', headers: { 'x-a': 'ada', 'x-b': 'ben' } })).json(), { who: 'ben' })
   })
+})
+
+t.test('a reader takes bearer credentials of its form for its own', async t => {
+  const { app } = await build(t, [{ ...reader('a', { good }), takesBearer: text => text.startsWith('a_') }, reader('b', { good })])
+  t.strictSame(['a_1', 'b_1', ''].map(app.identity.isTaken), [true, false, false])
 })
 
 t.test('a reader that throws, answers nonsense or is asynchronous makes nobody, and tells the client nothing', async t => {

@@ -146,11 +146,11 @@ function holds ({ tokens: [key, owner] }: Known, [keyNow, ownerNow]: readonly (s
   return key !== '' && owner !== '' && key === keyNow && owner === ownerNow
 }
 
-/** Frozen where principals get it: what one request wrote into it would be there for the next. */
+/** No more than is needed of the owner; frozen where principals get it, because what one request wrote into it would be there for the next. */
 function recordOf (key: StoredApiKey, owner: KeyOwner | null): KeyRecord {
   return {
     key: { ...key, scopes: Object.freeze([...key.scopes]) },
-    owner: owner === null ? null : { ...owner, roles: Object.freeze([...owner.roles]) },
+    owner: owner === null ? null : { isActive: owner.isActive === true, roles: Object.freeze([...owner.roles]), plan: owner.plan },
     isAllowedFrom: key.allowedAddresses === null ? null : addressRanges(key.allowedAddresses),
   }
 }
