@@ -54,6 +54,7 @@ export interface SecurityEventTypes {
   overload_ended: true
   state_away: true
   state_back: true
+  state_unconfirmed: true
   data_access: true
   data_modification: true
 }

@@ -1,12 +1,18 @@
 /** Connects to Redis the way shared state wants it: nothing waits in a queue, nothing is sent twice, it comes back soon. */
 import type { RedisClient } from './line.js'
 
-/** One server by URL; one server or Sentinel by ioredis' options; a cluster by its nodes; or a client of your own, which you close. */
+/**
+ * One server by URL (`redis://`, `rediss://` for TLS; percent-encode the password); one server or Sentinel by ioredis' options; a cluster by its
+ * first nodes; or a client of your own, which you close.
+ */
 export type RedisConnection = string | RedisSettings | RedisClient
 
-/** Options of ioredis, with `cluster` for a cluster's first nodes. */
+/** Options of ioredis; with `cluster`, its first nodes, ioredis' options of clusters, and `username`, `password` and `tls` for all nodes. */
 export interface RedisSettings {
   cluster?: readonly (string | { host: string, port: number })[]
+  username?: string
+  password?: string
+  tls?: object
   sentinels?: readonly { host: string, port: number }[]
   [option: string]: unknown
 }
@@ -43,21 +49,41 @@ export function isClient (redis: RedisConnection): redis is RedisClient {
   return typeof redis === 'object' && typeof (redis as RedisClient).call === 'function'
 }
 
-/** @throws Error where the optional package ioredis is not installed */
+/**
+ * @throws Error where the optional package ioredis is not installed, or it cannot read its options; of those it says nothing, because
+ * a password is among them
+ */
 export async function connectRedis (redis: Exclude<RedisConnection, RedisClient>): Promise<RedisClient> {
   const { Redis, Cluster } = await import('ioredis')
-  if (typeof redis === 'string') return new Redis(redis, REDIS_OPTIONS) as unknown as RedisClient
-  const { cluster, ...own } = redis
-  if (cluster === undefined) return new Redis({ ...REDIS_OPTIONS, ...own } as never) as unknown as RedisClient
-  const { enableOfflineQueue, ...node } = REDIS_OPTIONS
-  return new Cluster(cluster as never, {
-    enableAutoPipelining: true,
-    enableOfflineQueue,
-    clusterRetryStrategy: retryAfter,
-    retryDelayOnFailover: CONNECT_MS / 10,
-    retryDelayOnClusterDown: CONNECT_MS / 10,
-    slotsRefreshTimeout: CONNECT_MS,
-    slotsRefreshInterval: CONNECT_MS,
-    redisOptions: { ...node, ...own },
-  } as never) as unknown as RedisClient
+  if (typeof redis === 'object' && !['host', 'path', 'sentinels', 'cluster'].some(name => redis[name] !== undefined)) throw new Error('the options name no server: host, path, sentinels or cluster')
+  const unreadable = new Error(typeof redis === 'string' ? 'the URL cannot be read: percent-encode the password' : 'ioredis does not take these options')
+  if (typeof redis === 'string' && !/^rediss?:\/\//.test(redis)) throw new Error('the URL must begin with redis:// or rediss://')
+  try {
+    if (typeof redis === 'string') return new Redis(redis, REDIS_OPTIONS) as unknown as RedisClient
+    const { cluster, username, password, tls, redisOptions, ...own } = redis
+    if (cluster === undefined) return new Redis({ ...REDIS_OPTIONS, ...redis } as never) as unknown as RedisClient
+    const { enableOfflineQueue, ...node } = REDIS_OPTIONS
+    return new Cluster(cluster as never, {
+      enableOfflineQueue,
+      clusterRetryStrategy: retryAfter,
+      retryDelayOnFailover: CONNECT_MS / 10,
+      retryDelayOnClusterDown: CONNECT_MS / 10,
+      slotsRefreshTimeout: CONNECT_MS,
+      slotsRefreshInterval: CONNECT_MS,
+      ...own,
+      redisOptions: { ...node, ...username !== undefined && { username }, ...password !== undefined && { password }, ...tls !== undefined && { tls }, ...redisOptions as object },
+    } as never) as unknown as RedisClient
+  } catch {
+    throw unreadable
+  }
+}
+
+/** What of a client's options would make its answers wrong; null where nothing would. */
+export function faultOfClient ({ isCluster = false, options = {} }: RedisClient): string | null {
+  const { stringNumbers, enableAutoPipelining, scaleReads = 'master' } = options
+  if (stringNumbers === true) return 'stringNumbers: numbers must come as numbers'
+  if (isCluster && scaleReads !== 'master') return 'scaleReads: a replica may not know yet what was ended: read from masters'
+  // One that is redirected in part is not sent again.
+  if (isCluster && enableAutoPipelining === true) return 'enableAutoPipelining: fails on a cluster while slots move'
+  return null
 }

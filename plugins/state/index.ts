@@ -15,8 +15,8 @@ import { Type, type Static } from '@sinclair/typebox'
 import fp from 'fastify-plugin'
 import { checkOptions } from '../options.js'
 import { REDUCED_CAPACITY, tellInProblem } from '../problem.js'
-import { connectRedis, isClient, type RedisConnection } from './connect.js'
-import type { RedisClient } from './line.js'
+import { connectRedis, faultOfClient, isClient, type RedisConnection } from './connect.js'
+import { PROBE, type RedisClient } from './line.js'
 import { memoryState } from './memory.js'
 import type { State } from './port.js'
 import { redisState } from './redis.js'
@@ -71,15 +71,18 @@ const QUIET_MS = 10_000
 const BOOT_MS = 2000
 const MIN_SECRET = 32
 /** What a server says of credentials and rights: no waiting helps. */
-const REFUSED = /^(?:WRONGPASS|NOAUTH|NOPERM|ERR AUTH|ERR Client sent AUTH)/
+const REFUSED = /^(?:WRONGPASS|NOAUTH|NOPERM|ERR AUTH|ERR Client sent AUTH|ERR unknown command)/i
 
 async function state (app: FastifyInstance, options: StateOptions): Promise<void> {
   const { now, redis, secret, ...plain } = options
   checkOptions(StateOptions, plain, 'state', StateMisconfigured)
   const { maxEntries = 1_000_000, maxSubjects = 1_000_000 } = plain
   const time = now ?? Date.now
-  const tellRefused = teller('refused', 'a request was refused: everything that is held must be remembered')
-  const tellForgotten = teller('forgotten', 'a value was forgotten before its time: somebody may have to sign in again')
+  const bounds = { maxEntries, maxSubjects }
+  const tellRefused = teller('state_full', { effect: 'refused', reason: 'a request was refused: everything that is held must be remembered', ...bounds })
+  const tellForgotten = teller('state_full', { effect: 'forgotten', reason: 'a value was forgotten before its time: somebody may have to sign in again', ...bounds })
+  const tellNoMemory = teller('state_full', { effect: 'refused', reason: 'Redis has no memory left' })
+  const tellUnconfirmed = teller('state_unconfirmed', { reason: 'too few replicas have what should be ended: those who wanted it get a 503', severity: 'critical' })
   const local = memoryState({ maxEntries, maxSubjects, now: time, forgot: tellForgotten, refuse () { throw full(undefined) } })
   const store = redis === undefined ? local : await onRedis(redis)
   app.decorate('state', store)
@@ -89,13 +92,15 @@ async function state (app: FastifyInstance, options: StateOptions): Promise<void
     const { deadline = 100, prefix = 'bastion', replicas = 0 } = plain
     if (secret === undefined || Buffer.byteLength(secret) < MIN_SECRET) throw new StateMisconfigured(`state: secret: needs ${MIN_SECRET} bytes or more where redis is set`)
     const isOwn = !isClient(connection)
-    const client = isOwn ? await connectRedis(connection) : connection
+    const client = isOwn ? await connectRedis(connection).catch((error: Error) => { throw new StateMisconfigured(`state: redis: ${error.message}`) }) : connection
     const refuse = (reason: string): never => {
       if (isOwn) client.disconnect() // a connection would keep the process that does not boot from ending
       throw new StateMisconfigured(`state: ${reason}`)
     }
     if (replicas > 0 && client.isCluster === true) refuse('replicas: cannot be waited for on a cluster')
-    const fault = await readied(client)
+    const wrong = faultOfClient(client)
+    if (wrong !== null) refuse(`redis: ${wrong}`)
+    const fault = await readied(client) ?? await tried(client, `${prefix}:boot`)
     if (fault !== null && REFUSED.test(fault.message)) refuse(`redis: ${fault.message}`)
     let since = 0
     const shared = redisState({
@@ -108,6 +113,7 @@ async function state (app: FastifyInstance, options: StateOptions): Promise<void
       now,
       local,
       full,
+      unconfirmed: tellUnconfirmed,
       unavailable: cause => reduced(new StateUnavailable(), cause, RETRY_WHEN_AWAY),
       changed (isAway, cause) {
         if (isAway) since = performance.now()
@@ -116,7 +122,7 @@ async function state (app: FastifyInstance, options: StateOptions): Promise<void
       },
     })
     await shared.answers() // a server that is away at boot is away from then on: operations do not wait to learn it
-    await tellEviction(client)
+    tellEviction(client).catch(() => {}) // not waited for: it may hang as long as the server does
     return shared
   }
 
@@ -130,19 +136,20 @@ async function state (app: FastifyInstance, options: StateOptions): Promise<void
   }
 
   function full (cause: unknown): Error {
-    tellRefused()
+    if (cause === undefined) tellRefused()
+    else tellNoMemory()
     return reduced(new StateFull(), cause, RETRY_WHEN_FULL)
   }
 
   /** A flood makes many of these: one event now and then says how many. */
-  function teller (effect: string, reason: string): () => void {
+  function teller (type: 'state_full' | 'state_unconfirmed', details: Record<string, unknown>): () => void {
     let times = 0
     let told = -Infinity
     return () => {
       times += 1
       const quiet = time() - told
       if (quiet >= 0 && quiet < QUIET_MS) return
-      app.events.record('state_full', null, { effect, reason, times, maxEntries, maxSubjects })
+      app.events.record(type, null, { ...details, times })
       told = time()
       times = 0
     }
@@ -157,6 +164,12 @@ function reduced (error: Error, cause: unknown, retryAfter: string): Error {
 /** ioredis speaks of its own options where a connection breaks. */
 function reasonOf ({ name, message }: Error): string {
   return name === 'MaxRetriesPerRequestError' || message.startsWith("Stream isn't writeable") ? 'the connection broke' : message
+}
+
+/** Runs a script as operations do, not for ever; answers what went wrong, null where nothing did or nothing is known. */
+async function tried (client: RedisClient, key: string): Promise<Error | null> {
+  const late = new Promise<null>(resolve => { setTimeout(resolve, BOOT_MS, null).unref() })
+  return Promise.race([late, client.call('EVAL', PROBE, 1, key).then(() => null, (error: Error) => error)])
 }
 
 /** Waits for the connection, not for ever; answers the last that went wrong, null where it is ready. */
@@ -175,6 +188,7 @@ async function readied (client: RedisClient): Promise<Error | null> {
     client.once('ready', done)
     client.once('end', done)
     if (client.status === 'ready') done()
+    else if (client.status === 'wait') client.connect().catch(() => {}) // one that connects with its first command
   })
   await isReady
   return client.status === 'ready' ? null : fault

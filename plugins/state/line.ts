@@ -9,7 +9,7 @@ export interface RedisClient {
   readonly isCluster?: boolean
   /** Of a cluster: the nodes of each slot, the master first. */
   readonly slots?: readonly (readonly string[] | undefined)[]
-  readonly options?: { readonly enableAutoPipelining?: boolean }
+  readonly options?: { readonly enableAutoPipelining?: boolean, readonly stringNumbers?: boolean, readonly scaleReads?: unknown }
   /** Of one server: the socket. */
   readonly stream?: { cork: () => void, uncork: () => void } | null
   call: (command: string, ...args: (string | number)[]) => Promise<unknown>
@@ -30,9 +30,14 @@ export interface LineParts {
   unavailable: (cause: unknown) => Error
   /** The error of an operation for which the store has no memory left. */
   full: (cause: unknown) => Error
+  /** Milliseconds: who gives it less must not take a late answer for a store that is away. */
+  deadline: number
 }
 
 type Argument = string | number
+
+/** Does what operations do: a script that writes. */
+export const PROBE = "return redis.call('SET', KEYS[1], '1', 'PX', 1000)"
 
 export class Line {
   readonly client: RedisClient
@@ -42,10 +47,13 @@ export class Line {
   readonly #away = new Set<Link>()
   /** Not where auto-pipelining does the same, at a higher price. */
   readonly #gathers: boolean
+  readonly #sendsWhole: boolean
   #isGathering = false
 
-  constructor (client: RedisClient, parts: LineParts) {
+  /** @param sendsWhole scripts are sent whole at once: what follows them must not come before them */
+  constructor (client: RedisClient, parts: LineParts, sendsWhole = false) {
     this.client = client
+    this.#sendsWhole = sendsWhole
     this.#parts = parts
     this.isCluster = client.isCluster === true
     this.#gathers = !this.isCluster && client.options?.enableAutoPipelining !== true
@@ -64,6 +72,7 @@ export class Line {
 
   /** Where the server does not know a script (yet, or any more), it is sent whole. */
   evaluate ({ lua, sha }: Script, names: readonly string[], args: readonly Argument[]): Promise<unknown> {
+    if (this.#sendsWhole) return this.client.call('EVAL', lua, names.length, ...names, ...args)
     return this.client.call('EVALSHA', sha, names.length, ...names, ...args).catch((error: Error) => {
       if (!error.message.startsWith('NOSCRIPT')) throw error
       return this.client.call('EVAL', lua, names.length, ...names, ...args)
@@ -81,12 +90,13 @@ export class Line {
     if (link === undefined) {
       const { client } = this
       const probe = name.replace(/[^:]*$/, 'probe')
-      const { unavailable, isOwn } = this.#parts
+      const { unavailable, isOwn, deadline } = this.#parts
       const parts: LinkParts = {
+        deadline,
         probe: async () => {
-          if (client.status === 'ready') return client.call('SET', probe, '1', 'PX', 1000)
+          if (client.status === 'ready') return client.call('EVAL', PROBE, 1, probe)
           // ioredis gives up for good where a failover is announced while it connects. Who closed a client of their own meant it.
-          if (client.status === 'end' && isOwn) client.connect().catch(() => {})
+          if (client.status === 'wait' || (client.status === 'end' && isOwn)) client.connect().catch(() => {})
           throw new Error(client.status)
         },
         changed: (isAway, cause) => { this.#changed(link!, isAway, cause) },
@@ -118,11 +128,12 @@ export class Line {
     })
   }
 
-  /** Null: as good as away. What else a server says of an operation is about the operation. */
+  /** Null: as good as away, as are a broken connection, a server that loads or a node that is no master. What it says of one operation is about that. */
   #judge (error: Error): Error | null {
     const { message } = error
-    if (message.startsWith('OOM')) return this.#parts.full(error)
+    if (message.includes('OOM command not allowed')) return this.#parts.full(error)
     if (message.startsWith('WRONGTYPE')) return new TypeError('state: a key is used both as a number and as a set', { cause: error })
-    return message.startsWith('BASTION ') ? new TypeError(`state: ${message.slice(8)}`) : null
+    if (message.startsWith('BASTION ')) return new TypeError(`state: ${message.slice(8)}`)
+    return /^(?:ERR (?!max number of clients)|NOPERM)/.test(message) ? new Error('state: the server refuses an operation', { cause: error }) : null
   }
 }

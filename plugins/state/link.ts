@@ -25,6 +25,8 @@ export interface LinkParts {
   unavailable: (cause: unknown) => Error
   /** Turns an error of the store into the one to throw; null where the store is as good as away. */
   judge: (error: Error) => Error | null
+  /** Milliseconds after which a late answer means that the store is away; with less it is late for who asked, and for nobody else. */
+  deadline: number
 }
 
 interface Pending { isDone: boolean, expires: number, reject: (error: Error) => void }
@@ -78,6 +80,7 @@ export class Link {
   close (): void {
     this.#isClosed = true
     clearTimeout(this.#timer)
+    for (const queue of this.#queues.values()) queue.close()
   }
 
   /** One probe at a time: what is sent to a store that hangs is answered once it goes on. */
@@ -103,7 +106,12 @@ export class Link {
 
   #queueOf (deadlineMs: number): Deadlines {
     let queue = this.#queues.get(deadlineMs)
-    if (queue === undefined) this.#queues.set(deadlineMs, queue = new Deadlines(() => this.#gone(new Error(`no answer within ${deadlineMs} ms`))))
+    if (queue === undefined) {
+      const { deadline, unavailable } = this.#parts
+      const late = () => new Error(`no answer within ${deadlineMs} ms`)
+      queue = new Deadlines(deadlineMs < deadline ? () => unavailable(late()) : () => this.#gone(late()))
+      this.#queues.set(deadlineMs, queue)
+    }
     return queue
   }
 }
@@ -123,9 +131,11 @@ class Deadlines {
     if (this.#timer === undefined) this.#wakeAt(pending.expires)
   }
 
+  close (): void { clearTimeout(this.#timer) }
+
   #wakeAt (time: number): void {
     this.#planned = time
-    this.#timer = setTimeout(this.#wake, Math.max(1, time - performance.now()))
+    this.#timer = setTimeout(this.#wake, Math.max(1, time - performance.now())).unref()
   }
 
   /** Answers that arrived while this process was busy are read first, and what it could not even send gets a moment more: it was late, not the store. */

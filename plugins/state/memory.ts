@@ -8,6 +8,7 @@ import { MemoryCounter } from './counter.js'
 import { checkSameCounter, settleCounter } from './counter-options.js'
 import type { State } from './port.js'
 import { Shelf } from './shelf.js'
+import { wholeTtl } from './ttl.js'
 
 interface MemoryOptions {
   maxEntries: number
@@ -30,9 +31,8 @@ export function memoryState ({ maxEntries, maxSubjects, now, refuse, forgot }: M
   }
 
   function put<Value> (shelf: Shelf<Value>, key: string, value: Value, ttlMs: number): void {
-    if (!(ttlMs > 0)) throw new TypeError(`state: the time to live of ${key.split(':', 1)[0]} must be above 0 ms`)
     const time = now()
-    if (!shelf.put(key, value, time + ttlMs, time)) refuse()
+    if (!shelf.put(key, value, time + wholeTtl(key, ttlMs), time)) refuse()
   }
 
   const state: State = {

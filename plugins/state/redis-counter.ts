@@ -1,5 +1,6 @@
 /** A counter on Redis: one script decides and counts, for all windows together. */
 import { Remembered } from '../remembered.js'
+import { checkCost } from './counter-options.js'
 import { counterScript } from './counter-scripts.js'
 import type { Line } from './line.js'
 import type { Key, Names } from './names.js'
@@ -41,7 +42,7 @@ export function redisCounter ({ name, windows, algorithm = 'sliding', ban }: Cou
   }
 
   function decide (subject: string, cost: number, one: Script): Promise<Decision> {
-    if (!Number.isSafeInteger(cost) || cost < 1) throw new TypeError('the cost of a request must be a whole number of at least 1')
+    checkCost(cost)
     const { key, names } = subjectOf(subject)
     return send(key, line => line.evaluate(one, names, now === undefined ? cost === 1 ? [] : [cost] : [cost, now()]), decisionFrom)
   }

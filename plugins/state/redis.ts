@@ -8,6 +8,7 @@ import { Names, type Key } from './names.js'
 import type { State } from './port.js'
 import { redisCounter } from './redis-counter.js'
 import { ADD, JOIN, RAISE, SWAP, type Script } from './scripts.js'
+import { wholeTtl } from './ttl.js'
 
 export interface RedisParts extends LineParts {
   client: RedisClient
@@ -19,6 +20,8 @@ export interface RedisParts extends LineParts {
   /** Milliseconds since the epoch, for tests of counters; else the server's own clock. */
   now?: (() => number) | undefined
   local: State
+  /** Called where too few replicas have a write. */
+  unconfirmed: (cause: Error) => void
 }
 
 type Argument = string | number
@@ -30,7 +33,17 @@ const itself = (answer: unknown) => answer as never
 export function redisState (parts: RedisParts): State {
   const { client, isOwn, replicas, local, unavailable } = parts
   const names = new Names(parts.prefix, parts.secret)
-  const line = new Line(client, parts)
+  const awayLines = new Set<string>()
+  const lineParts = (name: string): LineParts => ({
+    ...parts,
+    changed (isAway, cause) {
+      const wasAway = awayLines.size > 0
+      if (isAway) awayLines.add(name)
+      else awayLines.delete(name)
+      if ((awayLines.size > 0) !== wasAway) parts.changed(!wasAway, cause)
+    },
+  })
+  const line = new Line(client, lineParts('operations'))
   // Who waits for replicas waits on a connection of its own: what is asked meanwhile does not stand behind it.
   const confirming = replicas === 0 ? null : new Line(client.duplicate() as RedisClient, { ...parts, isOwn: true, changed: nothing })
   const views = new Map<number, State>()
@@ -45,7 +58,11 @@ export function redisState (parts: RedisParts): State {
     const confirmed: Send = confirming === null
       ? send
       : (key, operation, read) => confirming.send(key, () => Promise.all([operation(confirming), confirming.client.call('WAIT', replicas, Math.ceil(deadline / 2))]), ([answer, number]) => {
-          if (Number(number) < replicas) throw unavailable(new Error(`${number} of ${replicas} replicas have the write`))
+          if (Number(number) < replicas) {
+            const cause = new Error(`${number} of ${replicas} replicas have the write`)
+            parts.unconfirmed(cause)
+            throw unavailable(cause)
+          }
           return read(answer)
         }, deadline)
 
@@ -60,7 +77,7 @@ export function redisState (parts: RedisParts): State {
       local,
       async answers () {
         const key = value('state:answers')
-        return send(key, command('SET', key, '1', 'PX', 1000), () => !line.isAway).catch(() => false)
+        return send(key, command('SET', key, '1', 'PX', 1000), () => awayLines.size === 0).catch(() => false)
       },
       counter: options => redisCounter(options, { send: (key, operation, read) => send(key, operation, read), names, now: parts.now, local }),
       async get (logical) {
@@ -75,15 +92,15 @@ export function redisState (parts: RedisParts): State {
       },
       async set (logical, text, ttlMs, pinned = false) {
         const key = value(logical)
-        await (pinned ? confirmed : send)(key, command('SET', key, text, 'PX', ttl(logical, ttlMs)), nothing)
+        await (pinned ? confirmed : send)(key, command('SET', key, text, 'PX', wholeTtl(logical, ttlMs)), nothing)
       },
       async claim (logical, text, ttlMs) {
         const key = value(logical)
-        return confirmed(key, command('SET', key, text, 'NX', 'PX', ttl(logical, ttlMs)), answer => answer === 'OK')
+        return confirmed(key, command('SET', key, text, 'NX', 'PX', wholeTtl(logical, ttlMs)), answer => answer === 'OK')
       },
       async swap (logical, expected, next, ttlMs) {
         const key = value(logical)
-        return confirmed(key, script(SWAP, key, expected, next, ttl(logical, ttlMs)), itself)
+        return confirmed(key, script(SWAP, key, expected, next, wholeTtl(logical, ttlMs)), itself)
       },
       async delete (logical) {
         const key = value(logical)
@@ -91,15 +108,15 @@ export function redisState (parts: RedisParts): State {
       },
       async raise (logical, floor, ttlMs) {
         const key = value(logical)
-        return confirmed(key, script(RAISE, key, floor, ttl(logical, ttlMs)), Number)
+        return confirmed(key, script(RAISE, key, floor, wholeTtl(logical, ttlMs)), Number)
       },
       async add (logical, by, ttlMs) {
         const key = tally(logical)
-        return send(key, script(ADD, key, by, ttl(logical, ttlMs)), ([count, left]) => ({ count, ttlMs: left }))
+        return send(key, script(ADD, key, by, wholeTtl(logical, ttlMs)), ([count, left]) => ({ count, ttlMs: left }))
       },
       async join (logical, member, max, ttlMs) {
         const key = tally(logical)
-        return send(key, script(JOIN, key, member, max, ttl(logical, ttlMs)), itself)
+        return send(key, script(JOIN, key, member, max, wholeTtl(logical, ttlMs)), itself)
       },
       async leave (logical, member) {
         const key = tally(logical)
@@ -122,9 +139,4 @@ export function redisState (parts: RedisParts): State {
   }
 
   return view(parts.deadline)
-}
-
-function ttl (logical: string, ms: number): number {
-  if (!(ms > 0)) throw new TypeError(`state: the time to live of ${logical.split(':', 1)[0]} must be above 0 ms`)
-  return Math.ceil(ms)
 }
