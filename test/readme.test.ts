@@ -81,6 +81,18 @@ for (const [name, check] of Object.entries({
     if ((await post('/login/code', { mfaToken, code: codeOf(1) })).statusCode !== 200) throw new Error('right code')
     if ((await post('/login/code', { mfaToken, code: codeOf(1) })).statusCode !== 401) throw new Error('twice')
     console.log('SAMPLE HOLDS')`,
+  'api-keys': `
+    await app.ready()
+    const { access_token: token } = await app.tokens.issue({ id: 'u1', roles: ['member'] })
+    const made = await app.inject({ method: 'POST', url: 'http://localhost/keys', payload: { name: 'Nightly' }, headers: { authorization: 'Bearer ' + token } })
+    const { id, key } = made.json()
+    if (made.statusCode !== 201 || !new RegExp('^sk_(?:live|test)_[0-9A-Za-z]{81}$').test(key)) throw new Error('no key: ' + made.body)
+    const ask = async (headers, remoteAddress = '203.0.113.7') => (await app.inject({ url: 'http://localhost/reports', headers, remoteAddress })).statusCode
+    const answers = [await ask({ 'x-api-key': key }), await ask({ authorization: 'Bearer ' + key }), await ask({ 'x-api-key': key + 'x' }), await ask({ 'x-api-key': key }, '198.51.100.1')]
+    if (String(answers) !== '200,200,401,403') throw new Error('answers: ' + answers)
+    await app.apiKeys.setActive(id, false)
+    if (await ask({ 'x-api-key': key }) !== 403) throw new Error('disabled')
+    console.log('SAMPLE HOLDS')`,
   shared: `
     if (app.state.kind !== 'redis' || !await app.state.answers()) throw new Error('not shared')
     await app.ready()
@@ -93,6 +105,7 @@ for (const [name, check] of Object.entries({
     const folder = await mkdtemp(join(ROOT, '.tap-sample-'))
     t.teardown(() => rm(folder, { recursive: true, force: true }))
     const sample = source!.replaceAll("'fastify-bastion'", `'${relative(folder, join(ROOT, 'plugins/index.js'))}'`)
+      .replaceAll("'fastify-bastion/api-keys'", `'${relative(folder, join(ROOT, 'plugins/api-keys/index.js'))}'`)
       .replaceAll("'fastify-bastion/mfa'", `'${relative(folder, join(ROOT, 'plugins/mfa/index.js'))}'`)
       .replaceAll("'fastify-bastion/schemas'", `'${relative(folder, join(ROOT, 'schemas/index.js'))}'`)
       .replace('server()', 'server({ logger: false })')
@@ -104,13 +117,14 @@ for (const [name, check] of Object.entries({
       export const accounts = { findByLogin: async name => name === 'ada' ? ada : null, findById: async () => ada, savePassword: async () => {} }
       export const orders = { find: id => ({ own: { id, userId: 'u1', total: 12 }, foreign: { id, userId: 'u2', total: 99 } })[id] }
     `)
-    if (name === 'second-factor') {
+    if (name === 'second-factor' || name === 'api-keys') {
       await appendFile(join(folder, 'store.ts'), `
         import { PGlite } from '@electric-sql/pglite'
+        import { API_KEYS_TABLE } from '${relative(folder, join(ROOT, 'plugins/api-keys/index.js'))}'
         import { MFA_TABLES } from '${relative(folder, join(ROOT, 'plugins/mfa/index.js'))}'
         import { pgliteSql } from '${relative(folder, join(ROOT, 'plugins/sql.js'))}'
         export const sql = pgliteSql(await PGlite.create('memory://'))
-        await sql.script(MFA_TABLES)
+        await sql.script(MFA_TABLES + API_KEYS_TABLE)
       `)
     }
     await writeFile(join(folder, 'sample.ts'), `${sample}\n${check}\nawait app.close()\n`)
