@@ -36,8 +36,8 @@ async function start (settings: PortalSettings): Promise<void> {
   const sql = await openDatabase({ url: DATABASE_URL, directory: DATA_DIR })
   close = () => sql.close()
   const app = await buildPortal({ settings, secret: settings.APP_SECRET ?? secretOf(DATA_DIR), sql, origin, https })
-  app.addHook('onClose', () => sql.close())
-  close = () => app.close()
+  // Afterwards: what the suite writes when it closes needs the database.
+  close = () => app.close().finally(() => sql.close())
   await app.ready()
   await seedAndTell(settings, app, sql)
   await app.listen({ host: HOST, port, listenTextResolver: () => 'the portal is open' })
