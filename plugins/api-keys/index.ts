@@ -136,6 +136,8 @@ async function apiKeys (app: FastifyInstance, options: ApiKeysOptions): Promise<
   app.decorate('apiKeys', { create, find, list, setActive, rotate, delete: remove, ownerChanged: userId => records.ownerChanged(userId), writeUses: () => uses.write() })
   app.identity.reader(keyReader({ format, records, uses, events: app.events, modes, whenAway, now }))
   const timer = setInterval(writeUses, lastUsedEvery * 1000).unref()
+  // Twice: once before a hook of the service may close the database, and once for what was in flight then.
+  app.addHook('preClose', writeUses)
   app.addHook('onClose', async function writeLastUses () {
     clearInterval(timer)
     await writeUses()

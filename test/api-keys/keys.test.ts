@@ -140,6 +140,19 @@ t.test('a last use that cannot be written is kept; when the service closes it is
   t.notMatch(log.join(''), 'could not be written')
 })
 
+t.test('uses are written before a hook of the service closes the database', async t => {
+  const store = sqlApiKeys(sql)
+  let isClosed = false
+  const { app, make, ask } = await build(t, { store: { ...store, used: uses => isClosed ? Promise.reject(new Error('closed')) : store.used(uses) } }, {
+    onClose: async () => { isClosed = true },
+  })
+  const { id, text } = await make()
+  await ask('/read', text)
+  await app.close()
+  t.equal(isClosed, true)
+  t.ok((await stored(id))!.last_used_at)
+})
+
 t.test('an older use changes nothing that a later one has noted', async t => {
   const store = sqlApiKeys(sql)
   const { make } = await build(t)

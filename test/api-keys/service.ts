@@ -37,7 +37,7 @@ export function person (id: string, roles: readonly string[]): Principal {
   return { kind: 'user', id, userId: id, roles, via: 'bearer', authTime: 0, credentialId: `of ${id}` }
 }
 
-interface More { state?: StateOptions, limits?: object, now?: boolean }
+interface More { state?: StateOptions, limits?: object, onClose?: () => Promise<void> }
 
 export async function service (t: Test, sql: Sql, options: Partial<ApiKeysOptions> = {}, more: More = {}): Promise<Service> {
   const clock = { ms: Date.parse('2026-01-01') }
@@ -73,6 +73,7 @@ export async function service (t: Test, sql: Sql, options: Partial<ApiKeysOption
       ...options,
     },
   })
+  if (more.onClose !== undefined) app.addHook('onClose', more.onClose)
   app.events.listen(event => { events.push(event) })
   const schema = { response: { 200: Type.Object({ principal: Type.Union([Type.Null(), Type.Unknown({ open: 'a test looks at all of it' })]) }, { additionalProperties: false }) } }
   const handler = async ({ url, principal }: { url: string, principal: Principal | null }) => {
