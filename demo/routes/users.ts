@@ -30,6 +30,7 @@ const Export = Type.Object({
   shares: Type.Array(Type.Object({ documentId: Id, userId: Id, actions: Type.Array(Type.String()) }, { additionalProperties: false }), { description: 'given and received' }),
   orders: Type.Array(Order),
   apiKeys: Type.Array(KeyShape),
+  hasSecondFactor: Type.Boolean(),
 }, { additionalProperties: false })
 
 const UserParams = closed({ userId: Id })
@@ -90,6 +91,7 @@ export function userRoutes (portal: Portal): void {
       shares: [...given, ...taken],
       orders: (await rows(sql, build.selectFrom('orders').selectAll().where('user_id', '=', userId))).map(orderShape),
       apiKeys: (await app.apiKeys.list(userId)).map(keyShape),
+      hasSecondFactor: await app.mfa.isEnrolled(userId),
     }
   })
 

@@ -312,6 +312,16 @@ t.test('the owner of the account hears of it by mail', async t => {
   t.equal((await login('bob', PASSWORD)).status, 200)
 })
 
+t.test('an erasure ends the factor with the person, and an export tells that there is one', async t => {
+  const { id, challenge, fresh } = await enrolled()
+  const one = await challenge()
+  const { body: { access_token: token } } = await complete(await challenge(), fresh())
+  t.equal((await call('GET', '/users/me/export', { token })).body.hasSecondFactor, true)
+  t.equal((await call('DELETE', '/users/me', { token })).status, 204)
+  t.match(await complete(one, fresh()), refused)
+  for (const table of ['mfa_enrolments', 'mfa_recovery_codes']) t.equal((await sql.query(`select 1 from ${table} where user_id = $1`, [id])).length, 0)
+})
+
 t.test('bodies are closed', async t => {
   const { token } = await newcomer()
   for (const body of [{}, { mfaToken: 'x' }, { code: '123456' }, { mfaToken: 'x', code: 123456 }, { mfaToken: 'x', code: '' }, { mfaToken: 'x', code: '1'.repeat(65) }, { mfaToken: ['x'], code: '123456' }, { mfaToken: 'x', code: '1', remember: true }]) {
