@@ -35,7 +35,7 @@ export function authRoutes (portal: Portal): void {
   }, async (request, reply) => {
     const { username, email, password, age = null, phone = null, website = null, bio = null } = request.body
     refuseReservedName(username)
-    app.passwords.check(password, [username, email.split('@')[0]!])
+    await app.passwords.checkNew(password, [username, email.split('@')[0]!])
     const user = await accounts.add({
       id: newId(),
       username,
@@ -103,7 +103,7 @@ export function authRoutes (portal: Portal): void {
     const { currentPassword, newPassword } = request.body
     const user = await accounts.known(userId)
     await app.signIn.confirmPassword(userId, user.username, currentPassword, request)
-    app.passwords.check(newPassword, [user.username, user.email.split('@')[0]!])
+    await app.passwords.checkNew(newPassword, [user.username, user.email.split('@')[0]!])
     await accounts.savePassword(userId, await app.passwords.hash(newPassword))
     await app.tokens.revokeUser(userId, { except: familyId })
     app.events.record('password_change', request)

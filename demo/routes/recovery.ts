@@ -42,7 +42,7 @@ export function recoveryRoutes ({ app, accounts, post }: Portal): void {
       return user?.is_active === true ? boundTo(user) : null
     }
     const user = await accounts.known(await app.tokens.links.read('reset', token, boundOf))
-    app.passwords.check(newPassword, [user.username, user.email.split('@')[0]!]) // a weak one does not cost the link
+    await app.passwords.checkNew(newPassword, [user.username, user.email.split('@')[0]!]) // a weak one does not cost the link
     const passwordHash = await app.passwords.hash(newPassword)
     await app.tokens.links.redeem('reset', token, boundOf)
     await accounts.savePassword(user.id, passwordHash)

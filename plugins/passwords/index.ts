@@ -6,7 +6,7 @@
  * that grow at login, at most N computed at once, a bounded queue behind them, then 503 with Retry-After. A password is
  * hashed exactly as it was typed; what everybody tries first is refused when it is set.
  * Not covered: who may try how often, which is sign-in; hashes older than the parameters in force, which take the time
- * of their own parameters until their owner signs in; lists of breached passwords.
+ * of their own parameters until their owner signs in.
  * Sources: OWASP Password Storage Cheat Sheet, NIST SP 800-63B-4, ASVS 6.2.
  */
 import { randomBytes } from 'node:crypto'
@@ -17,7 +17,14 @@ import { createError } from '@fastify/error'
 import { Type, type Static } from '@sinclair/typebox'
 import fp from 'fastify-plugin'
 import { checkOptions } from '../options.js'
+import { isInBreach, type BreachRange } from './breached.js'
+import type { LegacyHashes } from './legacy.js'
 import { MAX_PASSWORD_BYTES, policyOf } from './policy.js'
+
+export { pwnedPasswords } from './breached.js'
+export { bcryptHashes, scryptHashes } from './legacy.js'
+export type { BreachRange } from './breached.js'
+export type { LegacyHashes } from './legacy.js'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -59,6 +66,11 @@ export interface Passwords {
   faults: (password: string, ownWords?: readonly string[]) => string[]
   /** @throws PasswordWeak with all faults */
   check: (password: string, ownWords?: readonly string[]) => void
+  /**
+   * The same, and asks whether the password was in a breach, where the option `breached` says whom. What cannot be found out blocks nobody.
+   * @throws PasswordWeak
+   */
+  checkNew: (password: string, ownWords?: readonly string[]) => Promise<void>
 }
 
 /** OWASP Password Storage Cheat Sheet: argon2id with 19 MiB, two passes, one lane. */
@@ -77,6 +89,7 @@ export const PasswordsOptions = Type.Object({
   policy: Type.Optional(Type.Union([Type.Literal('nist'), Type.Literal('composition')], {
     description: '`nist`: 15 characters; `composition`: 8, with upper and lower case, digit and sign. Both refuse common passwords', default: 'nist',
   })),
+  breachedTimeout: Type.Optional(Type.Integer({ minimum: 1, description: 'Milliseconds that the range service of breached passwords may take; a late answer blocks nobody', default: 1000 })),
   words: Type.Optional(Type.Array(Type.String({ minLength: 4 }), { description: 'Words that no password may hold: the name of the service, of the company', default: [] })),
 }, { additionalProperties: false })
 export type PasswordsOptions = Static<typeof PasswordsOptions> & {
@@ -84,15 +97,23 @@ export type PasswordsOptions = Static<typeof PasswordsOptions> & {
   pepper?: Buffer
   /** Another engine, such as a faster argon2id. */
   engine?: HashEngine
+  /** Hashes of a service that migrates (`scryptHashes`, `bcryptHashes(bcrypt)`): verified as they are, and replaced at the next sign-in. */
+  legacy?: readonly LegacyHashes[]
+  /** Asks whether a new password was in a breach: `pwnedPasswords`, or a range service of your own. Off by default. */
+  breached?: BreachRange
 }
 
 async function passwords (app: FastifyInstance, options: PasswordsOptions): Promise<void> {
-  const { pepper, engine: ownEngine, ...plain } = options
+  const { pepper, engine: ownEngine, legacy = [], breached, ...plain } = options
   checkOptions(PasswordsOptions, plain, 'passwords', PasswordsMisconfigured)
-  const { concurrency = Math.max(1, Math.min(availableParallelism(), POOL_THREADS - 1)), queue = 64, policy = 'nist', words = [] } = plain
+  const { concurrency = Math.max(1, Math.min(availableParallelism(), POOL_THREADS - 1)), queue = 64, policy = 'nist', words = [], breachedTimeout = 1000 } = plain
   if (pepper !== undefined && !(Buffer.isBuffer(pepper) && pepper.length >= PEPPER_BYTES)) {
     throw new PasswordsMisconfigured(`passwords: pepper: must be a Buffer of at least ${PEPPER_BYTES} bytes`)
   }
+  if (!legacy.every(kind => typeof kind?.isOwn === 'function' && typeof kind.verify === 'function')) {
+    throw new PasswordsMisconfigured('passwords: legacy: must be a list of objects with isOwn and verify, such as scryptHashes')
+  }
+  if (breached !== undefined && typeof breached !== 'function') throw new PasswordsMisconfigured('passwords: breached: must be a function, such as pwnedPasswords')
   const ignored = ownEngine === undefined ? [] : (['pepper', 'memoryCost', 'timeCost', 'parallelism'] as const).filter(name => options[name] !== undefined)
   if (ignored.length > 0) throw new PasswordsMisconfigured(`passwords: ${ignored.join(', ')}: are of the built-in engine, give them to your own`)
   const engine = ownEngine ?? argon2id(plain, pepper)
@@ -107,20 +128,39 @@ async function passwords (app: FastifyInstance, options: PasswordsOptions): Prom
     },
     verify: (password, hash) => run(async () => {
       const valid = await matches(hash, password)
-      return valid && engine.isOutdated(hash) ? { valid, newHash: await engine.hash(password) } : { valid }
+      return valid && (legacyOf(hash) !== undefined || engine.isOutdated(hash)) ? { valid, newHash: await engine.hash(password) } : { valid }
     }),
     verifyNothing: password => run(async () => { await matches(decoy, password) }),
     faults: faultsOf,
-    check (password, ownWords) {
-      const faults = faultsOf(password, ownWords)
-      if (faults.length > 0) throw new PasswordWeak(`The password ${faults.join(', ')}`)
+    check,
+    async checkNew (password, ownWords) {
+      check(password, ownWords)
+      if (await wasBreached(password)) throw new PasswordWeak('The password was in a breach of another service: choose one that you use nowhere else')
     },
   })
+
+  function check (password: string, ownWords?: readonly string[]): void {
+    const faults = faultsOf(password, ownWords)
+    if (faults.length > 0) throw new PasswordWeak(`The password ${faults.join(', ')}`)
+  }
+
+  async function wasBreached (password: string): Promise<boolean> {
+    try {
+      return breached !== undefined && await isInBreach(password, breached, breachedTimeout)
+    } catch (error) {
+      app.log.warn({ err: error }, 'whether a password was in a breach could not be found out')
+      return false
+    }
+  }
+
+  function legacyOf (hash: string): LegacyHashes | undefined {
+    return legacy.find(kind => kind.isOwn(hash))
+  }
 
   async function matches (hash: string, password: string): Promise<boolean> {
     if (Buffer.byteLength(password) > MAX_PASSWORD_BYTES) return false
     try {
-      return await engine.verify(hash, password)
+      return await (legacyOf(hash) ?? engine).verify(hash, password)
     } catch {
       // Not a hash of ours: nothing can match it. It must not be known by its speed.
       await engine.verify(decoy, password)
