@@ -74,7 +74,7 @@ export async function buildPortal ({ settings, secret, sql, origin, logger, http
     apiKeys: { secret: apiKeys, store: sqlApiKeys(sql), owner: accounts.findById, now },
     signIn: { accounts },
     mfa: { issuer: 'Member portal', accounts, store: sqlMfaStore(sql), key: mfa, now },
-    oauth2: { passwordGrant: true, load: accounts.subjectOf },
+    oauth2: { passwordGrant: true, introspection: 'tokens:introspect', load: accounts.subjectOf },
   })
 
   const portal: Portal = { app: app as unknown as Portal['app'], sql, accounts, post: postman(app as unknown as FastifyInstance, mail), now: now ?? Date.now }

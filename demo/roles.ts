@@ -14,7 +14,7 @@ export const ROLES = {
 } as const satisfies Record<RoleName, RoleDefinition>
 
 /** What only the wildcard of the admin gives. */
-export const ADMIN_PERMISSIONS = ['users:delete', 'users:read:private', 'audit:read', 'posture:read', 'metrics:read'] as const
+export const ADMIN_PERMISSIONS = ['users:delete', 'users:read:private', 'audit:read', 'posture:read', 'metrics:read', 'tokens:introspect'] as const
 
 type Named<Definitions> = Definitions extends Record<string, { permissions: readonly (infer Name)[] }> ? Name : never
 
