@@ -36,6 +36,9 @@ export interface LineParts {
 
 type Argument = string | number
 
+/** Operations of one write. */
+const BURST = 16
+
 /** Does what operations do: a script that writes. */
 export const PROBE = "return redis.call('SET', KEYS[1], '1', 'PX', 1000)"
 
@@ -48,7 +51,8 @@ export class Line {
   /** Not where auto-pipelining does the same, at a higher price. */
   readonly #gathers: boolean
   readonly #sendsWhole: boolean
-  #isGathering = false
+  #gathering: RedisClient['stream'] = null
+  #gathered = 0
 
   /** @param sendsWhole scripts are sent whole at once: what follows them must not come before them */
   constructor (client: RedisClient, parts: LineParts, sendsWhole = false) {
@@ -119,11 +123,20 @@ export class Line {
   /** What is sent in one turn of the loop goes out as one write: a request's look-up and its counter, and those of its neighbours. */
   #gather (): void {
     const { stream } = this.client
-    if (this.#isGathering || typeof stream?.cork !== 'function') return
-    this.#isGathering = true
+    if (typeof stream?.cork !== 'function') return
+    if (this.#gathering === stream) {
+      if (++this.#gathered < BURST) return
+      // More go out at once, so that the server works while the rest is made.
+      stream.uncork()
+      stream.cork()
+      this.#gathered = 0
+      return
+    }
+    this.#gathering = stream
+    this.#gathered = 0
     stream.cork()
     setImmediate(() => {
-      this.#isGathering = false
+      this.#gathering = null
       stream.uncork()
     })
   }
