@@ -328,7 +328,7 @@ t.test('state on Redis', async t => {
   })
 
   await t.test('a replica that is wanted and not there: what should be ended counts as unknown', async t => {
-    const { app, recorded } = await build(t, { redis: url, prefix: 'replicas', replicas: 1 })
+    const { app, recorded } = await build(t, { redis: url, prefix: 'replicas', replicas: 1, deadline: 1000 }) // an idle server looks for who has waited long enough ten times a second
     t.equal(await app.state.get('k:1'), null)
     await looking(t).script('FLUSH')
     await t.rejects(async () => app.state.raise('g:1', 7, 60_000), StateUnavailable, 'also where the server does not know the script yet')
