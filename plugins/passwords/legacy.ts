@@ -30,7 +30,7 @@ export const scryptHashes: LegacyHashes = {
 }
 
 /**
- * bcrypt, by a package of your own: `bcryptHashes(await import('bcrypt'))`.
+ * bcrypt, by a package of your own: `import bcrypt from 'bcrypt'`, then `bcryptHashes(bcrypt)`.
  *
  * bcrypt sees no more than the first 72 bytes of a password; its successor sees all of them.
  */
