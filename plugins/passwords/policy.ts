@@ -1,5 +1,5 @@
 /** Password policies: what they miss in a password. */
-import { COMMON } from './common.js'
+import { COMMON } from './blocklist.js'
 
 export type Policy = (password: string, ownWords?: readonly string[]) => string[]
 

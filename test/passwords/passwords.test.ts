@@ -4,7 +4,7 @@ import argon2 from 'argon2'
 import { createHash, randomBytes } from 'node:crypto'
 import { availableParallelism } from 'node:os'
 import t, { type Test } from 'tap'
-import { COMMON } from '../../plugins/passwords/common.js'
+import { COMMON } from '../../plugins/passwords/blocklist.js'
 import passwords, { type HashEngine, type PasswordsOptions } from '../../plugins/passwords/index.js'
 
 async function build (t: Test, options: PasswordsOptions = {}): Promise<FastifyInstance> {
