@@ -2,7 +2,7 @@
  * Token buckets, told from their other side: what is taken out is a level that drains evenly, `limit` × `ms` in `ms`.
  * So nothing is ever added up in fractions of a token.
  */
-import { Table, type Meter } from './meter.js'
+import { WindowTable, type Meter } from './meter.js'
 import type { Window } from './port.js'
 
 /** Numbers of one bucket in a slot: when it was looked at, and how much was taken out of it then, in requests × milliseconds. */
@@ -10,46 +10,35 @@ const SINCE = 0
 const LEVEL = 1
 const PER_WINDOW = 2
 
-export class TokenBuckets extends Table implements Meter {
-  readonly #windows: readonly Window[]
-
-  constructor (windows: readonly Window[]) {
-    super(windows.length, PER_WINDOW)
-    this.#windows = windows
-  }
+export class TokenBuckets extends WindowTable implements Meter {
+  constructor (windows: readonly Window[]) { super(windows, PER_WINDOW) }
 
   left (slot: number, window: number, cost: number, now: number): number {
-    const { limit, ms } = this.#windows[window]!
+    const { limit, ms } = this.windows[window]!
     const at = slot * this.stride + window * PER_WINDOW
     this.#drain(at, limit, ms, now)
     return ((limit - cost) * ms - this.numbers[at + LEVEL]!) / ms
   }
 
   waitMs (slot: number, window: number, cost: number): number {
-    const { limit, ms } = this.#windows[window]!
+    const { limit, ms } = this.windows[window]!
     if (cost > limit) return ms // never passes
     return Math.ceil((this.numbers[slot * this.stride + window * PER_WINDOW + LEVEL]! - (limit - cost) * ms) / limit)
   }
 
   resetMs (slot: number, window: number, cost: number): number {
-    const { limit, ms } = this.#windows[window]!
+    const { limit, ms } = this.windows[window]!
     return Math.ceil((this.numbers[slot * this.stride + window * PER_WINDOW + LEVEL]! + cost * ms) / limit)
   }
 
   count (slot: number, cost: number): void {
     const base = slot * this.stride
-    for (let w = 0; w < this.#windows.length; w++) this.numbers[base + w * PER_WINDOW + LEVEL]! += cost * this.#windows[w]!.ms
+    for (let w = 0; w < this.windows.length; w++) this.numbers[base + w * PER_WINDOW + LEVEL]! += cost * this.windows[w]!.ms
   }
 
-  used (slot: number, now: number): number {
-    let most = 0
-    for (let w = 0; w < this.#windows.length; w++) {
-      const { limit, ms } = this.#windows[w]!
-      const at = slot * this.stride + w * PER_WINDOW
-      this.#drain(at, limit, ms, now)
-      most = Math.max(most, this.numbers[at + LEVEL]! / (limit * ms))
-    }
-    return most
+  protected share (at: number, { limit, ms }: Window, now: number): number {
+    this.#drain(at, limit, ms, now)
+    return this.numbers[at + LEVEL]! / (limit * ms)
   }
 
   /** A clock that was set back drains nothing, and from then on counts as any other. */

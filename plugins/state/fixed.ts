@@ -1,5 +1,5 @@
 /** Fixed windows: each begins with its first hit and ends as a whole. */
-import { Table, type Meter } from './meter.js'
+import { WindowTable, type Meter } from './meter.js'
 import type { Window } from './port.js'
 
 /** Numbers of one window in a slot: when it began, and the count in it. */
@@ -7,28 +7,23 @@ const START = 0
 const COUNT = 1
 const PER_WINDOW = 2
 
-export class FixedWindows extends Table implements Meter {
-  readonly #windows: readonly Window[]
-
-  constructor (windows: readonly Window[]) {
-    super(windows.length, PER_WINDOW)
-    this.#windows = windows
-  }
+export class FixedWindows extends WindowTable implements Meter {
+  constructor (windows: readonly Window[]) { super(windows, PER_WINDOW) }
 
   left (slot: number, window: number, cost: number, now: number): number {
-    const { limit, ms } = this.#windows[window]!
+    const { limit, ms } = this.windows[window]!
     const at = slot * this.stride + window * PER_WINDOW
     this.#advance(at, ms, now)
     return limit - cost - this.numbers[at + COUNT]!
   }
 
   waitMs (slot: number, window: number, cost: number, now: number): number {
-    const { limit, ms } = this.#windows[window]!
+    const { limit, ms } = this.windows[window]!
     return cost > limit ? ms : this.resetMs(slot, window, cost, now)
   }
 
   resetMs (slot: number, window: number, _cost: number, now: number): number {
-    return Math.ceil(this.#windows[window]!.ms - (now - this.numbers[slot * this.stride + window * PER_WINDOW + START]!))
+    return Math.ceil(this.windows[window]!.ms - (now - this.numbers[slot * this.stride + window * PER_WINDOW + START]!))
   }
 
   count (slot: number, cost: number): void {
@@ -36,15 +31,9 @@ export class FixedWindows extends Table implements Meter {
     for (let at = base; at < base + this.stride; at += PER_WINDOW) this.numbers[at + COUNT]! += cost
   }
 
-  used (slot: number, now: number): number {
-    let most = 0
-    for (let w = 0; w < this.#windows.length; w++) {
-      const { limit, ms } = this.#windows[w]!
-      const at = slot * this.stride + w * PER_WINDOW
-      this.#advance(at, ms, now)
-      most = Math.max(most, this.numbers[at + COUNT]! / limit)
-    }
-    return most
+  protected share (at: number, { limit, ms }: Window, now: number): number {
+    this.#advance(at, ms, now)
+    return this.numbers[at + COUNT]! / limit
   }
 
   /** What has ended, or holds nothing, begins anew; what was counted before the clock was set back stays, for one window at most. */

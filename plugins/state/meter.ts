@@ -1,3 +1,5 @@
+import type { Window } from './port.js'
+
 /**
  * How one algorithm counts: numbers, a slot a subject. A counter asks `left` of each window and then, of the same
  * request, what else it wants to know.
@@ -48,4 +50,27 @@ export class Table {
 
   /** The numbers stay until the slot is opened again. */
   close (_slot: number): void {}
+}
+
+/** Meters with a group of numbers for each window. */
+export abstract class WindowTable extends Table {
+  protected readonly windows: readonly Window[]
+  readonly #numbersOfOne: number
+
+  constructor (windows: readonly Window[], numbersOfOne: number) {
+    super(windows.length, numbersOfOne)
+    this.windows = windows
+    this.#numbersOfOne = numbersOfOne
+  }
+
+  used (slot: number, now: number): number {
+    let most = 0
+    for (let w = 0; w < this.windows.length; w++) {
+      most = Math.max(most, this.share(slot * this.stride + w * this.#numbersOfOne, this.windows[w]!, now))
+    }
+    return most
+  }
+
+  /** The share of this window's budget that is used, once it is moved on to `now`. */
+  protected abstract share (at: number, window: Window, now: number): number
 }

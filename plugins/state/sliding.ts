@@ -1,5 +1,5 @@
 /** Sliding windows: the count of the window before fades as the current one goes by. */
-import { Table, type Meter } from './meter.js'
+import { WindowTable, type Meter } from './meter.js'
 import type { Window } from './port.js'
 
 /** Numbers of one window in a slot: when its current window began, the count in it, the count in the one before. */
@@ -8,23 +8,18 @@ const CURRENT = 1
 const PREVIOUS = 2
 const PER_WINDOW = 3
 
-export class SlidingWindows extends Table implements Meter {
-  readonly #windows: readonly Window[]
-
-  constructor (windows: readonly Window[]) {
-    super(windows.length, PER_WINDOW)
-    this.#windows = windows
-  }
+export class SlidingWindows extends WindowTable implements Meter {
+  constructor (windows: readonly Window[]) { super(windows, PER_WINDOW) }
 
   left (slot: number, window: number, cost: number, now: number): number {
-    const { limit, ms } = this.#windows[window]!
+    const { limit, ms } = this.windows[window]!
     const at = slot * this.stride + window * PER_WINDOW
     this.#advance(at, ms, now)
     return ((limit - cost - this.numbers[at + CURRENT]!) * ms - this.numbers[at + PREVIOUS]! * this.#untilNext(at, ms, now)) / ms
   }
 
   waitMs (slot: number, window: number, cost: number, now: number): number {
-    const { limit, ms } = this.#windows[window]!
+    const { limit, ms } = this.windows[window]!
     const cap = limit - cost
     if (cap < 0) return ms // a cost above the limit never passes
     const at = slot * this.stride + window * PER_WINDOW
@@ -37,7 +32,7 @@ export class SlidingWindows extends Table implements Meter {
   }
 
   resetMs (slot: number, window: number, cost: number, now: number): number {
-    const { ms } = this.#windows[window]!
+    const { ms } = this.windows[window]!
     const at = slot * this.stride + window * PER_WINDOW
     const untilNext = this.#untilNext(at, ms, now)
     return this.numbers[at + CURRENT]! + cost > 0 ? untilNext + ms : untilNext
@@ -48,15 +43,9 @@ export class SlidingWindows extends Table implements Meter {
     for (let at = base; at < base + this.stride; at += PER_WINDOW) this.numbers[at + CURRENT]! += cost
   }
 
-  used (slot: number, now: number): number {
-    let most = 0
-    for (let w = 0; w < this.#windows.length; w++) {
-      const { limit, ms } = this.#windows[w]!
-      const at = slot * this.stride + w * PER_WINDOW
-      this.#advance(at, ms, now)
-      most = Math.max(most, (this.numbers[at + CURRENT]! + this.numbers[at + PREVIOUS]!) / limit)
-    }
-    return most
+  protected share (at: number, { limit, ms }: Window, now: number): number {
+    this.#advance(at, ms, now)
+    return (this.numbers[at + CURRENT]! + this.numbers[at + PREVIOUS]!) / limit
   }
 
   #untilNext (at: number, ms: number, now: number): number {
