@@ -25,7 +25,7 @@ async function build (t: Test, options: StateOptions): Promise<Built> {
   await app.register(plan)
   await app.register(events)
   app.events.listen(event => { recorded.push(event) })
-  await app.register(state, { secret, ...options })
+  await app.register(state, { secret, deadline: 5000, ...options }) // one that a busy machine does not miss
   return { app, recorded }
 }
 

@@ -113,7 +113,7 @@ t.test('what was spent at one process is spent at all, and nothing is spent whil
   const server = await ownRedis(t)
   if (server === null) return
   const key = randomBytes(32)
-  const shared = { redis: server.url, secret: 'a secret of at least thirty-two bytes', now: undefined }
+  const shared = { redis: server.url, secret: 'a secret of at least thirty-two bytes', now: undefined, deadline: 1000 }
   const [one, two] = [await build(t, key, shared), await build(t, key, shared)]
   const text = one.links.issue({ purpose: 'p', subject: 'ada' })
   const outcomes = await Promise.allSettled(Array.from({ length: 100 }, (_redeem, i) => (i % 2 === 0 ? one : two).links.redeem('p', text)))
