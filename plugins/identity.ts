@@ -51,6 +51,8 @@ export interface Principal extends PrincipalExtras {
   via: 'bearer' | 'session' | 'key'
   /** When the person was last seen proving themselves, in seconds since the epoch. */
   authTime: number
+  /** What they showed (RFC 8176): `pwd` a password, `otp` a code, `pop` a passkey, `mfa` where that was more than one factor. */
+  amr?: readonly string[]
   /** The credential's own id and the family it belongs to. */
   credentialId: string
   familyId?: string

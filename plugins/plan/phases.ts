@@ -3,10 +3,12 @@
 /**
  * The order of the stages is the order in which a request passes them.
  * `edge` and `guard` are `onRequest`; between the two, plugins with hooks of their own (CORS preflights) find their place.
+ * `recall` fetches what a credential only names; `body` looks into what was parsed before it is validated.
  */
 export const PHASES = {
   edge: ['headers', 'transport', 'flood', 'cors', 'overload'],
-  guard: ['identify', 'limit', 'authorize', 'csrf'],
+  guard: ['recall', 'identify', 'limit', 'authorize', 'csrf'],
+  parsed: ['body'],
   resource: ['admit', 'resource'],
   view: ['view'],
   sent: ['expose'],
@@ -14,7 +16,7 @@ export const PHASES = {
 } as const
 /** Fastify's hook in which a phase runs. */
 export const HOOKS = {
-  edge: 'onRequest', guard: 'onRequest', resource: 'preHandler', view: 'preSerialization', sent: 'onSend', done: 'onResponse',
+  edge: 'onRequest', guard: 'onRequest', parsed: 'preValidation', resource: 'preHandler', view: 'preSerialization', sent: 'onSend', done: 'onResponse',
 } as const
 
 export type Phase = keyof typeof PHASES

@@ -32,7 +32,7 @@ export class Route implements PlannedRoute {
   readonly controls: Record<string, unknown> = Object.create(null)
   readonly order: string[] = []
   readonly complaints = new Set<string>()
-  readonly chains: Record<Phase, Chain | null> = { edge: null, guard: null, resource: null, view: null, sent: null, done: null }
+  readonly chains: Record<Phase, Chain | null> = { edge: null, guard: null, parsed: null, resource: null, view: null, sent: null, done: null }
   readonly method: string
   readonly url: string
   readonly kind: PlannedRoute['kind']
