@@ -1,5 +1,5 @@
 /** What a token says, and when it may be believed. */
-import type { Kind, Ring } from './keys.js'
+import type { Kind, Rings } from './keys.js'
 
 export interface Claims {
   iss: string
@@ -22,7 +22,7 @@ export interface Claims {
 }
 
 interface Expectations {
-  rings: Record<Kind, Ring>
+  rings: Rings
   issuer: string
   /** `aud` of each kind. */
   audiences: Record<Kind, string>
@@ -52,3 +52,7 @@ export function readerOf ({ rings, issuer, audiences, seconds, clockTolerance }:
     return exp + clockTolerance > time && Math.max(iat, nbf) - clockTolerance <= time ? claims : null
   }
 }
+
+/** RFC 9068, 2.2.3: one text, with blanks between. No scopes at all are the empty text, which is not the same as none being said. */
+export const scopeClaim = (scopes: readonly string[] | undefined) => scopes === undefined ? {} : { scope: scopes.join(' ') }
+export const scopesOf = ({ scope }: Claims) => scope === undefined ? undefined : scope.split(' ').filter(name => name !== '')

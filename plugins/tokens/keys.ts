@@ -24,6 +24,8 @@ export interface Ring {
   verify: (token: string) => Record<string, unknown>
 }
 
+export type Rings = Record<Kind, Ring>
+
 interface Signer { sign: (claims: object) => string, verify: (token: string) => { header: Record<string, unknown>, payload: Record<string, unknown> } }
 
 const WEAK_BYTES = 32
@@ -60,7 +62,7 @@ export function publicKeys (keys: TokenKeys, algorithm: Algorithm): { keys: Reco
 }
 
 /** @fastify/jwt in a scope of its own, once a key: it adds no decorators to the service. */
-export async function makeRings (app: FastifyInstance, keys: TokenKeys, algorithm: Algorithm): Promise<Record<Kind, Ring>> {
+export async function makeRings (app: FastifyInstance, keys: TokenKeys, algorithm: Algorithm): Promise<Rings> {
   const rings: Partial<Record<Kind, Ring>> = {}
   await app.register(async function tokenSigners (scope) {
     for (const kind of KINDS) {
@@ -80,7 +82,7 @@ export async function makeRings (app: FastifyInstance, keys: TokenKeys, algorith
       rings[kind] = makeRing(signers)
     }
   })
-  return rings as Record<Kind, Ring>
+  return rings as Rings
 }
 
 /**

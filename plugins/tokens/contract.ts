@@ -1,0 +1,77 @@
+/** What others see of tokens: the decorator `app.tokens`, what goes in and what comes out. */
+import type { FastifyRequest } from 'fastify'
+import type { Principal } from '../identity.js'
+import type { Links } from './links.js'
+
+/** What a service says of the one who signed in. */
+export interface TokenSubject {
+  id: string
+  roles: readonly string[]
+  plan?: string
+  /** When the person proved themselves, in seconds since the epoch; default: now. */
+  authTime?: number
+  /** Cuts the tokens down to these permissions (RFC 6749, 3.3); without it they carry all that the roles give. */
+  scopes?: readonly string[]
+}
+
+export interface TokenPair {
+  access_token: string
+  refresh_token: string
+  token_type: 'Bearer'
+  /** Seconds until the access token expires. */
+  expires_in: number
+}
+
+/** An access token alone. */
+export type AccessGrant = Omit<TokenPair, 'refresh_token'>
+
+/** Looks the user up again at each refresh, so that changed roles and closed accounts count; null refuses. */
+export type SubjectLoader = (userId: string) => Promise<TokenSubject | null>
+
+export interface Tokens {
+  /**
+   * A new family: its first pair. With `load` the subject is looked up once more, after the moment from which the family
+   * counts: a role that changed or an account that was closed while the password was checked ends these tokens too.
+   * @throws TokenInvalid where `load` finds nobody
+   */
+  issue: (subject: TokenSubject, load?: SubjectLoader) => Promise<TokenPair>
+  /**
+   * Spends a refresh token for a new pair. Two parallel calls: one succeeds; the other is reuse, which kills the family.
+   *
+   * @param scopes fewer than the family has, for the access token alone (RFC 6749, 6)
+   * @throws TokenInvalid, ScopeRefused where the family does not have them; that does not spend the token
+   */
+  refresh: (refreshToken: string, load: SubjectLoader, request?: FastifyRequest, scopes?: readonly string[]) => Promise<TokenPair>
+  /**
+   * A new access token in the principal's family whose `auth_time` is now; the presented one is dead. With `load` its roles
+   * are looked up anew; without, they are those of the presented one, and the new one lives no longer than that.
+   * @throws TokenInvalid where the presented one is dead already, or `load` finds nobody
+   */
+  stepUp: (principal: Principal, load?: SubjectLoader) => Promise<AccessGrant>
+  /** Ends a family: its refresh token and all its access tokens. */
+  revokeFamily: (familyId: string) => Promise<void>
+  /** Ends everything of a user that was issued before this call; `except` is a family that stays (the one that asked). */
+  revokeUser: (userId: string, options?: { except?: string }) => Promise<void>
+  /** What a token of ours says, while it is good; null for every other text (RFC 7009, RFC 7662). */
+  inspect: (token: string) => Promise<Inspection | null>
+  /** Signed, timed texts for links in mails, each good for one purpose and once. */
+  links: Links
+  /** The public keys as a JWK Set, for those who verify access tokens; empty for HS256 (RFC 7517). */
+  jwks: () => { keys: Record<string, string>[] }
+}
+
+export interface Inspection {
+  kind: 'access' | 'refresh'
+  userId: string
+  familyId: string
+  /** `jti` of the token. */
+  id: string
+  /** Seconds since the epoch. */
+  issuedAt: number
+  expiresAt: number
+  authTime: number
+  /** Of access tokens. */
+  roles?: readonly string[]
+  /** Of tokens that were cut down to some. */
+  scopes?: readonly string[]
+}

@@ -1,0 +1,71 @@
+/** Minting: the claims of new tokens, and their signatures. */
+import { randomBytes } from 'node:crypto'
+import { scopeClaim } from './claims.js'
+import type { AccessGrant, TokenPair, TokenSubject } from './contract.js'
+import type { Rings } from './keys.js'
+
+/** The family that a token is minted for. */
+export interface Family {
+  id: string
+  /** Generation of the user that it counts as. */
+  gen: number
+  /** When it ends at the latest, in seconds since the epoch. */
+  end: number
+}
+
+interface MintParts {
+  rings: Rings
+  issuer: string
+  audience: string
+  /** Seconds. */
+  accessTtl: number
+  refreshTtl: number
+  /** Seconds since the epoch. */
+  seconds: () => number
+}
+
+export interface Mint {
+  /** @param jti of the refresh token; `fewer`: scopes of the access token alone */
+  pair: (subject: TokenSubject, family: Family, jti: string, fewer?: readonly string[]) => TokenPair
+  /** @param until seconds since the epoch that it does not outlive; default: the end of its family */
+  access: (subject: TokenSubject, family: Family, until?: number) => AccessGrant
+}
+
+export function makeMint ({ rings, issuer, audience, accessTtl, refreshTtl, seconds }: MintParts): Mint {
+  return {
+    pair (subject, family, jti, fewer) {
+      const time = seconds()
+      const refreshToken = rings.refresh.sign({
+        ...claimsOf(subject, family, time),
+        aud: issuer,
+        jti,
+        exp: Math.min(time + refreshTtl, family.end),
+        ...scopeClaim(subject.scopes),
+      })
+      return { ...access({ ...subject, scopes: fewer ?? subject.scopes }, family), refresh_token: refreshToken }
+    },
+    access,
+  }
+
+  function access (subject: TokenSubject, family: Family, until = family.end): AccessGrant {
+    const time = seconds()
+    const exp = Math.min(time + accessTtl, until)
+    const token = rings.access.sign({
+      ...claimsOf(subject, family, time),
+      aud: audience,
+      jti: randomId(),
+      exp,
+      roles: subject.roles,
+      ...(subject.plan !== undefined && { plan: subject.plan }),
+      ...scopeClaim(subject.scopes),
+    })
+    return { access_token: token, token_type: 'Bearer', expires_in: exp - time }
+  }
+
+  /** What both tokens of a pair say. */
+  function claimsOf (subject: TokenSubject, { id, gen, end }: Family, time: number) {
+    return { iss: issuer, sub: subject.id, iat: time, fam: id, gen, auth_time: subject.authTime ?? time, fam_exp: end }
+  }
+}
+
+export const randomId = () => randomBytes(16).toString('base64url')

@@ -1,0 +1,96 @@
+/** The reader of access tokens: who it is from the token alone, and whether it still stands from shared state. */
+import type { FastifyRequest } from 'fastify'
+import type { FastifyError } from '@fastify/error'
+import type { Identity, Principal, Reading } from '../identity.js'
+import { Remembered } from '../remembered.js'
+import type { MaybePromise, State } from '../state/index.js'
+import { isWellFormed, offeredBearer } from './bearer.js'
+import { scopesOf, type Claims, type ClaimsReader } from './claims.js'
+import { TokenInvalid } from './errors.js'
+import { isAlive, standingKeys, type StandingKeys } from './family.js'
+
+interface BearerParts {
+  read: ClaimsReader
+  state: State
+  identity: Identity
+  /** Verified tokens remembered. */
+  remembered: number
+  whenAway: 'refuse' | 'accept'
+  /** Seconds. */
+  clockTolerance: number
+  /** Milliseconds since the epoch. */
+  now: () => number
+  /** Seconds since the epoch. */
+  seconds: () => number
+}
+
+export interface BearerReader {
+  read: (request: FastifyRequest) => Reading
+  /** The claims behind a principal of this reader, for what it asks of its own token; undefined for every other. */
+  presented: (principal: Principal) => Claims | undefined
+}
+
+/** `deadUntil`: in milliseconds; found to have been ended. */
+interface Verified { principal: Principal, claims: Claims, keys: StandingKeys, deadUntil: number }
+
+/** Milliseconds for which a token that was found to have been ended is not asked about again. */
+const DEAD_MS = 5000
+
+export function bearerReader ({ read, state, identity, remembered, whenAway, clockTolerance, now, seconds }: BearerParts): BearerReader {
+  const verified = new Remembered<Verified>(Math.max(1, remembered))
+  const presented = new WeakMap<Principal, Claims>()
+
+  return { read: readBearer, presented: principal => presented.get(principal) }
+
+  function readBearer (request: FastifyRequest): Reading {
+    const token = offeredBearer(request)
+    if (token === null) return null
+    let known = verified.get(token)
+    if (known === undefined) {
+      if (identity.isTaken(token)) return null
+      const claims = isWellFormed(token) ? read('access', token) : null
+      if (claims === null) return { failure: new TokenInvalid() }
+      known = { principal: principalFrom(claims), claims, keys: standingKeys(claims), deadUntil: 0 }
+      presented.set(known.principal, claims)
+      if (remembered > 0) verified.set(token, known)
+    } else if (known.claims.exp + clockTolerance <= seconds()) {
+      verified.delete(token)
+      return { failure: new TokenInvalid() }
+    }
+    // Whoever holds a token that was ended must not spend the budget of its owner: it counts for its address, and is not asked about again.
+    if (known.deadUntil > now()) return { failure: new TokenInvalid() }
+    const offered = known
+    const values = state.getMany(known.keys)
+    const standing: MaybePromise<FastifyError | null> = values instanceof Promise ? values.then(found => judge(found, offered), unknown) : judge(values, offered)
+    return { principal: known.principal, standing }
+  }
+
+  function judge (found: readonly (string | null)[], token: Verified): FastifyError | null {
+    if (isAlive(found, token.claims)) return null
+    token.deadUntil = now() + DEAD_MS
+    return new TokenInvalid()
+  }
+
+  /** Whether a token was ended cannot be found out. */
+  function unknown (error: FastifyError): null {
+    if (whenAway === 'accept' && error.code === 'FST_BASTION_STATE_UNAVAILABLE') return null
+    throw error
+  }
+}
+
+/** Frozen, because it is remembered: what one request wrote into it would be there for the next. */
+function principalFrom (claims: Claims): Principal {
+  const scopes = scopesOf(claims)
+  return Object.freeze({
+    kind: 'user',
+    id: claims.sub,
+    userId: claims.sub,
+    roles: Object.freeze(claims.roles!),
+    ...(claims.plan !== undefined && { plan: claims.plan }),
+    ...(scopes !== undefined && { scopes: Object.freeze(scopes) }),
+    via: 'bearer',
+    authTime: claims.auth_time,
+    credentialId: claims.jti,
+    familyId: claims.fam,
+  })
+}
