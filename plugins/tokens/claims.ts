@@ -12,6 +12,8 @@ export interface Claims {
   fam: string
   gen: number
   auth_time: number
+  /** RFC 8176. */
+  amr?: string[]
   nbf?: number
   roles?: string[]
   plan?: string
@@ -42,15 +44,19 @@ export function readerOf ({ rings, issuer, audiences, seconds, clockTolerance }:
     } catch {
       return null
     }
-    const { iss, aud, sub, jti, fam, iat, exp, gen, auth_time: authTime, fam_exp: famExp, nbf = iat, roles, scope = '' } = claims
+    const { iss, aud, sub, jti, fam, iat, exp, gen, auth_time: authTime, fam_exp: famExp, nbf = iat, roles, amr = [], scope = '' } = claims
     if (iss !== issuer || aud !== audiences[kind]) return null
     if (![iat, exp, gen, authTime, famExp, nbf].every(Number.isSafeInteger)) return null
     if (![sub, jti, fam].every(text => typeof text === 'string' && text !== '')) return null
-    if (kind === 'access' && !(Array.isArray(roles) && roles.every(role => typeof role === 'string'))) return null
-    if (typeof scope !== 'string') return null
+    if (kind === 'access' && !isTexts(roles)) return null
+    if (!isTexts(amr) || typeof scope !== 'string') return null
     const time = seconds()
     return exp + clockTolerance > time && Math.max(iat, nbf) - clockTolerance <= time ? claims : null
   }
+}
+
+function isTexts (value: unknown): value is string[] {
+  return Array.isArray(value) && value.every(item => typeof item === 'string')
 }
 
 /** RFC 9068, 2.2.3: one text, with blanks between. No scopes at all are the empty text, which is not the same as none being said. */

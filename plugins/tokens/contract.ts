@@ -10,6 +10,8 @@ export interface TokenSubject {
   plan?: string
   /** When the person proved themselves, in seconds since the epoch; default: now. */
   authTime?: number
+  /** What they showed (RFC 8176), such as `['pwd', 'otp', 'mfa']`: claim `amr` of the tokens (RFC 9068, 2.2.1). A refresh keeps it. */
+  amr?: readonly string[]
   /** Cuts the tokens down to these permissions (RFC 6749, 3.3); without it they carry all that the roles give. */
   scopes?: readonly string[]
 }
@@ -45,9 +47,11 @@ export interface Tokens {
   /**
    * A new access token in the principal's family whose `auth_time` is now; the presented one is dead. With `load` its roles
    * are looked up anew; without, they are those of the presented one, and the new one lives no longer than that.
+   *
+   * @param amr what was shown this time; default: what the presented one says
    * @throws TokenInvalid where the presented one is dead already, or `load` finds nobody
    */
-  stepUp: (principal: Principal, load?: SubjectLoader) => Promise<AccessGrant>
+  stepUp: (principal: Principal, load?: SubjectLoader, amr?: readonly string[]) => Promise<AccessGrant>
   /** Ends a family: its refresh token and all its access tokens. */
   revokeFamily: (familyId: string) => Promise<void>
   /** Ends everything of a user that was issued before this call; `except` is a family that stays (the one that asked). */
@@ -70,6 +74,8 @@ export interface Inspection {
   issuedAt: number
   expiresAt: number
   authTime: number
+  /** What was shown, where it is said (RFC 8176). */
+  amr?: readonly string[]
   /** Of access tokens. */
   roles?: readonly string[]
   /** Of tokens that were cut down to some. */

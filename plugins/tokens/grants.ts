@@ -50,7 +50,7 @@ export function makeGrants (parts: GrantParts): Pick<Tokens, 'issue' | 'refresh'
     const jti = randomId()
     const family = { id, gen, end: seconds() + familyTtl }
     await state.set(familyKey(id), familyRecord(jti, gen), Math.min(refreshTtl, familyTtl) * 1000)
-    return mint.pair({ ...subject, id: known.id, authTime: known.authTime, scopes: known.scopes }, family, jti)
+    return mint.pair({ ...subject, id: known.id, authTime: known.authTime, amr: known.amr, scopes: known.scopes }, family, jti)
   }
 
   async function refresh (token: string, load: SubjectLoader, request: FastifyRequest | null = null, fewer?: readonly string[]): Promise<TokenPair> {
@@ -86,7 +86,7 @@ export function makeGrants (parts: GrantParts): Pick<Tokens, 'issue' | 'refresh'
         uncertain.set(claims.jti, { next, until: now() + UNCERTAIN_MS })
         throw error
       }
-      if (outcome === 'swapped') return mint.pair({ ...subject, scopes, id: claims.sub, authTime: claims.auth_time }, { id: claims.fam, gen, end: claims.fam_exp }, next, fewer)
+      if (outcome === 'swapped') return mint.pair({ ...subject, scopes, id: claims.sub, authTime: claims.auth_time, amr: claims.amr }, { id: claims.fam, gen, end: claims.fam_exp }, next, fewer)
     }
     throw refused(request, 'family changes too fast')
   }
@@ -97,7 +97,7 @@ export function makeGrants (parts: GrantParts): Pick<Tokens, 'issue' | 'refresh'
     return known !== undefined && known.next === current && known.until > now()
   }
 
-  async function stepUp (principal: Principal, load?: SubjectLoader): Promise<AccessGrant> {
+  async function stepUp (principal: Principal, load?: SubjectLoader, amr?: readonly string[]): Promise<AccessGrant> {
     const claims = presented(principal)
     if (claims === undefined) throw new TokenInvalid()
     const { fam, jti, sub } = claims
@@ -111,7 +111,7 @@ export function makeGrants (parts: GrantParts): Pick<Tokens, 'issue' | 'refresh'
     }
     if (!await state.claim(deniedKey(jti), '1', (accessTtl + clockTolerance) * 1000)) throw new TokenInvalid()
     const gen = Math.max(claims.gen, generationOf(found[0]!))
-    return mint.access({ ...subject, scopes: scopesOf(claims), id: sub, authTime: seconds() }, { id: fam, gen, end: claims.fam_exp }, load === undefined ? claims.exp : undefined)
+    return mint.access({ ...subject, scopes: scopesOf(claims), id: sub, authTime: seconds(), amr: amr ?? claims.amr }, { id: fam, gen, end: claims.fam_exp }, load === undefined ? claims.exp : undefined)
   }
 }
 

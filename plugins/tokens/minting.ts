@@ -64,7 +64,7 @@ export function makeMint ({ rings, issuer, audience, accessTtl, refreshTtl, seco
 
   /** What both tokens of a pair say. */
   function claimsOf (subject: TokenSubject, { id, gen, end }: Family, time: number) {
-    return { iss: issuer, sub: subject.id, iat: time, fam: id, gen, auth_time: subject.authTime ?? time, fam_exp: end }
+    return { iss: issuer, sub: subject.id, iat: time, fam: id, gen, auth_time: subject.authTime ?? time, fam_exp: end, ...(subject.amr !== undefined && { amr: subject.amr }) }
   }
 }
 

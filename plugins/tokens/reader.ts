@@ -90,6 +90,7 @@ function principalFrom (claims: Claims): Principal {
     ...(scopes !== undefined && { scopes: Object.freeze(scopes) }),
     via: 'bearer',
     authTime: claims.auth_time,
+    ...(claims.amr !== undefined && { amr: Object.freeze(claims.amr) }),
     credentialId: claims.jti,
     familyId: claims.fam,
   })

@@ -1,23 +1,12 @@
 /** Tokens: none but ours, each for its purpose, in its time, and dead when it is said to be. */
-import { createHash, createHmac, generateKeyPairSync, randomBytes, sign, verify, type KeyObject } from 'node:crypto'
-import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
+import { createHash, generateKeyPairSync, randomBytes, sign, verify } from 'node:crypto'
+import Fastify from 'fastify'
 import jwt from '@fastify/jwt'
-import t, { type Test } from 'tap'
-import access from '../../plugins/access/index.js'
-import errors from '../../plugins/errors.js'
-import events, { type SecurityEvent } from '../../plugins/events.js'
-import identity, { principalOf } from '../../plugins/identity.js'
-import plan from '../../plugins/plan/index.js'
-import state, { type StateOptions } from '../../plugins/state/index.js'
-import tokens, { TokenInvalid, type TokenPair, type TokenSubject, type TokensOptions } from '../../plugins/tokens/index.js'
+import t from 'tap'
 import { Remembered } from '../../plugins/remembered.js'
+import { TokenInvalid } from '../../plugins/tokens/index.js'
+import { build, claimsOf, forge, hmac, invalid, pemOf, readPart, refused, text } from './build.js'
 
-type Json = Record<string, unknown>
-
-const pemOf = ({ privateKey, publicKey }: { privateKey: KeyObject, publicKey: KeyObject }) => ({
-  private: privateKey.export({ format: 'pem', type: 'pkcs8' }).toString(),
-  public: publicKey.export({ format: 'pem', type: 'spki' }).toString(),
-})
 const rsa = generateKeyPairSync('rsa', { modulusLength: 2048 })
 const ec = generateKeyPairSync('ec', { namedCurve: 'P-256' })
 const ed = generateKeyPairSync('ed25519')
@@ -29,91 +18,6 @@ const OTHERS = {
   ES256: () => generateKeyPairSync('ec', { namedCurve: 'P-256' }),
   EdDSA: () => generateKeyPairSync('ed25519'),
 } as const
-
-const text = (value: unknown) => Buffer.from(JSON.stringify(value)).toString('base64url')
-const readPart = (token: string, part: 0 | 1) => JSON.parse(Buffer.from(token.split('.')[part]!, 'base64url').toString()) as Json
-const claimsOf = (token: string) => readPart(token, 1)
-const hmac = (input: string, key: Buffer | string) => createHmac('sha256', key).update(input).digest('base64url')
-
-/** A token with these claims, and with the header of `like` unless told otherwise, signed with `key`. */
-function forge (like: string, claims: Json, key: Buffer | string, header?: Json): string {
-  const input = `${header === undefined ? like.split('.')[0] : text(header)}.${text(claims)}`
-  return `${input}.${hmac(input, key)}`
-}
-
-interface Built {
-  app: FastifyInstance
-  clock: { ms: number }
-  recorded: SecurityEvent[]
-  handled: string[]
-  users: Record<string, TokenSubject | null>
-  keys: { access: Buffer, refresh: Buffer }
-  ask: (token: string, url?: string) => Promise<{ status: number, code?: string, body: Json, challenge: unknown }>
-  refresh: (token: string) => Promise<TokenPair>
-}
-
-async function build (t: Test, options: Partial<TokensOptions> = {}, stateOptions: StateOptions = {}): Promise<Built> {
-  const clock = { ms: 1_700_000_000_500 }
-  const now = () => clock.ms
-  const recorded: SecurityEvent[] = []
-  const handled: string[] = []
-  const users: Record<string, TokenSubject | null> = { ada: { id: 'ada', roles: ['user'], plan: 'pro' }, ben: { id: 'ben', roles: ['user'] } }
-  const keys = { access: randomBytes(32), refresh: randomBytes(32) }
-  const app = Fastify()
-  t.teardown(() => app.close())
-  await app.register(plan)
-  await app.register(events)
-  await app.register(errors)
-  await app.register(state, { now, ...stateOptions })
-  await app.register(identity)
-  await app.register(access, { roles: { user: {}, admin: {} }, now })
-  await app.register(tokens, { issuer: 'https://issuer.test', audience: 'https://api.test', keys, now, ...options })
-  app.events.listen(event => { recorded.push(event) })
-  const answer = (request: FastifyRequest) => {
-    handled.push(request.url)
-    return { ...request.principal }
-  }
-  app.get('/', { config: { access: 'user' } }, answer)
-  app.get('/public', { config: { access: 'public' } }, answer)
-  app.get('/admin', { config: { access: { roles: 'admin' } } }, answer)
-  app.get('/fresh', { config: { access: { stepUp: true } } }, answer)
-  app.get('/presumptuous', { config: { access: 'user' } }, async request => {
-    const principal = request.principal as unknown as { id: string, roles: string[] }
-    let refused = 0
-    for (const change of [() => { principal.id = 'ben' }, () => { principal.roles.push('admin') }]) {
-      try { change() } catch { refused += 1 }
-    }
-    return { refused }
-  })
-  app.get('/step-up', { config: { access: 'user' } }, async request => app.tokens.stepUp(principalOf(request), async id => users[id] ?? null))
-  app.get('/ended-meanwhile/:how', { config: { access: 'user' } }, async request => {
-    const principal = principalOf(request)
-    const { how } = request.params as { how: string }
-    if (how === 'family') await app.tokens.revokeFamily(principal.familyId!)
-    if (how === 'user') await app.tokens.revokeUser(principal.userId)
-    if (how === 'token') await app.tokens.stepUp(principal)
-    return app.tokens.stepUp(principal)
-  })
-  app.get('/step-up-as-is', { config: { access: 'user' } }, async request => app.tokens.stepUp(principalOf(request)))
-  await app.ready()
-  return {
-    app,
-    clock,
-    recorded,
-    handled,
-    users,
-    keys,
-    async ask (token, url = '/') {
-      const answer = await app.inject({ url, headers: { authorization: `Bearer ${token}` } })
-      const body = answer.json() as Json
-      return { status: answer.statusCode, code: body.code as string | undefined, body, challenge: answer.headers['www-authenticate'] }
-    },
-    refresh: token => app.tokens.refresh(token, async id => users[id] ?? null),
-  }
-}
-
-const invalid = { code: 'FST_BASTION_TOKENS_INVALID', statusCode: 401 }
-const refused = { status: 401, code: 'FST_BASTION_TOKENS_INVALID' }
 
 t.test('a pair: an access token that is a principal, a refresh token that is none', async t => {
   const { app, ask, users } = await build(t)
@@ -499,6 +403,27 @@ t.test('step-up: a new token with a new auth_time, the presented one is dead [AS
   t.match(await ask(next.access_token, '/fresh'), { status: 401, code: 'FST_BASTION_STEP_UP_REQUIRED' }, 'a refresh proves nobody')
   await app.tokens.revokeFamily(claimsOf(stepped).fam as string)
   t.match(await ask(stepped), refused)
+})
+
+t.test('what was shown goes with the tokens: a refresh keeps it, a step-up may say it anew [RFC 8176; RFC 9068, 2.2.1]', async t => {
+  const { app, ask, keys, refresh, users } = await build(t)
+  const pair = await app.tokens.issue({ ...users.ada!, amr: ['pwd'] }, async () => ({ ...users.ada!, amr: ['otp'] }))
+  t.match(claimsOf(pair.access_token), { amr: ['pwd'] }, 'what the one who signed in has shown, not what the loader says')
+  t.match((await ask(pair.access_token)).body, { amr: ['pwd'] })
+  t.same((await app.tokens.inspect(pair.refresh_token))!.amr, ['pwd'])
+  users.ada = { ...users.ada!, amr: ['pop'] }
+  const next = await refresh(pair.refresh_token)
+  t.match((await ask(next.access_token)).body, { amr: ['pwd'] })
+  const asIs = await ask(next.access_token, '/step-up-as-is')
+  t.match(claimsOf(asIs.body.access_token as string), { amr: ['pwd'] })
+  const stepped = await ask(asIs.body.access_token as string, '/step-up?amr=pwd,otp,mfa')
+  t.same(claimsOf(stepped.body.access_token as string).amr, ['pwd', 'otp', 'mfa'])
+  t.match((await ask((await refresh(next.refresh_token)).access_token)).body, { amr: ['pwd'] }, 'of that token alone')
+
+  const silent = await app.tokens.issue(users.ben!)
+  t.notOk('amr' in claimsOf(silent.access_token) || 'amr' in claimsOf(silent.refresh_token) || 'amr' in (await ask(silent.access_token)).body)
+  for (const amr of ['mfa', { 0: 'mfa' }, [1], [['mfa']], null, true]) t.match(await ask(forge(pair.access_token, { ...claimsOf(pair.access_token), amr }, keys.access)), refused, JSON.stringify(amr))
+  t.match(await ask(forge(pair.access_token, { ...claimsOf(pair.access_token), amr: [] }, keys.access)), { status: 200 }, 'control: a list of none')
 })
 
 t.test('step-up without looking the user up prolongs nothing', async t => {
