@@ -13,6 +13,7 @@ import { Type, type Static } from '@sinclair/typebox'
 import Fastify from 'fastify'
 import fp from 'fastify-plugin'
 import { checkOptions } from './options.js'
+import { isExactOrigin } from './origin.js'
 import { planned, type PlannedRoute } from './plan/index.js'
 import { PreparedHeaders, setPrepared } from './prepared.js'
 
@@ -164,8 +165,7 @@ function isOff ({ options }: PlannedRoute): boolean {
 }
 
 function refuseInexactOrigin (origin: string): void {
-  const parsed = URL.canParse(origin) ? new URL(origin) : null
-  if (parsed === null || parsed.origin !== origin || origin.includes('*') || !/^https?:$/.test(parsed.protocol)) {
+  if (!isExactOrigin(origin)) {
     throw new CorsMisconfigured(`cors: origins: ${JSON.stringify(origin)} is not an exact origin such as https://app.example.com`)
   }
 }

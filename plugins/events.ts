@@ -43,6 +43,7 @@ export interface SecurityEventTypes {
   password_change: true
   permission_change: true
   access_denied: true
+  csrf_refused: true
   rate_limited: true
   limit_reset: true
   malformed_request: true

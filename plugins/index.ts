@@ -9,6 +9,7 @@ import fp from 'fastify-plugin'
 import access, { type AccessOptions } from './access/index.js'
 import apiKeys, { type ApiKeysOptions } from './api-keys/index.js'
 import cors, { type CorsOptions } from './cors.js'
+import csrf, { type CsrfOptions } from './csrf/index.js'
 import errors from './errors.js'
 import events from './events.js'
 import exposure from './exposure.js'
@@ -21,6 +22,7 @@ import oauth2, { type OAuth2Options } from './oauth2.js'
 import passwords, { type PasswordsOptions } from './passwords/index.js'
 import plan from './plan/index.js'
 import posture from './posture.js'
+import sessions, { type SessionsOptions } from './sessions/index.js'
 import signIn, { type SignInOptions } from './sign-in.js'
 import state, { type StateOptions } from './state/index.js'
 import tokens, { type TokensOptions } from './tokens/index.js'
@@ -36,8 +38,12 @@ export interface BastionOptions {
   state?: StateOptions
   limits?: LimitsOptions
   access?: AccessOptions
+  /** For credentials that browsers send by themselves (sessions). Needs a `key`. */
+  csrf?: CsrfOptions
   passwords?: PasswordsOptions
   tokens?: TokensOptions
+  /** Of browsers. Needs a `secret`, and `csrf`. */
+  sessions?: SessionsOptions
   /** Needs `store`, `owner` and `secret`. */
   apiKeys?: ApiKeysOptions
   /** Needs `accounts`: your own table of users. */
@@ -60,10 +66,12 @@ async function bastion (app: FastifyInstance, options: BastionOptions): Promise<
   await app.register(identity)                              // who asks: never refuses
   await app.register(limits, options.limits ?? {})          // counted before anything expensive, failed credentials too
   await app.register(access, options.access ?? {})          // who may: 401, 403 and hidden 404
+  if (options.csrf !== undefined) await app.register(csrf, options.csrf) // that a page of ours sent it: after who, before the body is read
   await app.register(validation)                            // closed bodies
   await app.register(exposure)                              // declared answers
   await app.register(passwords, options.passwords ?? {})
   if (options.tokens !== undefined) await app.register(tokens, options.tokens)
+  if (options.sessions !== undefined) await app.register(sessions, options.sessions)
   if (options.apiKeys !== undefined) await app.register(apiKeys, options.apiKeys)
   if (options.signIn !== undefined) await app.register(signIn, options.signIn)
   if (options.oauth2 !== undefined) await app.register(oauth2, options.oauth2)
