@@ -44,7 +44,7 @@ const ECHOING: Record<string, string> = {
   FST_ERR_CTP_EMPTY_JSON_BODY: 'The body is empty',
 }
 /** What an error may say in headers. Errors of HTTP clients carry those of another server, cookies included. */
-const SPEAKABLE = new Set(['www-authenticate', 'retry-after', 'location', 'allow', 'deprecation', 'sunset', 'link'])
+const SPEAKABLE = new Set(['www-authenticate', 'dpop-nonce', 'retry-after', 'location', 'allow', 'deprecation', 'sunset', 'link'])
 const FAILED = 'The request could not be completed. Quote the requestId when you report this.'
 
 const { code: INPUT_REFUSED } = new InputRefused()

@@ -56,6 +56,8 @@ export interface Principal extends PrincipalExtras {
   /** The credential's own id and the family it belongs to. */
   credentialId: string
   familyId?: string
+  /** Thumbprint of the key that the credential is bound to, and that the request was shown to hold (RFC 7638, RFC 9449). */
+  jkt?: string
 }
 
 /** What a reader made of a request. */
@@ -73,6 +75,8 @@ export interface CredentialReader {
   read: (request: FastifyRequest) => Reading
   /** Bearer credentials of this form are its own: the reader of tokens leaves them to it. */
   takesBearer?: (credential: string) => boolean
+  /** What a 401 offers beside the bearer scheme (RFC 9110, 11.6.1), such as `DPoP algs="ES256"`. */
+  challenge?: string
 }
 
 export interface Identity {
@@ -80,6 +84,8 @@ export interface Identity {
   reader: (reader: CredentialReader) => void
   /** A bearer credential has the form that a reader takes for its own. */
   isTaken: (bearer: string) => boolean
+  /** The challenges of a 401: that of the bearer scheme, which says what was wrong with a credential only by a code (RFC 6750, 3), and those of the readers. */
+  challenge: (error?: string) => string
   /** Waits for what is still unknown of the credential and answers the failure, or null. Never rejects. */
   settle: (request: FastifyRequest) => MaybePromise<FastifyError | null>
 }
@@ -103,6 +109,7 @@ async function identity (app: FastifyInstance): Promise<void> {
   app.decorate('identity', {
     reader: reader => { readers.push(reader) },
     isTaken: bearer => readers.some(({ takesBearer }) => takesBearer?.(bearer) === true),
+    challenge: error => ['Bearer realm="api"', ...error === undefined ? [] : [`error="${error}"`], ...readers.flatMap(({ challenge }) => challenge ?? [])].join(', '),
     settle,
   })
   app.plan.contribute({

@@ -8,7 +8,7 @@
  * Not covered: what a handler does with objects that it loads itself.
  */
 import type { FastifyInstance, FastifyRequest } from 'fastify'
-import { createError } from '@fastify/error'
+import { createError, type FastifyError } from '@fastify/error'
 import { Type } from '@sinclair/typebox'
 import fp from 'fastify-plugin'
 import type { Principal } from '../identity.js'
@@ -112,9 +112,6 @@ export const StepUpRequired = createError('FST_BASTION_STEP_UP_REQUIRED', 'Confi
 export const WrongResource = createError<[string]>('FST_BASTION_ACCESS_WRONG_RESOURCE', 'This route loads no %s', 500, TypeError)
 
 const STEP_UP_SECONDS = 300
-
-/** RFC 6750, 3: a challenge has at least one parameter; what was wrong with a credential is told only by its code. */
-const CHALLENGE = 'Bearer realm="api"'
 
 const owned = Symbol('bastion.access.owned')
 
@@ -340,15 +337,17 @@ async function access (app: FastifyInstance, options: AccessOptions): Promise<vo
     const cause = failed instanceof Promise ? null : failed
     // What could not be checked is nobody's attempt: that shared state is away is an event of its own, said once.
     if (cause === null || (cause.statusCode ?? 500) < 500) app.events.record('access_denied', request, { reason: cause === null ? 'no credential' : cause.code })
-    const error = cause ?? new Unauthenticated()
-    const challenge = cause === null ? CHALLENGE : `${CHALLENGE}, error="invalid_token"`
-    return error.statusCode === 401 ? Object.assign(error, { headers: { 'www-authenticate': challenge } }) : error
+    const error: FastifyError & { headers?: Record<string, string> } = cause ?? new Unauthenticated()
+    // A credential of another scheme than bearer says itself what was wrong with it.
+    if (error.statusCode !== 401 || error.headers?.['www-authenticate'] !== undefined) return error
+    return Object.assign(error, { headers: { 'www-authenticate': app.identity.challenge(cause === null ? undefined : 'invalid_token') } })
   }
 
   function stepUpRequired (request: FastifyRequest, maxAge: number) {
     app.events.record('access_denied', request, { reason: `was not confirmed within ${maxAge} seconds` })
+    const scheme = request.principal?.jkt === undefined ? 'Bearer' : 'DPoP'
     // RFC 9470, 3.
-    return Object.assign(new StepUpRequired(), { headers: { 'www-authenticate': `${CHALLENGE}, error="insufficient_user_authentication", max_age="${maxAge}"` } })
+    return Object.assign(new StepUpRequired(), { headers: { 'www-authenticate': `${scheme} realm="api", error="insufficient_user_authentication", max_age="${maxAge}"` } })
   }
 
   function forbidden (request: FastifyRequest, reason: string) {
