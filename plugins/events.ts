@@ -40,6 +40,7 @@ export interface SecurityEventTypes {
   token_issued: true
   token_reused: true
   token_revoked: true
+  proof_replayed: true
   password_change: true
   permission_change: true
   access_denied: true
