@@ -71,7 +71,9 @@ function serviceFindings ({ initialConfig, plan }: FastifyInstance): Finding[] {
 
 function routeFindings ({ method, url, kind, controls }: PlannedRoute): Finding[] {
   if (kind !== 'route') return []
-  const { access, limits, headers, exposure, validation } = controls as { access?: unknown, limits?: unknown, headers?: unknown, exposure?: unknown, validation?: { params: boolean } }
+  const { access, limits, headers, exposure, validation, csrf } = controls as {
+    access?: unknown, limits?: unknown, headers?: unknown, exposure?: unknown, validation?: { params: boolean }, csrf?: unknown
+  }
   const isPublic = access === 'public'
   const isUnsafe = method.split(',').some(name => UNSAFE.has(name))
   const found: Finding[] = []
@@ -81,6 +83,7 @@ function routeFindings ({ method, url, kind, controls }: PlannedRoute): Finding[
     else if (!isPublic) add('low', 'has no limit')
   }
   if (headers === false) add('medium', 'sends no security headers')
+  if (csrf === false && isUnsafe) add('medium', 'other sites may make a browser send it, cookies included (csrf: false)')
   if (exposure === 'raw' && !isPublic) add('low', 'its answer is not filtered (answers: raw)')
   if (validation?.params === false && /[:*]/.test(url) && method !== 'OPTIONS') add('low', 'its URL has parameters without a schema')
   return found
