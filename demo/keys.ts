@@ -1,13 +1,13 @@
 /** One key a purpose, all from the master secret; keys of the other algorithms from a JWK Set. */
-import { createPrivateKey, createPublicKey, type JsonWebKey, type KeyObject } from 'node:crypto'
+import { createPrivateKey, createPublicKey, type KeyObject } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { decodeSecret, deriveKey } from '../plugins/settings/index.js'
-import type { TokensOptions } from '../plugins/tokens/index.js'
+import type { Jwk, JwkSet, KeyPair, TokensOptions } from '../plugins/tokens/index.js'
 import type { PortalSettings } from './settings.js'
 
 /** DER of an Ed25519 private key up to its 32 bytes (RFC 8410, 7). */
 const ED25519_PREFIX = Buffer.from('302e020100300506032b657004220420', 'hex')
-const KEY_TYPES: Record<string, string> = { RS256: 'rsa', ES256: 'ec', EdDSA: 'ed25519' }
+const KEY_TYPES: Record<string, string> = { RS256: 'RSA', ES256: 'EC', EdDSA: 'OKP' }
 
 export interface PortalKeys {
   tokens: TokensOptions['keys']
@@ -29,8 +29,8 @@ export function makeKeys (secret: string, { JWT_ALGORITHM, JWT_KEYS }: Pick<Port
   const apiKeys = deriveKey(master, 'api-keys')
   const mfa = deriveKey(master, 'mfa:factors')
   if (JWT_ALGORITHM === 'HS256') return { tokens: { access: deriveKey(master, 'tokens:access'), refresh }, pepper, stateNames, apiKeys, mfa }
-  const keys = JWT_KEYS !== undefined ? readKeys(JWT_KEYS, JWT_ALGORITHM) : [ed25519Key(master, JWT_ALGORITHM)]
-  return { tokens: { access: keys.map(pemPair), refresh }, pepper, stateNames, apiKeys, mfa }
+  const access = JWT_KEYS !== undefined ? readKeys(JWT_KEYS, JWT_ALGORITHM) : [pemPair(ed25519Key(master, JWT_ALGORITHM))]
+  return { tokens: { access, refresh }, pepper, stateNames, apiKeys, mfa }
 }
 
 function ed25519Key (master: Buffer, algorithm: string): KeyObject {
@@ -38,12 +38,12 @@ function ed25519Key (master: Buffer, algorithm: string): KeyObject {
   return createPrivateKey({ key: Buffer.concat([ED25519_PREFIX, deriveKey(master, 'tokens:access:ed25519')]), format: 'der', type: 'pkcs8' })
 }
 
-/** The keys for this algorithm in a private JWK Set, in their order: the first signs, all verify. */
-function readKeys (path: string, algorithm: string): KeyObject[] {
-  let keys: KeyObject[]
+/** The keys for this algorithm in a private JWK Set, in their order: the first signs, all verify. Whether they are good is for tokens to say. */
+function readKeys (path: string, algorithm: string): Jwk[] {
+  let keys: Jwk[]
   try {
-    const set = JSON.parse(readFileSync(path, 'utf8')) as { keys: JsonWebKey[] }
-    keys = set.keys.map(key => createPrivateKey({ key, format: 'jwk' })).filter(key => key.asymmetricKeyType === KEY_TYPES[algorithm])
+    const set = JSON.parse(readFileSync(path, 'utf8')) as JwkSet
+    keys = set.keys.filter(({ kty }) => kty === KEY_TYPES[algorithm])
   } catch {
     throw new Error(`JWT_KEYS: ${path} is not a readable JWK Set of private keys`)
   }
@@ -51,6 +51,6 @@ function readKeys (path: string, algorithm: string): KeyObject[] {
   return keys
 }
 
-function pemPair (key: KeyObject): { private: string, public: string } {
+function pemPair (key: KeyObject): KeyPair {
   return { private: key.export({ format: 'pem', type: 'pkcs8' }).toString(), public: createPublicKey(key).export({ format: 'pem', type: 'spki' }).toString() }
 }

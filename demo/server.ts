@@ -6,6 +6,7 @@ import { buildPortal } from './app.js'
 import { openDatabase } from './data/database.js'
 import { lockDirectory, secretOf } from './data/directory.js'
 import { SEEDED, seed } from './data/seed.js'
+import { makeKeys } from './keys.js'
 import { readSettings, type PortalSettings } from './settings.js'
 
 /** Milliseconds in which the portal must have ended: longer than its server gives to requests in flight. */
@@ -35,13 +36,24 @@ async function start (settings: PortalSettings): Promise<void> {
   const origin = settings.PUBLIC_ORIGIN ?? `${scheme}://localhost:${port}`
   const sql = await openDatabase({ url: DATABASE_URL, directory: DATA_DIR })
   close = () => sql.close()
-  const app = await buildPortal({ settings, secret: settings.APP_SECRET ?? secretOf(DATA_DIR), sql, origin, https })
+  const secret = settings.APP_SECRET ?? secretOf(DATA_DIR)
+  const app = await buildPortal({ settings, secret, sql, origin, https })
   // Afterwards: what the suite writes when it closes needs the database.
   close = () => app.close().finally(() => sql.close())
   await app.ready()
+  if (settings.JWT_KEYS !== undefined && settings.JWT_ALGORITHM !== 'HS256') process.on('SIGHUP', () => rereadKeys(app, secret, settings))
   await seedAndTell(settings, app, sql)
   await app.listen({ host: HOST, port, listenTextResolver: () => 'the portal is open' })
   console.log(`listening on ${scheme}://${HOST.includes(':') ? `[${HOST}]` : HOST}:${port}`)
+}
+
+/** Rotation without a restart. A file that is not good is told in the log, and changes nothing. */
+async function rereadKeys ({ tokens, log }: Awaited<ReturnType<typeof buildPortal>>, secret: string, settings: PortalSettings): Promise<void> {
+  try {
+    await tokens.rotate(makeKeys(secret, settings).tokens)
+  } catch (error) {
+    log.error({ reason: reasonOf(error) }, 'the keys of JWT_KEYS were not taken over')
+  }
 }
 
 /** Ends the process once requests in flight are answered. A signal that comes twice counts once: npm passes on what its whole group was sent. */

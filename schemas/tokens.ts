@@ -16,7 +16,7 @@ export const TokenInput = Type.String({ minLength: 1, maxLength: 4096, pattern: 
 export const TokenPair = Type.Object({
   access_token: Type.String(),
   refresh_token: Type.String(),
-  token_type: Type.Literal('Bearer'),
+  token_type: Type.Unsafe<'Bearer' | 'DPoP'>(Type.String({ enum: ['Bearer', 'DPoP'], description: 'DPoP: bound to the key that was shown (RFC 9449, 5)' })),
   expires_in: Type.Integer({ description: 'Seconds until the access token expires' }),
 }, { additionalProperties: false })
 export type TokenPair = Static<typeof TokenPair>

@@ -1,5 +1,6 @@
 /** What a token says, and when it may be believed. */
-import type { Kind, Rings } from './keys.js'
+import type { Kind } from './keys.js'
+import type { Rings } from './ring.js'
 
 export interface Claims {
   iss: string
@@ -21,6 +22,8 @@ export interface Claims {
   scope?: string
   /** When the family ends at the latest. */
   fam_exp: number
+  /** Thumbprint of the key that has to be shown with it (RFC 9449, 6.1). */
+  cnf?: { jkt: string }
 }
 
 interface Expectations {
@@ -44,12 +47,14 @@ export function readerOf ({ rings, issuer, audiences, seconds, clockTolerance }:
     } catch {
       return null
     }
-    const { iss, aud, sub, jti, fam, iat, exp, gen, auth_time: authTime, fam_exp: famExp, nbf = iat, roles, amr = [], scope = '' } = claims
+    const { iss, aud, sub, jti, fam, iat, exp, gen, auth_time: authTime, fam_exp: famExp, nbf = iat, roles, amr = [], scope = '', cnf } = claims
     if (iss !== issuer || aud !== audiences[kind]) return null
     if (![iat, exp, gen, authTime, famExp, nbf].every(Number.isSafeInteger)) return null
     if (![sub, jti, fam].every(text => typeof text === 'string' && text !== '')) return null
     if (kind === 'access' && !isTexts(roles)) return null
     if (!isTexts(amr) || typeof scope !== 'string') return null
+    // Bound in another way than ours is bound to what nobody checks here.
+    if (cnf !== undefined && !(typeof cnf?.jkt === 'string' && cnf.jkt !== '')) return null
     const time = seconds()
     return exp + clockTolerance > time && Math.max(iat, nbf) - clockTolerance <= time ? claims : null
   }

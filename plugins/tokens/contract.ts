@@ -1,6 +1,7 @@
 /** What others see of tokens: the decorator `app.tokens`, what goes in and what comes out. */
 import type { FastifyRequest } from 'fastify'
 import type { Principal } from '../identity.js'
+import type { TokenKeys } from './keys.js'
 import type { Links } from './links.js'
 
 /** What a service says of the one who signed in. */
@@ -19,7 +20,8 @@ export interface TokenSubject {
 export interface TokenPair {
   access_token: string
   refresh_token: string
-  token_type: 'Bearer'
+  /** `DPoP`: bound to the key that was shown (RFC 9449, 5). */
+  token_type: 'Bearer' | 'DPoP'
   /** Seconds until the access token expires. */
   expires_in: number
 }
@@ -34,14 +36,18 @@ export interface Tokens {
   /**
    * A new family: its first pair. With `load` the subject is looked up once more, after the moment from which the family
    * counts: a role that changed or an account that was closed while the password was checked ends these tokens too.
-   * @throws TokenInvalid where `load` finds nobody
-   */
-  issue: (subject: TokenSubject, load?: SubjectLoader) => Promise<TokenPair>
-  /**
-   * Spends a refresh token for a new pair. Two parallel calls: one succeeds; the other is reuse, which kills the family.
    *
+   * @param request with `dpop`: both tokens are bound to the key of which its proof is
+   * @throws TokenInvalid where `load` finds nobody; ProofInvalid, NonceWanted
+   */
+  issue: (subject: TokenSubject, load?: SubjectLoader, request?: FastifyRequest) => Promise<TokenPair>
+  /**
+   * Spends a refresh token for a new pair. Two parallel calls: one succeeds; the other is reuse, which kills the family. A token that is
+   * bound to a key wants it shown again: who cannot is refused, and has spent nothing.
+   *
+   * @param request with `dpop`: its proof shows the key that the pair is bound to
    * @param scopes fewer than the family has, for the access token alone (RFC 6749, 6)
-   * @throws TokenInvalid, ScopeRefused where the family does not have them; that does not spend the token
+   * @throws TokenInvalid, ProofInvalid, NonceWanted, ScopeRefused where the family does not have them; that does not spend the token
    */
   refresh: (refreshToken: string, load: SubjectLoader, request?: FastifyRequest, scopes?: readonly string[]) => Promise<TokenPair>
   /**
@@ -60,6 +66,15 @@ export interface Tokens {
   inspect: (token: string) => Promise<Inspection | null>
   /** Signed, timed texts for links in mails, each good for one purpose and once. */
   links: Links
+  /**
+   * Puts other keys into the rings, of the same algorithm, without a restart: they are checked as at boot, and take over all at once.
+   * Tokens and links of a key that stays go on, those of a key that left are dead. Where several processes verify, rotate in
+   * three steps: the new key as second one everywhere, then as first one, and the old one away when its last token has expired
+   * (`accessTtl` and whoever remembers the JWK Set; for the refresh ring `refreshTtl` and the longest link).
+   *
+   * @throws TokensMisconfigured where they are not good; nothing is changed then
+   */
+  rotate: (keys: TokenKeys) => Promise<void>
   /** The public keys as a JWK Set, for those who verify access tokens; empty for HS256 (RFC 7517). */
   jwks: () => { keys: Record<string, string>[] }
 }
@@ -80,4 +95,6 @@ export interface Inspection {
   roles?: readonly string[]
   /** Of tokens that were cut down to some. */
   scopes?: readonly string[]
+  /** Thumbprint of the key that it is bound to. */
+  jkt?: string
 }

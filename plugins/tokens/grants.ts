@@ -7,6 +7,7 @@ import { Remembered } from '../remembered.js'
 import type { State } from '../state/index.js'
 import { scopesOf, type Claims, type ClaimsReader } from './claims.js'
 import type { AccessGrant, SubjectLoader, TokenPair, Tokens, TokenSubject } from './contract.js'
+import type { Dpop } from './dpop/index.js'
 import { ScopeRefused, TokenInvalid } from './errors.js'
 import { deniedKey, familyKey, familyRecord, generationKey, generationOf, isAlive, standingKeys, tokenOf } from './family.js'
 import { randomId, type Mint } from './minting.js'
@@ -18,6 +19,8 @@ interface GrantParts {
   read: ClaimsReader
   /** The claims behind a principal that was read from an access token of ours. */
   presented: (principal: Principal) => Claims | undefined
+  /** Null where no token is bound to a key. */
+  dpop: Dpop | null
   revokeFamily: Tokens['revokeFamily']
   /** Seconds. */
   accessTtl: number
@@ -37,18 +40,19 @@ const MAX_UNCERTAIN = 10_000
 const TRIES = 5
 
 export function makeGrants (parts: GrantParts): Pick<Tokens, 'issue' | 'refresh' | 'stepUp'> {
-  const { state, events, mint, read, presented, revokeFamily, accessTtl, refreshTtl, familyTtl, clockTolerance, now, seconds } = parts
+  const { state, events, mint, read, presented, dpop, revokeFamily, accessTtl, refreshTtl, familyTtl, clockTolerance, now, seconds } = parts
   const uncertain = new Remembered<{ next: string, until: number }>(MAX_UNCERTAIN)
 
   return { issue, refresh, stepUp }
 
-  async function issue (known: TokenSubject, load?: SubjectLoader): Promise<TokenPair> {
+  async function issue (known: TokenSubject, load?: SubjectLoader, request?: FastifyRequest): Promise<TokenPair> {
+    const jkt = await dpop?.keyFor(request)
     const id = randomId()
     const gen = Number(await state.get(generationKey(known.id)) ?? 0)
     const subject = load === undefined ? known : await load(known.id)
     if (subject === null) throw new TokenInvalid()
     const jti = randomId()
-    const family = { id, gen, end: seconds() + familyTtl }
+    const family = { id, gen, end: seconds() + familyTtl, jkt }
     await state.set(familyKey(id), familyRecord(jti, gen), Math.min(refreshTtl, familyTtl) * 1000)
     return mint.pair({ ...subject, id: known.id, authTime: known.authTime, amr: known.amr, scopes: known.scopes }, family, jti)
   }
@@ -58,6 +62,9 @@ export function makeGrants (parts: GrantParts): Pick<Tokens, 'issue' | 'refresh'
     if (claims === null) throw refused(request, 'refresh token is malformed, foreign or expired')
     const scopes = scopesOf(claims)
     if (fewer !== undefined && scopes !== undefined && !fewer.every(scope => scopes.includes(scope))) throw new ScopeRefused()
+    const jkt = await dpop?.keyFor(request)
+    // Before anything is asked of the family: who stole it without its key must not be able to end it by showing it.
+    if (claims.cnf !== undefined && claims.cnf.jkt !== jkt) throw refused(request, 'the key that the refresh token is bound to was not shown')
     let subject: TokenSubject | null | undefined
     // Where the family's record changes while the subject is looked up, it is read again: its token was spent by
     // another call, which is reuse, or its generation was lifted, which is none.
@@ -86,7 +93,7 @@ export function makeGrants (parts: GrantParts): Pick<Tokens, 'issue' | 'refresh'
         uncertain.set(claims.jti, { next, until: now() + UNCERTAIN_MS })
         throw error
       }
-      if (outcome === 'swapped') return mint.pair({ ...subject, scopes, id: claims.sub, authTime: claims.auth_time, amr: claims.amr }, { id: claims.fam, gen, end: claims.fam_exp }, next, fewer)
+      if (outcome === 'swapped') return mint.pair({ ...subject, scopes, id: claims.sub, authTime: claims.auth_time, amr: claims.amr }, { id: claims.fam, gen, end: claims.fam_exp, jkt }, next, fewer)
     }
     throw refused(request, 'family changes too fast')
   }
@@ -111,7 +118,7 @@ export function makeGrants (parts: GrantParts): Pick<Tokens, 'issue' | 'refresh'
     }
     if (!await state.claim(deniedKey(jti), '1', (accessTtl + clockTolerance) * 1000)) throw new TokenInvalid()
     const gen = Math.max(claims.gen, generationOf(found[0]!))
-    return mint.access({ ...subject, scopes: scopesOf(claims), id: sub, authTime: seconds(), amr: amr ?? claims.amr }, { id: fam, gen, end: claims.fam_exp }, load === undefined ? claims.exp : undefined)
+    return mint.access({ ...subject, scopes: scopesOf(claims), id: sub, authTime: seconds(), amr: amr ?? claims.amr }, { id: fam, gen, end: claims.fam_exp, jkt: claims.cnf?.jkt }, load === undefined ? claims.exp : undefined)
   }
 }
 

@@ -15,21 +15,26 @@ import fp from 'fastify-plugin'
 import { checkOptions } from '../options.js'
 import { readerOf } from './claims.js'
 import type { Tokens } from './contract.js'
+import { DpopOptions, makeDpop, refuseDpop } from './dpop/index.js'
 import { TokensMisconfigured } from './errors.js'
 import { makeGrants } from './grants.js'
 import { inspector } from './inspection.js'
-import { faultOf, makeRings, publicKeys, type TokenKeys } from './keys.js'
+import type { TokenKeys } from './keys.js'
 import { makeLinks } from './links.js'
 import { makeMint } from './minting.js'
 import { bearerReader } from './reader.js'
 import { makeRevocation } from './revocation.js'
+import { makeRings } from './ring.js'
 
 export { bearerOf } from './bearer.js'
 export { ScopeRefused, TokenInvalid, TokensMisconfigured } from './errors.js'
+export { NonceWanted, ProofInvalid, TokenUnbound } from './dpop/errors.js'
 export { LinkInvalid } from './links.js'
 export type { AccessGrant, Inspection, SubjectLoader, TokenPair, Tokens, TokenSubject } from './contract.js'
 export type { BoundOf, Links, LinkTerms } from './links.js'
-export type { Key, KeyPair, TokenKeys } from './keys.js'
+export type { DpopOptions } from './dpop/index.js'
+export type { Jwk, JwkSet } from './jwk.js'
+export type { Key, KeyPair, Secret, TokenKeys } from './keys.js'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -52,11 +57,12 @@ export const TokensOptions = Type.Object({
   whenAway: Type.Optional(Type.Union([Type.Literal('refuse'), Type.Literal('accept')], {
     description: 'Access tokens while shared state is away: 503, or accepted without knowing whether they were ended. Nothing is issued or refreshed then', default: 'refuse',
   })),
+  dpop: Type.Optional(DpopOptions),
 }, { additionalProperties: false })
 export type TokensOptions = Static<typeof TokensOptions> & {
   /**
-   * A ring per purpose: HMAC secrets of at least 32 bytes; for asymmetric algorithms the access keys are PEM pairs. Of
-   * several the first signs and all verify.
+   * A ring per purpose: HMAC secrets of at least 32 bytes (Buffer, or `oct` JWK); for asymmetric algorithms the access keys are PEM or
+   * private JWKs. Of several, or of a JWK Set, the first signs and all verify; those after it may be public keys alone.
    */
   keys: TokenKeys
   /** Milliseconds since the epoch; for tests. */
@@ -71,30 +77,42 @@ async function tokens (app: FastifyInstance, options: TokensOptions): Promise<vo
     whenAway = 'refuse',
   } = plain
   if (accessTtl > Math.min(refreshTtl, familyTtl)) throw new TokensMisconfigured('tokens: accessTtl: must not be longer than refreshTtl and familyTtl')
-  const fault = faultOf(keys, algorithm)
-  if (fault !== null) throw new TokensMisconfigured(`tokens: ${fault}`)
 
   const state = plain.deadline === undefined ? app.state : app.state.within(plain.deadline)
   const seconds = () => Math.floor(now() / 1000)
-  const rings = await makeRings(app, keys, algorithm)
-  const jwks = publicKeys(keys, algorithm)
+  const rings = await makeRings(keys, algorithm)
   const read = readerOf({ rings, issuer, audiences: { access: audience, refresh: issuer }, seconds, clockTolerance })
   const mint = makeMint({ rings, issuer, audience, accessTtl, refreshTtl, seconds })
-  const bearer = bearerReader({ read, state, identity: app.identity, remembered, whenAway, clockTolerance, now, seconds })
+  const dpop = plain.dpop === undefined ? null : makeDpop(app, { options: plain.dpop, state, secrets: () => rings.secrets, clockTolerance, seconds })
+  if (dpop === null) refuseDpop(app)
+  const bearer = bearerReader({ read, state, identity: app.identity, remembered, whenAway, dpop, clockTolerance, now, seconds })
   const revocation = makeRevocation({ state, refreshTtl, familyTtl, clockTolerance, now })
   const { events } = app
   const grants = makeGrants({
-    state, events, mint, read, presented: bearer.presented, revokeFamily: revocation.revokeFamily, accessTtl, refreshTtl, familyTtl, clockTolerance, now, seconds,
+    state, events, mint, read, presented: bearer.presented, dpop, revokeFamily: revocation.revokeFamily, accessTtl, refreshTtl, familyTtl, clockTolerance, now, seconds,
   })
 
   app.decorate('tokens', {
     ...grants,
     ...revocation,
     inspect: inspector(read, state),
-    links: makeLinks([keys.refresh].flat(), state, seconds),
-    jwks: () => structuredClone(jwks),
+    links: makeLinks(() => rings.secrets, state, seconds),
+    rotate,
+    jwks: () => structuredClone(rings.jwks),
   })
-  app.identity.reader({ name: 'bearer', read: bearer.read })
+  app.identity.reader({ name: 'bearer', read: bearer.read, ...dpop !== null && { challenge: dpop.challenge } })
+
+  let turn: Promise<void> = Promise.resolve()
+
+  /** One after the other: the keys that were given last are those that stay. */
+  function rotate (next: TokenKeys): Promise<void> {
+    turn = Promise.all([makeRings(next, algorithm), turn.catch(() => {})]).then(([made]) => {
+      Object.assign(rings, made)
+      bearer.forget()
+      app.log.info({ kids: made.jwks.keys.map(({ kid }) => kid) }, 'the keys of tokens were rotated')
+    })
+    return turn
+  }
 }
 
 export default fp(tokens, { fastify: '5.x', name: 'bastion-tokens', dependencies: ['bastion-plan', 'bastion-events', 'bastion-state', 'bastion-identity'] })

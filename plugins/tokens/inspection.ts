@@ -11,9 +11,9 @@ export function inspector (read: ClaimsReader, state: State): (token: string) =>
       if (claims === null) continue
       const found = await state.getMany(standingKeys(claims))
       if (!isAlive(found, claims) || (kind === 'refresh' && tokenOf(found[0]!) !== claims.jti)) return null
-      const { sub, fam, jti, iat, exp, auth_time: authTime, amr, roles } = claims
+      const { sub, fam, jti, iat, exp, auth_time: authTime, amr, roles, cnf } = claims
       const scopes = scopesOf(claims)
-      return { kind, userId: sub, familyId: fam, id: jti, issuedAt: iat, expiresAt: exp, authTime, ...(amr !== undefined && { amr }), ...(roles !== undefined && { roles }), ...(scopes !== undefined && { scopes }) }
+      return { kind, userId: sub, familyId: fam, id: jti, issuedAt: iat, expiresAt: exp, authTime, ...(amr !== undefined && { amr }), ...(roles !== undefined && { roles }), ...(scopes !== undefined && { scopes }), ...(cnf !== undefined && { jkt: cnf.jkt }) }
     }
     return null
   }

@@ -46,17 +46,26 @@ const HOUR = 3600
 /** Purpose, subject, end in seconds since the epoch, number used once, tag of what it is bound to. */
 type Payload = [purpose: string, subject: string, expires: number, nonce: string, bound: string]
 
-/** @param secrets the first signs, all verify */
-export function makeLinks (secrets: readonly Buffer[], state: State, seconds: () => number): Links {
-  const keys = secrets.map(secret => Buffer.from(hkdfSync('sha256', secret, '', 'fastify-bastion links', 32)))
+/** @param secretsNow the first signs, all verify; other ones after a rotation */
+export function makeLinks (secretsNow: () => readonly Buffer[], state: State, seconds: () => number): Links {
+  let secrets: readonly Buffer[] = []
+  let derived: readonly Buffer[] = []
 
   const mac = (key: Buffer, text: string) => createHmac('sha256', key).update(text).digest()
   const tagOf = (key: Buffer, nonce: string, bound: string | undefined) => bound === undefined ? '' : mac(key, `bound ${nonce} ${bound}`).toString('base64url')
 
+  /** Derived from the secrets, once for each set of them. */
+  function keys (): readonly Buffer[] {
+    if (secrets === secretsNow()) return derived
+    secrets = secretsNow()
+    derived = secrets.map(secret => Buffer.from(hkdfSync('sha256', secret, '', 'fastify-bastion links', 32)))
+    return derived
+  }
+
   async function open (purpose: string, text: string, boundOf: BoundOf | undefined): Promise<Payload> {
     if (typeof text !== 'string' || text.length > MAX_LENGTH || !FORM.test(text)) throw new LinkInvalid()
     const [body, signature] = text.split('.') as [string, string]
-    const key = keys.find(key => timingSafeEqual(mac(key, body), Buffer.from(signature, 'base64url')))
+    const key = keys().find(key => timingSafeEqual(mac(key, body), Buffer.from(signature, 'base64url')))
     if (key === undefined) throw new LinkInvalid()
     const payload = JSON.parse(Buffer.from(body, 'base64url').toString()) as Payload
     const [meant, subject, expires, nonce, tag] = payload
@@ -69,10 +78,11 @@ export function makeLinks (secrets: readonly Buffer[], state: State, seconds: ()
   return {
     issue ({ purpose, subject, lifetime = HOUR, bound }) {
       if (!(lifetime >= 1)) throw new TypeError('the lifetime of a link must be at least 1 s')
+      const [key] = keys() as [Buffer]
       const nonce = randomBytes(16).toString('base64url')
-      const payload: Payload = [purpose, subject, seconds() + lifetime, nonce, tagOf(keys[0]!, nonce, bound)]
+      const payload: Payload = [purpose, subject, seconds() + lifetime, nonce, tagOf(key, nonce, bound)]
       const body = Buffer.from(JSON.stringify(payload)).toString('base64url')
-      const text = `${body}.${mac(keys[0]!, body).toString('base64url')}`
+      const text = `${body}.${mac(key, body).toString('base64url')}`
       if (text.length > MAX_LENGTH) throw new TypeError('the subject of a link is too long')
       return text
     },

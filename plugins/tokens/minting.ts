@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto'
 import { scopeClaim } from './claims.js'
 import type { AccessGrant, TokenPair, TokenSubject } from './contract.js'
-import type { Rings } from './keys.js'
+import type { Rings } from './ring.js'
 
 /** The family that a token is minted for. */
 export interface Family {
@@ -11,6 +11,8 @@ export interface Family {
   gen: number
   /** When it ends at the latest, in seconds since the epoch. */
   end: number
+  /** Thumbprint of the key that its tokens are bound to. */
+  jkt?: string
 }
 
 interface MintParts {
@@ -59,12 +61,22 @@ export function makeMint ({ rings, issuer, audience, accessTtl, refreshTtl, seco
       ...(subject.plan !== undefined && { plan: subject.plan }),
       ...scopeClaim(subject.scopes),
     })
-    return { access_token: token, token_type: 'Bearer', expires_in: exp - time }
+    return { access_token: token, token_type: family.jkt === undefined ? 'Bearer' : 'DPoP', expires_in: exp - time }
   }
 
   /** What both tokens of a pair say. */
-  function claimsOf (subject: TokenSubject, { id, gen, end }: Family, time: number) {
-    return { iss: issuer, sub: subject.id, iat: time, fam: id, gen, auth_time: subject.authTime ?? time, fam_exp: end, ...(subject.amr !== undefined && { amr: subject.amr }) }
+  function claimsOf (subject: TokenSubject, { id, gen, end, jkt }: Family, time: number) {
+    return {
+      iss: issuer,
+      sub: subject.id,
+      iat: time,
+      fam: id,
+      gen,
+      auth_time: subject.authTime ?? time,
+      fam_exp: end,
+      ...(subject.amr !== undefined && { amr: subject.amr }),
+      ...(jkt !== undefined && { cnf: { jkt } }),
+    }
   }
 }
 

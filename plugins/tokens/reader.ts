@@ -6,6 +6,7 @@ import { Remembered } from '../remembered.js'
 import type { MaybePromise, State } from '../state/index.js'
 import { isWellFormed, offeredBearer } from './bearer.js'
 import { scopesOf, type Claims, type ClaimsReader } from './claims.js'
+import { offeredDpop, type Dpop } from './dpop/index.js'
 import { TokenInvalid } from './errors.js'
 import { isAlive, standingKeys, type StandingKeys } from './family.js'
 
@@ -16,6 +17,8 @@ interface BearerParts {
   /** Verified tokens remembered. */
   remembered: number
   whenAway: 'refuse' | 'accept'
+  /** Null where no token is bound to a key. */
+  dpop: Dpop | null
   /** Seconds. */
   clockTolerance: number
   /** Milliseconds since the epoch. */
@@ -28,6 +31,8 @@ export interface BearerReader {
   read: (request: FastifyRequest) => Reading
   /** The claims behind a principal of this reader, for what it asks of its own token; undefined for every other. */
   presented: (principal: Principal) => Claims | undefined
+  /** Forgets which tokens were verified: a key may have left its ring. */
+  forget: () => void
 }
 
 /** `deadUntil`: in milliseconds; found to have been ended. */
@@ -36,39 +41,47 @@ interface Verified { principal: Principal, claims: Claims, keys: StandingKeys, d
 /** Milliseconds for which a token that was found to have been ended is not asked about again. */
 const DEAD_MS = 5000
 
-export function bearerReader ({ read, state, identity, remembered, whenAway, clockTolerance, now, seconds }: BearerParts): BearerReader {
-  const verified = new Remembered<Verified>(Math.max(1, remembered))
+export function bearerReader ({ read, state, identity, remembered, whenAway, dpop, clockTolerance, now, seconds }: BearerParts): BearerReader {
+  let verified = new Remembered<Verified>(Math.max(1, remembered))
   const presented = new WeakMap<Principal, Claims>()
 
-  return { read: readBearer, presented: principal => presented.get(principal) }
+  return { read: readBearer, presented: principal => presented.get(principal), forget: () => { verified = new Remembered(Math.max(1, remembered)) } }
 
   function readBearer (request: FastifyRequest): Reading {
-    const token = offeredBearer(request)
+    const bearer = offeredBearer(request)
+    const token = bearer ?? (dpop === null ? null : offeredDpop(request))
     if (token === null) return null
+    const refusal = bearer === null ? dpop!.refusal : invalid
     let known = verified.get(token)
     if (known === undefined) {
       if (identity.isTaken(token)) return null
       const claims = isWellFormed(token) ? read('access', token) : null
-      if (claims === null) return { failure: new TokenInvalid() }
+      if (claims === null) return { failure: refusal() }
       known = { principal: principalFrom(claims), claims, keys: standingKeys(claims), deadUntil: 0 }
       presented.set(known.principal, claims)
       if (remembered > 0) verified.set(token, known)
     } else if (known.claims.exp + clockTolerance <= seconds()) {
       verified.delete(token)
-      return { failure: new TokenInvalid() }
+      return { failure: refusal() }
     }
+    const { jkt } = known.principal
+    // A bound token that was taken without its key would be a bearer token, and one without a key has none to show.
+    if ((jkt === undefined) !== (bearer !== null)) return { failure: refusal() }
     // Whoever holds a token that was ended must not spend the budget of its owner: it counts for its address, and is not asked about again.
-    if (known.deadUntil > now()) return { failure: new TokenInvalid() }
+    if (known.deadUntil > now()) return { failure: refusal() }
     const offered = known
+    const proof = jkt === undefined ? null : dpop!.standing(request, token, jkt)
+    // What shows no key costs no look-up, and spends nobody's budget.
+    if (proof !== null && !(proof instanceof Promise)) return { failure: proof }
     const values = state.getMany(known.keys)
-    const standing: MaybePromise<FastifyError | null> = values instanceof Promise ? values.then(found => judge(found, offered), unknown) : judge(values, offered)
-    return { principal: known.principal, standing }
+    const alive: MaybePromise<FastifyError | null> = values instanceof Promise ? values.then(found => judge(found, offered, refusal), unknown) : judge(values, offered, refusal)
+    return { principal: known.principal, standing: proof === null ? alive : both(proof, alive) }
   }
 
-  function judge (found: readonly (string | null)[], token: Verified): FastifyError | null {
+  function judge (found: readonly (string | null)[], token: Verified, refusal: () => FastifyError): FastifyError | null {
     if (isAlive(found, token.claims)) return null
     token.deadUntil = now() + DEAD_MS
-    return new TokenInvalid()
+    return refusal()
   }
 
   /** Whether a token was ended cannot be found out. */
@@ -76,6 +89,13 @@ export function bearerReader ({ read, state, identity, remembered, whenAway, clo
     if (whenAway === 'accept' && error.code === 'FST_BASTION_STATE_UNAVAILABLE') return null
     throw error
   }
+}
+
+const invalid = () => new TokenInvalid()
+
+async function both (first: MaybePromise<FastifyError | null>, second: MaybePromise<FastifyError | null>): Promise<FastifyError | null> {
+  const [one, other] = await Promise.all([first, second])
+  return one ?? other
 }
 
 /** Frozen, because it is remembered: what one request wrote into it would be there for the next. */
@@ -93,5 +113,6 @@ function principalFrom (claims: Claims): Principal {
     ...(claims.amr !== undefined && { amr: Object.freeze(claims.amr) }),
     credentialId: claims.jti,
     familyId: claims.fam,
+    ...(claims.cnf !== undefined && { jkt: claims.cnf.jkt }),
   })
 }

@@ -41,8 +41,8 @@ export type DpopOptions = Static<typeof DpopOptions>
 interface DpopParts {
   options: DpopOptions
   state: State
-  /** For nonces; the first makes them, all are accepted. */
-  secrets: readonly Buffer[]
+  /** For nonces; the first makes them, all are accepted; other ones after a rotation. */
+  secrets: () => readonly Buffer[]
   /** Seconds. */
   clockTolerance: number
   /** Seconds since the epoch. */
@@ -70,7 +70,20 @@ const SCHEME = /^dpop(?:\s|$)/i
 
 /** The access token of the scheme DPoP; null for another scheme, empty where none follows. */
 export function offeredDpop ({ headers: { authorization = '' } }: FastifyRequest): string | null {
-  return SCHEME.test(authorization) ? authorization.slice(5) : null
+  if (!SCHEME.test(authorization)) return null
+  return authorization[4] === ' ' ? authorization.slice(5) : ''
+}
+
+/** Without `tokens.dpop` nothing is bound: a route that relies on it does not boot. */
+export function refuseDpop (app: FastifyInstance): void {
+  app.plan.contribute({
+    concern: 'dpop',
+    compile (route) {
+      const { dpop = false } = (route.options.config ?? {}) as { dpop?: unknown }
+      if (dpop !== false) route.object('dpop: no token is bound to a key: switch it on with tokens: { dpop: {} }')
+      return undefined
+    },
+  })
 }
 
 export function makeDpop (app: FastifyInstance, { options, state, secrets, clockTolerance, seconds }: DpopParts): Dpop {

@@ -11,9 +11,9 @@ export interface Nonces {
 /** Seconds in which a nonce is the current one; it is good for twice as long. */
 const PERIOD = 120
 
-/** @param secrets the first makes them, all are accepted */
-export function makeNonces (secrets: readonly Buffer[], seconds: () => number): Nonces {
-  const keys = secrets.map(secret => Buffer.from(hkdfSync('sha256', secret, '', 'fastify-bastion dpop nonces', 32)))
+/** @param secretsNow the first makes them, all are accepted; other ones after a rotation */
+export function makeNonces (secretsNow: () => readonly Buffer[], seconds: () => number): Nonces {
+  let secrets: readonly Buffer[] = []
   let period = -1
   let good: string[] = []
 
@@ -21,10 +21,11 @@ export function makeNonces (secrets: readonly Buffer[], seconds: () => number): 
 
   function accepted (): readonly string[] {
     const now = Math.floor(seconds() / PERIOD)
-    if (now !== period) {
-      period = now
-      good = [now, now - 1, now + 1].flatMap(time => keys.map(key => createHmac('sha256', key).update(String(time)).digest('base64url').slice(0, 22)))
-    }
+    if (now === period && secrets === secretsNow()) return good
+    period = now
+    secrets = secretsNow()
+    const keys = secrets.map(secret => Buffer.from(hkdfSync('sha256', secret, '', 'fastify-bastion dpop nonces', 32)))
+    good = [now, now - 1, now + 1].flatMap(time => keys.map(key => createHmac('sha256', key).update(String(time)).digest('base64url').slice(0, 22)))
     return good
   }
 }
