@@ -93,6 +93,16 @@ for (const [name, check] of Object.entries({
     await app.apiKeys.setActive(id, false)
     if (await ask({ 'x-api-key': key }) !== 403) throw new Error('disabled')
     console.log('SAMPLE HOLDS')`,
+  csrf: `
+    const ask = (method, headers, payload) => app.inject({ method, url: 'http://localhost/basket', payload, headers: { ...headers, cookie: ['basket=b1', headers.cookie ?? []].flat().join('; ') } })
+    const page = await ask('GET', {})
+    const cookie = String(page.headers['set-cookie']).split(';')[0]
+    const { token } = page.json()
+    const statuses = []
+    for (const headers of [{}, { cookie, 'x-csrf-token': token }, { cookie, 'x-csrf-token': token, 'sec-fetch-site': 'cross-site' }]) statuses.push((await ask('POST', headers, { item: 'x' })).statusCode)
+    statuses.push((await ask('POST', { cookie }, { item: 'x', _csrf: token })).statusCode)
+    if (String(statuses) !== '403,200,403,200') throw new Error('statuses: ' + statuses)
+    console.log('SAMPLE HOLDS')`,
   shared: `
     if (app.state.kind !== 'redis' || !await app.state.answers()) throw new Error('not shared')
     await app.ready()
