@@ -11,7 +11,7 @@ export const PHASES = {
   parsed: ['body'],
   resource: ['admit', 'resource'],
   view: ['view'],
-  sent: ['expose'],
+  sent: ['save', 'expose'],
   done: ['record'],
 } as const
 /** Fastify's hook in which a phase runs. */

@@ -1,6 +1,4 @@
 /** State on Redis: the same contract, one round trip, nothing readable, nothing for ever. */
-import { once } from 'node:events'
-import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
 import { setTimeout as pause } from 'node:timers/promises'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { Cluster, Redis } from 'ioredis'
@@ -10,6 +8,7 @@ import events, { type SecurityEvent } from '../../plugins/events.js'
 import plan from '../../plugins/plan/index.js'
 import state, { REDIS_OPTIONS, StateUnavailable, type StateOptions } from '../../plugins/state/index.js'
 import { slotOf } from '../../plugins/state/slot.js'
+import { tap } from '../fixtures/tapped-line.js'
 import { redis } from '../services.js'
 import { holdsContract } from './contract.js'
 
@@ -40,34 +39,6 @@ async function keysOf (client: Redis, prefix: string): Promise<string[]> {
   const found: string[] = []
   for await (const keys of client.scanStream({ match: `${prefix}:*`, count: 1000 })) found.push(...keys)
   return found
-}
-
-/** Passes everything on to a server, and counts the bursts that a client sends. */
-async function tap (t: Test, port: number): Promise<{ port: number, bursts: string[], delayMs: { value: number } }> {
-  const bursts: string[] = []
-  const delayMs = { value: 0 }
-  const sockets = new Set<Socket>()
-  const proxy = createServer(client => {
-    const upstream = connect(port, '127.0.0.1')
-    for (const socket of [client, upstream]) {
-      sockets.add(socket)
-      socket.setNoDelay(true).on('error', () => { client.destroy(); upstream.destroy() }).on('close', () => { client.destroy(); upstream.destroy() })
-    }
-    client.on('data', chunk => {
-      bursts.push(chunk.toString('latin1'))
-      upstream.write(chunk)
-    })
-    upstream.on('data', chunk => {
-      if (delayMs.value === 0) client.write(chunk)
-      else setTimeout(() => { client.write(chunk) }, delayMs.value)
-    })
-  }).listen(0, '127.0.0.1')
-  await once(proxy, 'listening')
-  t.teardown(() => {
-    for (const socket of sockets) socket.destroy()
-    proxy.close()
-  })
-  return { port: (proxy.address() as AddressInfo).port, bursts, delayMs }
 }
 
 t.test('state on Redis', async t => {
