@@ -140,6 +140,7 @@ export function toProblem (error: unknown, requestId?: string): Problem {
   const problem: Problem = { type: told?.type ?? 'about:blank', title: STATUS_CODES[status] ?? 'Error', status, code }
   if (told?.violatedPolicies !== undefined) problem['violated-policies'] = [...told.violatedPolicies]
   if (told?.mfaToken !== undefined) problem.mfaToken = told.mfaToken
+  if (told?.factors !== undefined) problem.factors = [...told.factors]
   if (requestId !== undefined) problem.requestId = requestId
   if (isInternal) problem.detail = FAILED
   else if (isValidation(source)) {

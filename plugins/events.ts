@@ -32,6 +32,10 @@ export interface SecurityEventTypes {
   mfa_failure: true
   mfa_locked: true
   recovery_code_used: true
+  mfa_device_remembered: true
+  passkey_added: true
+  passkey_removed: true
+  passkey_cloned: true
   key_created: true
   key_rotated: true
   key_revoked: true
@@ -89,7 +93,7 @@ export interface SecurityEvents {
 }
 
 const ROUTINE: ReadonlySet<SecurityEventType> = new Set<SecurityEventType>([
-  'login_success', 'mfa_enrolled', 'mfa_success', 'key_created', 'key_rotated', 'logout', 'token_issued', 'password_change', 'data_access', 'data_modification',
+  'login_success', 'mfa_enrolled', 'mfa_success', 'mfa_device_remembered', 'passkey_added', 'key_created', 'key_rotated', 'logout', 'token_issued', 'password_change', 'data_access', 'data_modification',
 ])
 
 async function events (app: FastifyInstance): Promise<void> {

@@ -19,6 +19,7 @@ import limits, { type LimitsOptions } from './limits/index.js'
 import mfa, { type MfaOptions } from './mfa/index.js'
 import overload, { type OverloadOptions } from './overload.js'
 import oauth2, { type OAuth2Options } from './oauth2.js'
+import passkeys, { type PasskeysOptions } from './passkeys/index.js'
 import passwords, { type PasswordsOptions } from './passwords/index.js'
 import plan from './plan/index.js'
 import posture from './posture.js'
@@ -52,6 +53,8 @@ export interface BastionOptions {
   oauth2?: OAuth2Options
   /** Needs `accounts` and a `store`. */
   mfa?: MfaOptions
+  /** Needs `rpId`, `rpName`, `origins`, `accounts` and a `store`; and the package @simplewebauthn/server. */
+  passkeys?: PasskeysOptions
 }
 
 async function bastion (app: FastifyInstance, options: BastionOptions): Promise<void> {
@@ -76,6 +79,7 @@ async function bastion (app: FastifyInstance, options: BastionOptions): Promise<
   if (options.signIn !== undefined) await app.register(signIn, options.signIn)
   if (options.oauth2 !== undefined) await app.register(oauth2, options.oauth2)
   if (options.mfa !== undefined) await app.register(mfa, options.mfa)
+  if (options.passkeys !== undefined) await app.register(passkeys, options.passkeys)
   await app.register(posture)                               // what all of this came to
 }
 

@@ -12,6 +12,8 @@ export interface ProblemMembers {
   violatedPolicies?: readonly string[]
   /** What a code of the second factor completes. */
   mfaToken?: string
+  /** The second factors that complete it: `totp`, `passkey`. */
+  factors?: readonly string[]
 }
 
 /** Gives an error these members. Only by this function: what errors of others hold is never shown. */

@@ -3,8 +3,8 @@ import { createError } from '@fastify/error'
 
 /** An option of the mfa concern is wrong. */
 export const MfaMisconfigured = createError<[string]>('FST_BASTION_MFA_MISCONFIGURED', '%s', 500, TypeError)
-/** What was shown so far is right and not enough; `mfaToken` of the problem is what a code completes. */
-export const MfaRequired = createError('FST_BASTION_MFA_REQUIRED', 'A code of the second factor is needed', 401)
+/** What was shown so far is right and not enough; `mfaToken` of the problem is what a code completes, or another of its `factors`. */
+export const MfaRequired = createError('FST_BASTION_MFA_REQUIRED', 'The second factor is needed', 401)
 /** The code is wrong, was used before, or completes nothing; which of them is told to nobody. */
 export const MfaRefused = createError('FST_BASTION_MFA_REFUSED', 'The code is wrong or no longer good', 401)
 /** Too many wrong codes; Retry-After says when the lock ends. */

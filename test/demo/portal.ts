@@ -57,7 +57,7 @@ export interface PortalUnderTest {
 
 /** What no answer and no line of the log ever holds. */
 const NEVER = [/\$argon2/, /password_?hash/i, /at .{1,200}\.[jt]s:\d+:\d+/, /node_modules/, /\bselect .+ from /i, new RegExp(APP_SECRET)]
-const PROBLEM = ['code', 'detail', 'errors', 'mfaToken', 'requestId', 'status', 'title', 'type', 'violated-policies']
+const PROBLEM = ['code', 'detail', 'errors', 'factors', 'mfaToken', 'requestId', 'status', 'title', 'type', 'violated-policies']
 const HEADERS = {
   'x-content-type-options': 'nosniff',
   'x-frame-options': 'DENY',
