@@ -1,5 +1,5 @@
 /** JSON Web Keys (RFC 7517), as far as they say what a key is for. */
-import type { JsonWebKey } from 'node:crypto'
+import { createHash, type JsonWebKey, type KeyObject } from 'node:crypto'
 
 export type Jwk = JsonWebKey & { kid?: string, alg?: string, use?: string, key_ops?: readonly string[] }
 export interface JwkSet { keys: readonly Jwk[] }
@@ -25,4 +25,15 @@ export function useFault ({ kid, alg, use, key_ops: operations }: Jwk, algorithm
   if (operations === undefined) return null
   const areFit = Array.isArray(operations) && operations.every(operation => OPERATIONS.includes(operation)) && needed.every(operation => operations.includes(operation))
   return areFit ? null : `its key_ops must be of sign and verify, with ${needed.join(' and ') || 'one of them'}`
+}
+
+export function publicJwk (key: KeyObject): Record<string, string> {
+  return key.export({ format: 'jwk' }) as Record<string, string>
+}
+
+/** RFC 7638: of a public key itself, not of its JWK, which may spell one key in several ways. */
+export function thumbprintOf (key: KeyObject): string {
+  const { crv, e, kty, n, x, y } = publicJwk(key)
+  const members = Object.entries({ crv, e, kty, n, x, y }).filter(([, value]) => value !== undefined)
+  return createHash('sha256').update(JSON.stringify(Object.fromEntries(members))).digest('base64url')
 }

@@ -2,10 +2,10 @@
  * Keys: what a service gives, in the forms that they are kept in, read and held to what their algorithm wants.
  * A weak, contradictory or doubled one stops boot, and is refused at a rotation.
  */
-import { createHash, createHmac, createPrivateKey, createPublicKey, sign, verify, type KeyObject } from 'node:crypto'
+import { createHmac, createPrivateKey, createPublicKey, sign, verify, type KeyObject } from 'node:crypto'
 import { keyFault } from './algorithms.js'
 import { TokensMisconfigured } from './errors.js'
-import { isJwk, isJwkSet, useFault, type Jwk, type JwkSet } from './jwk.js'
+import { isJwk, isJwkSet, type Jwk, type JwkSet, publicJwk, thumbprintOf, useFault } from './jwk.js'
 
 export type Algorithm = 'HS256' | 'RS256' | 'ES256' | 'EdDSA'
 /** PEM. The public key is in the private one; without a private one it verifies and does not sign. */
@@ -141,15 +141,4 @@ function bytesOf (text: unknown): Buffer | null {
   if (typeof text !== 'string') return null
   const bytes = Buffer.from(text, 'base64url')
   return bytes.toString('base64url') === text ? bytes : null
-}
-
-function publicJwk (key: KeyObject): Record<string, string> {
-  return key.export({ format: 'jwk' }) as Record<string, string>
-}
-
-/** RFC 7638. */
-function thumbprintOf (key: KeyObject): string {
-  const { crv, e, kty, n, x, y } = publicJwk(key)
-  const members = Object.entries({ crv, e, kty, n, x, y }).filter(([, value]) => value !== undefined)
-  return createHash('sha256').update(JSON.stringify(Object.fromEntries(members))).digest('base64url')
 }

@@ -69,7 +69,7 @@ export function proofReader ({ algorithms, maxAge, clockTolerance, seconds }: Pr
     const fault = faultOf(claims, terms)
     if (fault !== null) return fault
     const bytes = bytesOf(signature)
-    if (bytes === null || !key.isSignedBy(`${header}.${body}`, bytes)) return { fault: 'signature is wrong' }
+    if (bytes === null || !key.hasSigned(`${header}.${body}`, bytes)) return { fault: 'signature is wrong' }
     if (known === undefined) keys.set(header, key)
     return { jkt: key.jkt, jti: claims.jti as string, nonce: claims.nonce }
   }
