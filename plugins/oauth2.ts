@@ -70,14 +70,17 @@ const Introspection = Type.Object({
   iat: Type.Optional(Type.Integer()),
   exp: Type.Optional(Type.Integer()),
   jti: Type.Optional(Type.String()),
+  cnf: Type.Optional(Type.Object({ jkt: Type.String() }, { additionalProperties: false, description: 'The key that has to be shown with it (RFC 9449, 6.2)' })),
 }, { additionalProperties: false })
 
-/** Codes of RFC 6749, 5.2, by ours; what is missing here is told by its status. */
+/** Codes of RFC 6749, 5.2, and RFC 9449, 5 and 8, by ours; what is missing here is told by its status. */
 const CODES: Record<string, string> = {
   FST_BASTION_OAUTH2_INVALID_GRANT: 'invalid_grant',
   FST_BASTION_OAUTH2_INVALID_SCOPE: 'invalid_scope',
   FST_BASTION_TOKENS_SCOPE: 'invalid_scope',
   FST_BASTION_OAUTH2_UNSUPPORTED_GRANT: 'unsupported_grant_type',
+  FST_BASTION_TOKENS_PROOF_INVALID: 'invalid_dpop_proof',
+  FST_BASTION_TOKENS_NONCE_WANTED: 'use_dpop_nonce',
 }
 /** Errors of sign-in and tokens that are one and the same to a client of a grant. */
 const REFUSED: ReadonlySet<unknown> = new Set(['FST_BASTION_SIGN_IN_REFUSED', 'FST_BASTION_SIGN_IN_INACTIVE', 'FST_BASTION_TOKENS_INVALID'])
@@ -127,6 +130,8 @@ async function oauth2 (app: FastifyInstance, options: OAuth2Options): Promise<vo
 
   async function grant ({ grant_type: type, username, password, refresh_token: refreshToken, scope }: Grant, request: FastifyRequest) {
     const scopes = scope?.split(' ')
+    // Before a password is hashed: who has to come again with a nonce has cost no more than this.
+    await app.tokens.proofOf(request)
     if (type === 'refresh_token') {
       if (refreshToken === undefined) throw new InvalidRequest()
       return answered(await app.tokens.refresh(refreshToken, load, request, scopes).catch(asInvalidGrant), scopes)
@@ -138,7 +143,7 @@ async function oauth2 (app: FastifyInstance, options: OAuth2Options): Promise<vo
     if (scopes?.every(name => app.access.can(rolesOf(account), name as never)) === false) throw new InvalidScope()
     // Asked again once the family has its generation: a second factor that was confirmed meanwhile ends what was begun without it.
     const loadAllowed: SubjectLoader = async id => await mayUsePassword(account) ? load(id) : null
-    return answered(await app.tokens.issue({ id: account.id, roles: account.roles, ...(scopes !== undefined && { scopes }) }, loadAllowed).catch(asInvalidGrant), scopes)
+    return answered(await app.tokens.issue({ id: account.id, roles: account.roles, ...(scopes !== undefined && { scopes }) }, loadAllowed, request).catch(asInvalidGrant), scopes)
   }
 
   async function hasNoSecondFactor ({ id }: Account): Promise<boolean> {
@@ -177,8 +182,9 @@ function rolesOf ({ id, roles }: Account): Principal {
   return { kind: 'user', id, userId: id, roles, via: 'bearer', authTime: 0, credentialId: '' }
 }
 
-function described ({ userId, id, issuedAt, expiresAt, scopes }: Inspection): Static<typeof Introspection> {
-  return { active: true, token_type: 'Bearer', sub: userId, iat: issuedAt, exp: expiresAt, jti: id, ...(scopes !== undefined && { scope: scopes.join(' ') }) }
+function described ({ userId, id, issuedAt, expiresAt, scopes, jkt }: Inspection): Static<typeof Introspection> {
+  const bound = jkt === undefined ? { token_type: 'Bearer' } : { token_type: 'DPoP', cnf: { jkt } }
+  return { active: true, ...bound, sub: userId, iat: issuedAt, exp: expiresAt, jti: id, ...(scopes !== undefined && { scope: scopes.join(' ') }) }
 }
 
 export default fp(oauth2, { fastify: '5.x', name: 'bastion-oauth2', dependencies: ['bastion-plan', 'bastion-errors', 'bastion-access', 'bastion-tokens', 'bastion-sign-in'] })

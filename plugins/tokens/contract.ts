@@ -58,6 +58,12 @@ export interface Tokens {
    * @throws TokenInvalid where the presented one is dead already, or `load` finds nobody
    */
   stepUp: (principal: Principal, load?: SubjectLoader, amr?: readonly string[]) => Promise<AccessGrant>
+  /**
+   * The key that new tokens for this request will be bound to; null where it shows none (RFC 9449). `issue` and `refresh` ask by
+   * themselves: this is for whoever wants to know before something that costs, such as the check of a password.
+   * @throws ProofInvalid, NonceWanted
+   */
+  proofOf: (request: FastifyRequest) => Promise<{ jkt: string } | null>
   /** Ends a family: its refresh token and all its access tokens. */
   revokeFamily: (familyId: string) => Promise<void>
   /** Ends everything of a user that was issued before this call; `except` is a family that stays (the one that asked). */

@@ -95,6 +95,10 @@ async function tokens (app: FastifyInstance, options: TokensOptions): Promise<vo
   app.decorate('tokens', {
     ...grants,
     ...revocation,
+    async proofOf (request) {
+      const jkt = await dpop?.keyFor(request)
+      return jkt === undefined ? null : { jkt }
+    },
     inspect: inspector(read, state),
     links: makeLinks(() => rings.secrets, state, seconds),
     rotate,
@@ -102,16 +106,18 @@ async function tokens (app: FastifyInstance, options: TokensOptions): Promise<vo
   })
   app.identity.reader({ name: 'bearer', read: bearer.read, ...dpop !== null && { challenge: dpop.challenge } })
 
-  let turn: Promise<void> = Promise.resolve()
+  /** When the last rotation is over, whatever became of it. */
+  let turn: Promise<unknown> = Promise.resolve()
 
   /** One after the other: the keys that were given last are those that stay. */
   function rotate (next: TokenKeys): Promise<void> {
-    turn = Promise.all([makeRings(next, algorithm), turn.catch(() => {})]).then(([made]) => {
+    const rotated = Promise.all([makeRings(next, algorithm), turn]).then(([made]) => {
       Object.assign(rings, made)
       bearer.forget()
       app.log.info({ kids: made.jwks.keys.map(({ kid }) => kid) }, 'the keys of tokens were rotated')
     })
-    return turn
+    turn = Promise.allSettled([turn, rotated])
+    return rotated
   }
 }
 
