@@ -1,0 +1,39 @@
+/** What needs only the principal, decided before the body is parsed. */
+import type { FastifyRequest } from 'fastify'
+import type { Principal } from '../identity.js'
+import type { Step } from '../plan/index.js'
+import type { Refusals } from './refusals.js'
+import type { CompiledRule } from './rule.js'
+
+interface Judges {
+  refusals: Refusals
+  hasPermission: (principal: Principal, permission: string) => boolean
+  /** Milliseconds since the epoch. */
+  now: () => number
+}
+
+export function authorizeBy (rule: CompiledRule, { refusals: { unauthenticated, forbidden, stepUpRequired }, hasPermission, now }: Judges): Step {
+  const { roles, permissions, via, takesScoped, maxAge, text } = rule
+  if (maxAge !== null || roles !== null) return authorizeRule
+  const only = permissions.length === 1 ? permissions[0]! : null
+
+  /** The common case in few steps: one permission, and a credential that needs nothing else. */
+  return function authorizePermission (request) {
+    const { principal } = request
+    if (principal !== null && only !== null && via.includes(principal.via) && hasPermission(principal, only)) return
+    authorizeRule(request)
+  }
+
+  function authorizeRule (request: FastifyRequest): void {
+    const { principal } = request
+    if (principal === null) throw unauthenticated(request)
+    if (!via.includes(principal.via)) throw forbidden(request, `credential ${principal.via} is not accepted`)
+    if (!takesScoped && principal.scopes !== undefined) throw forbidden(request, 'the credential is cut down to scopes, and no permission is asked for')
+    if (roles !== null && !principal.roles.some(role => roles.has(role))) throw forbidden(request, `lacks role ${text}`)
+    for (const permission of permissions) {
+      if (!hasPermission(principal, permission)) throw forbidden(request, `lacks permission ${permission}`)
+    }
+    // Written so that a time that is no number, or lies far ahead, is refused too.
+    if (maxAge !== null && !(Math.abs(now() / 1000 - principal.authTime) <= maxAge)) throw stepUpRequired(request, maxAge)
+  }
+}

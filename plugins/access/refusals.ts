@@ -1,0 +1,36 @@
+/** Refusals: each is recorded, and tells who asks no more than they need. */
+import type { FastifyError, FastifyInstance, FastifyRequest } from 'fastify'
+import { Forbidden, StepUpRequired, Unauthenticated } from './errors.js'
+
+/** What a refused request is answered with. */
+export interface Refusals {
+  unauthenticated: (request: FastifyRequest) => FastifyError
+  forbidden: (request: FastifyRequest, reason: string) => FastifyError
+  stepUpRequired: (request: FastifyRequest, maxAge: number) => FastifyError
+}
+
+/** RFC 6750, 3: a challenge has at least one parameter; what was wrong with a credential is told only by its code. */
+const CHALLENGE = 'Bearer realm="api"'
+
+export function refusalsOf ({ identity, events }: FastifyInstance): Refusals {
+  return {
+    unauthenticated (request) {
+      const failed = identity.settle(request)
+      const cause = failed instanceof Promise ? null : failed
+      // What could not be checked is nobody's attempt: that shared state is away is an event of its own, said once.
+      if (cause === null || (cause.statusCode ?? 500) < 500) events.record('access_denied', request, { reason: cause === null ? 'no credential' : cause.code })
+      const error = cause ?? new Unauthenticated()
+      const challenge = cause === null ? CHALLENGE : `${CHALLENGE}, error="invalid_token"`
+      return error.statusCode === 401 ? Object.assign(error, { headers: { 'www-authenticate': challenge } }) : error
+    },
+    forbidden (request, reason) {
+      events.record('access_denied', request, { reason })
+      return new Forbidden()
+    },
+    stepUpRequired (request, maxAge) {
+      events.record('access_denied', request, { reason: `was not confirmed within ${maxAge} seconds` })
+      // RFC 9470, 3.
+      return Object.assign(new StepUpRequired(), { headers: { 'www-authenticate': `${CHALLENGE}, error="insufficient_user_authentication", max_age="${maxAge}"` } })
+    },
+  }
+}

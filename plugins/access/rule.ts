@@ -1,0 +1,109 @@
+/** Rules: what a route's `config.access` may say, and what becomes of it at boot. */
+import { Type } from '@sinclair/typebox'
+import type { Principal } from '../identity.js'
+import { checkOptions } from '../options.js'
+import type { PlannedRoute } from '../plan/index.js'
+import { AccessMisconfigured } from './errors.js'
+import { listOf, type Permission, type ResourceName, type Role } from './names.js'
+import type { ExpandedRoles } from './roles.js'
+
+export interface AccessRule {
+  /** One of these roles, or one that inherits from it. */
+  roles?: Role | readonly Role[]
+  /** All of these permissions. */
+  permissions?: Permission | readonly Permission[]
+  /** The object, by the name of its definition. */
+  resource?: ResourceName
+  /** What is done to the object: what shares and rules are asked for (default `read`). */
+  action?: string
+  /**
+   * Kinds of credential that are accepted (default: bearer and session; keys too where permissions are asked for).
+   * A credential that is cut down to scopes passes only where a permission is asked for, or where its kind is named here.
+   */
+  via?: readonly Principal['via'][]
+  /** The person proved themselves within so many seconds (`true`: 300). */
+  stepUp?: boolean | { maxAge: number }
+}
+
+// `object`, because a type of which all is optional takes any word: `access: 'everybody'` must not compile.
+export type Access = 'public' | 'user' | (AccessRule & object)
+
+/** A rule as it is asked on each request. */
+export interface CompiledRule {
+  /** Every role that passes; null where none is asked for. */
+  roles: ReadonlySet<string> | null
+  permissions: readonly string[]
+  via: readonly Principal['via'][]
+  /** A credential that was cut down to scopes may pass. */
+  takesScoped: boolean
+  maxAge: number | null
+  /** For the log: what it asks for. */
+  text: string
+}
+
+export const Name = Type.String({ minLength: 1, maxLength: 100 })
+export const Names = Type.Union([Name, Type.Array(Name, { minItems: 1 })])
+
+const STEP_UP_SECONDS = 300
+
+const Rule = Type.Object({
+  roles: Type.Optional(Names),
+  permissions: Type.Optional(Names),
+  resource: Type.Optional(Name),
+  action: Type.Optional(Name),
+  via: Type.Optional(Type.Array(Type.Union([Type.Literal('bearer'), Type.Literal('session'), Type.Literal('key')]), { minItems: 1 })),
+  stepUp: Type.Optional(Type.Union([Type.Boolean(), Type.Object({ maxAge: Type.Integer({ minimum: 1 }) }, { additionalProperties: false })])),
+}, { additionalProperties: false })
+
+/** The rule of a route; where it has none or a faulty one, the route is objected to. */
+export function ruleOf (route: PlannedRoute, expanded: ExpandedRoles, resources: { has: (name: string) => boolean }): Access | null {
+  const rule = (route.options.config as { access?: unknown } | undefined)?.access
+  if (rule === undefined || rule === null) {
+    route.object("no access policy: add config: { access: 'user' } (or 'public', or { roles, permissions, resource })")
+    return null
+  }
+  if (rule === 'public' || rule === 'user') return rule
+  if (typeof rule !== 'object') {
+    route.object(`access: ${JSON.stringify(rule)} is no policy: write 'public', 'user', or a rule such as { permissions: '…' }`)
+    return null
+  }
+  try {
+    checkOptions(Rule, rule, 'access', AccessMisconfigured)
+  } catch (error) {
+    route.object((error as Error).message)
+    return null
+  }
+  const unknown = [
+    ...listOf(rule.roles).filter(role => !expanded.roles.has(role)).map(role => `role ${JSON.stringify(role)}`),
+    ...listOf(rule.permissions).filter(name => !expanded.permissions.has(name)).map(name => `permission ${JSON.stringify(name)}`),
+    ...rule.resource !== undefined && !resources.has(rule.resource) ? [`resource ${JSON.stringify(rule.resource)}`] : [],
+  ]
+  if (unknown.length > 0) {
+    route.object(`unknown ${unknown.join(', ')}: declare it in the options of access`)
+    return null
+  }
+  const { roles, permissions, resource, action, via, stepUp = false } = rule
+  if (roles === undefined && permissions === undefined && resource === undefined && via === undefined && stepUp === false) {
+    route.object("access is an empty rule: write 'user' for whoever is signed in")
+    return null
+  }
+  if (action !== undefined && resource === undefined) {
+    route.object(`access: action ${JSON.stringify(action)} is done to nothing: name the resource`)
+    return null
+  }
+  return rule as AccessRule
+}
+
+export function compileRule (rule: 'user' | AccessRule, { holders }: ExpandedRoles): CompiledRule {
+  if (rule === 'user') return { roles: null, permissions: [], via: ['bearer', 'session'], takesScoped: false, maxAge: null, text: '' }
+  const permissions = listOf(rule.permissions)
+  const roles = listOf(rule.roles)
+  return {
+    roles: rule.roles === undefined ? null : new Set(roles.flatMap(role => [...holders.get(role)!])),
+    permissions,
+    via: rule.via ?? (permissions.length > 0 ? ['bearer', 'session', 'key'] : ['bearer', 'session']),
+    takesScoped: permissions.length > 0 || rule.via !== undefined,
+    maxAge: rule.stepUp === undefined || rule.stepUp === false ? null : rule.stepUp === true ? STEP_UP_SECONDS : rule.stepUp.maxAge,
+    text: roles.join(' or '),
+  }
+}
