@@ -40,6 +40,8 @@ export interface SecurityEventTypes {
   key_rotated: true
   key_revoked: true
   key_refused: true
+  session_started: true
+  session_ended: true
   logout: true
   token_issued: true
   token_reused: true
@@ -93,7 +95,7 @@ export interface SecurityEvents {
 }
 
 const ROUTINE: ReadonlySet<SecurityEventType> = new Set<SecurityEventType>([
-  'login_success', 'mfa_enrolled', 'mfa_success', 'mfa_device_remembered', 'passkey_added', 'key_created', 'key_rotated', 'logout', 'token_issued', 'password_change', 'data_access', 'data_modification',
+  'login_success', 'mfa_enrolled', 'mfa_success', 'mfa_device_remembered', 'passkey_added', 'key_created', 'key_rotated', 'session_started', 'session_ended', 'logout', 'token_issued', 'password_change', 'data_access', 'data_modification',
 ])
 
 async function events (app: FastifyInstance): Promise<void> {

@@ -98,8 +98,15 @@ async function sessions (app: FastifyInstance, options: SessionsOptions): Promis
     renew,
     end,
     list: devices.list,
-    endOne: devices.endOne,
-    endAll: (userId, { except } = {}) => devices.endAll(userId, except),
+    async endOne (userId, id) {
+      const wasThere = await devices.endOne(userId, id)
+      if (wasThere) app.events.record('session_ended', null, { user: userId, session: id })
+      return wasThere
+    },
+    async endAll (userId, { except } = {}) {
+      await devices.endAll(userId, except)
+      app.events.record('session_ended', null, { user: userId, all: true })
+    },
   })
   app.csrf.credential(keptId)
   app.identity.reader({ name: 'session', read })
@@ -172,6 +179,7 @@ async function sessions (app: FastifyInstance, options: SessionsOptions): Promis
     const data = before === null ? {} : Object.fromEntries(Object.entries(dataOf(before)).filter(([key]) => keep.includes(key)))
     if (before !== null) await endSession(before)
     await list(request, user.id, await make(request, { ...newRecord(time, request), user, gen }, data))
+    app.events.record('session_started', request, { user: user.id })
   }
 
   async function renew (request: FastifyRequest, { load, authTime, amr }: RenewOptions = {}): Promise<void> {
