@@ -283,7 +283,7 @@ t.test('attack: a page of another site is refused, whatever it makes the browser
   t.same(ran, [])
   t.equal(recorded.filter(({ type }) => type === 'csrf_refused').length, attacks.length)
   for (const headers of [{ 'sec-fetch-site': 'same-origin', origin: OWN }, { 'sec-fetch-site': 'none' }, { 'sec-fetch-site': 'same-origin', origin: 'null' }, { origin: OWN }, {}]) {
-    t.same(await ask(transfer(ADA, { ...good, ...headers })), DONE, JSON.stringify(headers))
+    t.same(await ask(transfer(ADA, { ...good, ...headers as Record<string, string> })), DONE, JSON.stringify(headers))
   }
   t.same(await ask(transfer(ADA, { ...good, host: `${HOST}:443`, origin: OWN })), DONE, 'a proxy that writes the default port')
 })

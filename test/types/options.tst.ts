@@ -5,6 +5,7 @@ import bastion, { Secret, server, settings, type Accounts, type BastionOptions, 
 import access from '../../plugins/access/index.js'
 import apiKeys, { sqlApiKeys, type ApiKeysOptions } from '../../plugins/api-keys/index.js'
 import cors, { type CorsOptions } from '../../plugins/cors.js'
+import csrf, { type CsrfOptions } from '../../plugins/csrf/index.js'
 import headers, { type HeadersOptions } from '../../plugins/headers.js'
 import limits, { type LimitsOptions } from '../../plugins/limits/index.js'
 import mfa, { sqlMfaStore, type MfaOptions } from '../../plugins/mfa/index.js'
@@ -24,13 +25,14 @@ declare const keys: TokensOptions['keys']
 declare const sql: Sql
 
 test('the suite: one key a concern', () => {
-  expect<keyof BastionOptions>().type.toBe<'headers' | 'transport' | 'cors' | 'overload' | 'state' | 'limits' | 'access' | 'passwords' | 'tokens' | 'apiKeys' | 'signIn' | 'oauth2' | 'mfa'>()
+  expect<keyof BastionOptions>().type.toBe<'headers' | 'transport' | 'cors' | 'overload' | 'state' | 'limits' | 'access' | 'csrf' | 'sessions' | 'passwords' | 'tokens' | 'apiKeys' | 'signIn' | 'oauth2' | 'mfa' | 'passkeys'>()
   expect<BastionOptions['headers']>().type.toBe<HeadersOptions | undefined>()
   expect<BastionOptions['transport']>().type.toBe<TransportOptions | undefined>()
   expect<BastionOptions['cors']>().type.toBe<CorsOptions | false | undefined>()
   expect<BastionOptions['state']>().type.toBe<StateOptions | undefined>()
   expect<BastionOptions['overload']>().type.toBe<OverloadOptions | false | undefined>()
   expect<BastionOptions['limits']>().type.toBe<LimitsOptions | undefined>()
+  expect<BastionOptions['csrf']>().type.toBe<CsrfOptions | undefined>()
   expect<BastionOptions['passwords']>().type.toBe<PasswordsOptions | undefined>()
   expect<BastionOptions['tokens']>().type.toBe<TokensOptions | undefined>()
   expect<BastionOptions['apiKeys']>().type.toBe<ApiKeysOptions | undefined>()
@@ -88,6 +90,9 @@ describe('register()', () => {
     expect(app.register).type.not.toBeCallableWith(transport, { hosts: 'localhost' })
     expect(app.register).type.toBeCallableWith(cors, { origins: '*' })
     expect(app.register).type.not.toBeCallableWith(cors, { origins: true })
+    expect(app.register).type.toBeCallableWith(csrf, { key: [Buffer.alloc(32)], origins: ['https://app.example.com'] })
+    expect(app.register).type.not.toBeCallableWith(csrf, { key: 'text' })
+    expect(app.register).type.not.toBeCallableWith(csrf, { origins: [] })
     expect(app.register).type.toBeCallableWith(state, { maxEntries: 100 })
     expect(app.register).type.not.toBeCallableWith(state, { maxEntries: '100' })
     expect(app.register).type.toBeCallableWith(limits, { principal: false })
