@@ -46,7 +46,7 @@ t.test('a proof by each algorithm is good, and names its key as jose does', asyn
 t.test('the proof that RFC 9449 shows is good, and its key has the thumbprint that it says', async t => {
   const proof = 'eyJ0eXAiOiJkcG9wK2p3dCIsImFsZyI6IkVTMjU2IiwiandrIjp7Imt0eSI6IkVDIiwieCI6Imw4dEZyaHgtMzR0VjNoUklDUkRZOXpDa0RscEJoRjQyVVFVZldWQVdCRnMiLCJ5IjoiOVZFNGpmX09rX282NHpiVFRsY3VOSmFqSG10NnY5VERWclUwQ2R2R1JEQSIsImNydiI6IlAtMjU2In19' +
     '.eyJqdGkiOiItQndDM0VTYzZhY2MybFRjIiwiaHRtIjoiUE9TVCIsImh0dSI6Imh0dHBzOi8vc2VydmVyLmV4YW1wbGUuY29tL3Rva2VuIiwiaWF0IjoxNTYyMjYyNjE2fQ' +
-    '.2-GxA6T8lP4vfrg8v-FdWP0A0zdrj8igiMLvqRMUvwnR4PtFLbdLXiOSsX0x7NVY-FNyJK70nfbV37xRZT3Lg'
+    '.2-GxA6T8lP4vfrg8v-FdWP0A0zdrj8igiMLvqRMUvwnQg4PtFLbdLXiOSsX0x7NVY-FNyJK70nfbV37xRZT3Lg'
   const then = proofReader({ algorithms: ['ES256'], maxAge: 60, clockTolerance: 5, seconds: () => 1_562_262_616 })
   t.match(then(proof, { method: 'POST', origin: 'https://server.example.com', target: '/token' }), { jkt: '0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I' })
 })
@@ -147,12 +147,12 @@ t.test('texts that are no proof are refused', async t => {
   for (const [name, text] of Object.entries({
     'two fields in one': `${proof}, ${proof}`,
     'two fields in one, without a blank': `${proof},${proof}`,
-    'nothing': '',
+    nothing: '',
     'a blank before': ` ${proof}`,
     'two parts': `${header}.${body}`,
     'four parts': `${proof}.x`,
     'five parts': `${proof}.x.y`,
-    'padding': `${header}.${body}.${signature}==`,
+    padding: `${header}.${body}.${signature}==`,
     'another text of its signature': `${header}.${body}.${twin}`,
     'a signature in DER': `${header}.${body}.${Buffer.concat([Buffer.from([0x30, 0x44]), randomBytes(68)]).toString('base64url')}`,
     'no signature': `${header}.${body}.`,
