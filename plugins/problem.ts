@@ -12,7 +12,7 @@ export interface ProblemMembers {
   violatedPolicies?: readonly string[]
   /** What a code of the second factor completes. */
   mfaToken?: string
-  /** The second factors that complete it: `totp`, `passkey`. */
+  /** The second factors that complete it (`totp`, `passkey`); of a step-up what must be shown (RFC 8176). */
   factors?: readonly string[]
 }
 

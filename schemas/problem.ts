@@ -13,7 +13,7 @@ export const Problem = Type.Object({
     message: Type.String({ description: 'What is wrong; the value is never echoed' }),
   }, { additionalProperties: false }))),
   mfaToken: Type.Optional(Type.String({ description: 'Of a sign-in whose second factor is still to come: what a code completes' })),
-  factors: Type.Optional(Type.Array(Type.String(), { description: 'The second factors that the account has: `totp`, `passkey`' })),
+  factors: Type.Optional(Type.Array(Type.String(), { description: 'The second factors that the account has (`totp`, `passkey`); of a step-up what must be shown (RFC 8176: `pop`, `otp`, …)' })),
   'violated-policies': Type.Optional(Type.Array(Type.String(), { description: 'Names of the quota policies that refuse, as `RateLimit-Policy` names them' })),
 }, { additionalProperties: false, title: 'Problem' })
 export type Problem = Static<typeof Problem>

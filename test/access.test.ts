@@ -289,6 +289,46 @@ t.test('step-up [ASVS 7.5.3]', async t => {
     t.match(recorded[0], { type: 'access_denied', principal: 'alice', details: { reason: 'was not confirmed within 300 seconds' } })
   })
 
+  t.test('asks for the factors that a route names, all of them, and says which in challenge and problem [ASVS 6.3.3]', async t => {
+    const { app, guard, runs, recorded } = await build(t, { roles: ROLES })
+    guard('/passkey', { stepUp: { factors: 'pop' } })
+    guard('/both', { stepUp: { factors: ['mfa', 'otp'], maxAge: 60 } })
+    guard('/with', { permissions: 'posts:read', stepUp: { factors: 'pop' } })
+    t.equal((await post(app, '/passkey', { amr: ['pop', 'mfa'], authTime: 0 })).statusCode, 200, 'whenever it was')
+    t.equal((await post(app, '/both', { amr: ['pwd', 'otp', 'mfa'], authTime: NOW - 60 })).statusCode, 200)
+    t.equal((await post(app, '/with', { amr: ['pop'], roles: ['user'] })).statusCode, 200)
+    t.equal(runs.count, 3)
+
+    for (const caller of [{ amr: ['pwd', 'otp'] }, { amr: ['mfa'] }, { amr: ['pwd', 'otp', 'mfa'], authTime: NOW - 61 }]) {
+      const refused = await post(app, '/both', { authTime: NOW, ...caller })
+      t.match(refused.json(), { status: 401, code: 'FST_BASTION_STEP_UP_REQUIRED', factors: ['mfa', 'otp'] }, JSON.stringify(caller))
+      t.equal(refused.headers['www-authenticate'], 'Bearer realm="api", error="insufficient_user_authentication", acr_values="mfa otp", max_age="60"', 'RFC 9470, 3')
+    }
+    t.equal(recorded[0]!.details.reason, 'has not shown mfa')
+    t.equal(recorded.at(-1)!.details.reason, 'was not confirmed within 60 seconds')
+    t.equal((await post(app, '/with', { amr: ['pwd'], roles: [] })).statusCode, 403, 'who may not do it is not asked for more')
+    t.equal(runs.count, 3)
+    t.match(app.plan.routes.find(({ url }) => url === '/passkey')!.controls.access, { stepUp: { factors: 'pop' } })
+  })
+
+  t.test('attack: a credential that was got by the password alone, or says nothing of factors, does not pass where a passkey is asked for', async t => {
+    const { app, guard, runs } = await build(t)
+    guard('/passkey', { stepUp: { factors: 'pop' }, via: ['bearer', 'session', 'key'] })
+    guard('/without', { stepUp: { maxAge: 300 } })
+    const fresh = { authTime: NOW }
+    const callers = [
+      { via: 'bearer', amr: ['pwd'] }, { via: 'session', amr: ['pwd'] }, { via: 'bearer', amr: ['pwd', 'otp', 'mfa'] }, { via: 'bearer' }, { via: 'bearer', amr: [] }, { via: 'key', kind: 'key' },
+      { via: 'bearer', amr: 'pop' as never }, { via: 'bearer', amr: ['POP'] }, { via: 'bearer', amr: ['pwd pop'] }, { via: 'bearer', amr: null as never }, { via: 'bearer', amr: { pop: true } as never },
+    ] as const
+    for (const caller of callers) {
+      const refused = await post(app, '/passkey', { ...fresh, ...caller } as never)
+      t.match(refused.json(), { status: 401, code: 'FST_BASTION_STEP_UP_REQUIRED', factors: ['pop'] }, JSON.stringify(caller))
+      t.equal(refused.headers['www-authenticate'], 'Bearer realm="api", error="insufficient_user_authentication", acr_values="pop"')
+    }
+    t.equal(runs.count, 0)
+    t.equal((await post(app, '/without', { ...fresh, amr: ['pwd'] })).statusCode, 200, 'negative control: where only the time is asked for, the password does')
+  })
+
   t.test('a time that is none, or lies ahead, is not fresh', async t => {
     const { app, guard, runs } = await build(t)
     guard('/fresh', { stepUp: true })
@@ -541,4 +581,7 @@ t.test('misconfiguration stops boot', async t => {
   await objects('an unknown kind of credential', { via: ['cookie'] }, /via/)
   await objects('no kind of credential', { via: [] }, /via/)
   await objects('a step-up of no time', { stepUp: { maxAge: 0 } }, /stepUp/)
+  await objects('a step-up of nothing', { stepUp: {} }, /stepUp/)
+  await objects('a step-up of no factors', { stepUp: { factors: [] } }, /stepUp/)
+  await objects('a step-up of an unknown factor', { stepUp: { factors: 'passkey' } }, /stepUp/)
 })

@@ -13,8 +13,8 @@ interface Judges {
 }
 
 export function authorizeBy (rule: CompiledRule, { refusals: { unauthenticated, forbidden, stepUpRequired }, hasPermission, now }: Judges): Step {
-  const { roles, permissions, via, takesScoped, maxAge, text } = rule
-  if (maxAge !== null || roles !== null) return authorizeRule
+  const { roles, permissions, via, takesScoped, maxAge, factors, text } = rule
+  if (maxAge !== null || factors.length > 0 || roles !== null) return authorizeRule
   const only = permissions.length === 1 ? permissions[0]! : null
 
   /** The common case in few steps: one permission, and a credential that needs nothing else. */
@@ -34,6 +34,9 @@ export function authorizeBy (rule: CompiledRule, { refusals: { unauthenticated, 
       if (!hasPermission(principal, permission)) throw forbidden(request, `lacks permission ${permission}`)
     }
     // Written so that a time that is no number, or lies far ahead, is refused too.
-    if (maxAge !== null && !(Math.abs(now() / 1000 - principal.authTime) <= maxAge)) throw stepUpRequired(request, maxAge)
+    if (maxAge !== null && !(Math.abs(now() / 1000 - principal.authTime) <= maxAge)) throw stepUpRequired(request, rule, `was not confirmed within ${maxAge} seconds`)
+    // A credential that does not say what was shown has shown nothing.
+    const missing = factors.filter(factor => !Array.isArray(principal.amr) || !principal.amr.includes(factor))
+    if (missing.length > 0) throw stepUpRequired(request, rule, `has not shown ${missing.join(', ')}`)
   }
 }

@@ -9,7 +9,7 @@ export const Unauthenticated = createError('FST_BASTION_ACCESS_UNAUTHENTICATED',
 export const Forbidden = createError('FST_BASTION_ACCESS_FORBIDDEN', 'You are not allowed to do this', 403)
 /** The object does not exist, or not for this principal. */
 export const ResourceNotFound = createError('FST_BASTION_ERRORS_NOT_FOUND', 'There is nothing here', 404)
-/** The person must prove themselves again. */
+/** The person must prove themselves again, or with what `factors` names. */
 export const StepUpRequired = createError('FST_BASTION_STEP_UP_REQUIRED', 'Confirm who you are first', 401)
 /** The handler asked for an object that its route does not load. */
 export const WrongResource = createError<[string]>('FST_BASTION_ACCESS_WRONG_RESOURCE', 'This route loads no %s', 500, TypeError)

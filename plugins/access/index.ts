@@ -23,7 +23,7 @@ import { compileRule, Name, ruleOf, type Access, type AccessRule } from './rule.
 export { AccessMisconfigured, Forbidden, ResourceNotFound, StepUpRequired, Unauthenticated, WrongResource } from './errors.js'
 export type { AccessNames, LoadedResource, Permission, ResourceMap, ResourceName, Role } from './names.js'
 export type { ResourceDefinition } from './resources.js'
-export type { Access, AccessRule } from './rule.js'
+export type { Access, AccessRule, Factor, StepUp } from './rule.js'
 
 declare module 'fastify' {
   interface FastifyContextConfig {

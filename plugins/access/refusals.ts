@@ -1,12 +1,14 @@
 /** Refusals: each is recorded, and tells who asks no more than they need. */
 import type { FastifyError, FastifyInstance, FastifyRequest } from 'fastify'
+import { tellInProblem } from '../problem.js'
 import { Forbidden, StepUpRequired, Unauthenticated } from './errors.js'
+import type { CompiledRule } from './rule.js'
 
 /** What a refused request is answered with. */
 export interface Refusals {
   unauthenticated: (request: FastifyRequest) => FastifyError
   forbidden: (request: FastifyRequest, reason: string) => FastifyError
-  stepUpRequired: (request: FastifyRequest, maxAge: number) => FastifyError
+  stepUpRequired: (request: FastifyRequest, rule: CompiledRule, reason: string) => FastifyError
 }
 
 /** RFC 6750, 3: a challenge has at least one parameter; what was wrong with a credential is told only by its code. */
@@ -27,10 +29,12 @@ export function refusalsOf ({ identity, events }: FastifyInstance): Refusals {
       events.record('access_denied', request, { reason })
       return new Forbidden()
     },
-    stepUpRequired (request, maxAge) {
-      events.record('access_denied', request, { reason: `was not confirmed within ${maxAge} seconds` })
-      // RFC 9470, 3.
-      return Object.assign(new StepUpRequired(), { headers: { 'www-authenticate': `${CHALLENGE}, error="insufficient_user_authentication", max_age="${maxAge}"` } })
+    stepUpRequired (request, { maxAge, factors }, reason) {
+      events.record('access_denied', request, { reason })
+      // RFC 9470, 3: all that is asked for, whichever of it is missing, so that one step-up is enough.
+      const asked = [...factors.length > 0 ? [`acr_values="${factors.join(' ')}"`] : [], ...maxAge !== null ? [`max_age="${maxAge}"`] : []]
+      const error = Object.assign(new StepUpRequired(), { headers: { 'www-authenticate': [`${CHALLENGE}, error="insufficient_user_authentication"`, ...asked].join(', ') } })
+      return factors.length > 0 ? tellInProblem(error, { factors }) : error
     },
   }
 }

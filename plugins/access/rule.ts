@@ -21,9 +21,20 @@ export interface AccessRule {
    * A credential that is cut down to scopes passes only where a permission is asked for, or where its kind is named here.
    */
   via?: readonly Principal['via'][]
-  /** The person proved themselves within so many seconds (`true`: 300). */
-  stepUp?: boolean | { maxAge: number }
+  /**
+   * The person proved themselves within `maxAge` seconds (`true`: 300), and showed all of these factors (RFC 8176) when they signed
+   * in or stepped up last. Without `maxAge` it does not matter when that was.
+   */
+  stepUp?: boolean | StepUp
 }
+
+/** What a person can show: a password, a code, a passkey, more than one of them. */
+export type Factor = 'pwd' | 'otp' | 'pop' | 'mfa'
+
+/** At least one of both; an empty one must not compile. */
+export type StepUp =
+  | { maxAge: number, factors?: Factor | readonly Factor[] }
+  | { maxAge?: number, factors: Factor | readonly Factor[] }
 
 // `object`, because a type of which all is optional takes any word: `access: 'everybody'` must not compile.
 export type Access = 'public' | 'user' | (AccessRule & object)
@@ -37,6 +48,7 @@ export interface CompiledRule {
   /** A credential that was cut down to scopes may pass. */
   takesScoped: boolean
   maxAge: number | null
+  factors: readonly Factor[]
   /** For the log: what it asks for. */
   text: string
 }
@@ -46,13 +58,18 @@ export const Names = Type.Union([Name, Type.Array(Name, { minItems: 1 })])
 
 const STEP_UP_SECONDS = 300
 
+const FactorName = Type.Union([Type.Literal('pwd'), Type.Literal('otp'), Type.Literal('pop'), Type.Literal('mfa')])
+const StepUpForm = Type.Object({
+  maxAge: Type.Optional(Type.Integer({ minimum: 1 })),
+  factors: Type.Optional(Type.Union([FactorName, Type.Array(FactorName, { minItems: 1 })])),
+}, { additionalProperties: false, minProperties: 1 })
 const Rule = Type.Object({
   roles: Type.Optional(Names),
   permissions: Type.Optional(Names),
   resource: Type.Optional(Name),
   action: Type.Optional(Name),
   via: Type.Optional(Type.Array(Type.Union([Type.Literal('bearer'), Type.Literal('session'), Type.Literal('key')]), { minItems: 1 })),
-  stepUp: Type.Optional(Type.Union([Type.Boolean(), Type.Object({ maxAge: Type.Integer({ minimum: 1 }) }, { additionalProperties: false })])),
+  stepUp: Type.Optional(Type.Union([Type.Boolean(), StepUpForm])),
 }, { additionalProperties: false })
 
 /** The rule of a route; where it has none or a faulty one, the route is objected to. */
@@ -95,15 +112,17 @@ export function ruleOf (route: PlannedRoute, expanded: ExpandedRoles, resources:
 }
 
 export function compileRule (rule: 'user' | AccessRule, { holders }: ExpandedRoles): CompiledRule {
-  if (rule === 'user') return { roles: null, permissions: [], via: ['bearer', 'session'], takesScoped: false, maxAge: null, text: '' }
+  if (rule === 'user') return { roles: null, permissions: [], via: ['bearer', 'session'], takesScoped: false, maxAge: null, factors: [], text: '' }
   const permissions = listOf(rule.permissions)
   const roles = listOf(rule.roles)
+  const { maxAge = null, factors }: { maxAge?: number | null, factors?: Factor | readonly Factor[] } = typeof rule.stepUp === 'object' ? rule.stepUp : { maxAge: rule.stepUp === true ? STEP_UP_SECONDS : null }
   return {
     roles: rule.roles === undefined ? null : new Set(roles.flatMap(role => [...holders.get(role)!])),
     permissions,
     via: rule.via ?? (permissions.length > 0 ? ['bearer', 'session', 'key'] : ['bearer', 'session']),
     takesScoped: permissions.length > 0 || rule.via !== undefined,
-    maxAge: rule.stepUp === undefined || rule.stepUp === false ? null : rule.stepUp === true ? STEP_UP_SECONDS : rule.stepUp.maxAge,
+    maxAge,
+    factors: listOf(factors),
     text: roles.join(' or '),
   }
 }

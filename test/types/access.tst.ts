@@ -33,6 +33,8 @@ describe('config.access', () => {
     expect<Access>().type.toBeAssignableFrom<{ roles: readonly ['reader', 'editor'], permissions: 'posts:read' }>()
     expect<Access>().type.toBeAssignableFrom<{ permissions: ['posts:read', 'posts:write'] }>()
     expect<Access>().type.toBeAssignableFrom<{ resource: 'order', action: 'write', via: ['bearer'], stepUp: { maxAge: 60 } }>()
+    expect<Access>().type.toBeAssignableFrom<{ stepUp: { factors: 'pop' } }>()
+    expect<Access>().type.toBeAssignableFrom<{ stepUp: { maxAge: 60, factors: readonly ['mfa', 'otp'] } }>()
     expect<FastifyContextConfig['access']>().type.toBe<Access | undefined>()
   })
 
@@ -56,6 +58,9 @@ describe('config.access', () => {
     expect<Access>().type.not.toBeAssignableFrom<boolean>()
     expect<Access>().type.not.toBeAssignableFrom<{ via: ['cookie'] }>()
     expect<Access>().type.not.toBeAssignableFrom<{ stepUp: 300 }>()
+    expect<Access>().type.not.toBeAssignableFrom<{ stepUp: {} }>()
+    expect<Access>().type.not.toBeAssignableFrom<{ stepUp: { factors: 'passkey' } }>()
+    expect<Access>().type.not.toBeAssignableFrom<{ stepUp: 'pop' }>()
     expect<keyof AccessRule>().type.toBe<'roles' | 'permissions' | 'resource' | 'action' | 'via' | 'stepUp'>()
   })
 
