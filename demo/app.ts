@@ -5,6 +5,8 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { sqlApiKeys } from '../plugins/api-keys/index.js'
 import bastion, { server, type ServerOptions } from '../plugins/index.js'
 import { sqlMfaStore } from '../plugins/mfa/index.js'
+import { sqlPasskeys } from '../plugins/passkeys/index.js'
+import type { Principal } from '../plugins/identity.js'
 import type { Sql } from '../plugins/sql.js'
 import { portalAccounts, type PortalAccounts } from './accounts.js'
 import { makeKeys } from './keys.js'
@@ -17,8 +19,10 @@ import { mfaRoutes } from './routes/mfa.js'
 import { keyRoutes } from './routes/keys.js'
 import { operationRoutes } from './routes/operations.js'
 import { orderRoutes } from './routes/orders.js'
+import { passkeyRoutes } from './routes/passkeys.js'
 import { postRoutes } from './routes/posts.js'
 import { recoveryRoutes } from './routes/recovery.js'
+import { sessionRoutes } from './routes/sessions.js'
 import { userRoutes } from './routes/users.js'
 import { listOf, type PortalSettings } from './settings.js'
 
@@ -27,6 +31,8 @@ export interface Portal {
   app: FastifyInstance<RawServerDefault, IncomingMessage, ServerResponse, FastifyBaseLogger, TypeBoxTypeProvider>
   sql: Sql
   accounts: PortalAccounts
+  /** Ends all of a user's tokens and sessions; `except` is the one that asks, which stays. */
+  signOut: (userId: string, except?: Principal) => Promise<void>
   /** Sends what `write` makes, if it makes something, once the request is answered. */
   post: (write: () => Promise<Mail | null>) => void
   /** Milliseconds since the epoch. */
@@ -52,8 +58,10 @@ export interface PortalParts {
 
 export async function buildPortal ({ settings, secret, sql, origin, logger, https, mail = mailer(settings), now }: PortalParts): Promise<FastifyInstance> {
   const isProduction = settings.NODE_ENV === 'production'
-  const { tokens, pepper, stateNames, apiKeys, mfa } = makeKeys(secret, settings)
+  const { tokens, pepper, stateNames, apiKeys, mfa, sessions, csrf } = makeKeys(secret, settings)
   const accounts = portalAccounts(sql)
+  /** The name of the cookies follows the scheme: over plain HTTP no browser takes one that is for HTTPS alone. */
+  const isSecure = isProduction || origin.startsWith('https:')
   const proxies = listOf(settings.TRUST_PROXY)
   const app = Fastify(server({
     logger: logger ?? (settings.LOG_LEVEL === 'silent' ? false : settings.LOG_LEVEL),
@@ -69,17 +77,35 @@ export async function buildPortal ({ settings, secret, sql, origin, logger, http
     cors: { origins: settings.CORS_ORIGINS !== undefined ? listOf(settings.CORS_ORIGINS) : isProduction ? [] : ['http://localhost:5173'] },
     state: { now, redis: settings.REDIS_URL, secret: stateNames },
     access: { roles: ROLES, permissions: [...ADMIN_PERMISSIONS], resources: portalResources(sql), now },
+    csrf: { key: csrf, secure: isSecure },
+    sessions: { secret: sessions, secure: isSecure, now },
     passwords: { pepper, policy: settings.PASSWORD_POLICY },
     tokens: { issuer: origin, audience: origin, algorithm: settings.JWT_ALGORITHM, keys: tokens, now },
     apiKeys: { secret: apiKeys, store: sqlApiKeys(sql), owner: accounts.findById, now },
     signIn: { accounts },
     mfa: { issuer: 'Member portal', accounts, store: sqlMfaStore(sql), key: mfa, now },
+    passkeys: { rpName: 'Member portal', ...relyingParty(origin, isProduction), accounts, store: sqlPasskeys(sql), secondFactor: true, now },
     oauth2: { passwordGrant: true, introspection: 'tokens:introspect', load: accounts.subjectOf },
   })
 
-  const portal: Portal = { app: app as unknown as Portal['app'], sql, accounts, post: postman(app as unknown as FastifyInstance, mail), now: now ?? Date.now }
-  for (const routes of [authRoutes, mfaRoutes, userRoutes, keyRoutes, postRoutes, documentRoutes, orderRoutes, operationRoutes, recoveryRoutes]) routes(portal)
+  const signOut: Portal['signOut'] = async (userId, except) => {
+    await app.tokens.revokeUser(userId, { except: except?.familyId })
+    await app.sessions.endAll(userId, { except: except?.via === 'session' ? except.credentialId : undefined })
+  }
+  const portal: Portal = { app: app as unknown as Portal['app'], sql, accounts, signOut, post: postman(app as unknown as FastifyInstance, mail), now: now ?? Date.now }
+  for (const routes of [authRoutes, sessionRoutes, mfaRoutes, passkeyRoutes, userRoutes, keyRoutes, postRoutes, documentRoutes, orderRoutes, operationRoutes, recoveryRoutes]) routes(portal)
   return app as unknown as FastifyInstance
+}
+
+/**
+ * A passkey is for a domain, and for https, or localhost outside of production: where people see something else, their browsers offer none, and
+ * none is taken.
+ */
+function relyingParty (origin: string, isProduction: boolean): { rpId: string, origins: string[] } {
+  const { protocol, hostname, port } = new URL(origin)
+  const rpId = /\.[a-z][a-z0-9-]*$/.test(hostname) ? hostname : 'localhost'
+  const scheme = rpId === 'localhost' && !isProduction ? protocol : 'https:'
+  return { rpId, origins: [`${scheme}//${rpId}${port === '' ? '' : `:${port}`}`] }
 }
 
 /** Mails are written and sent beside the requests that cause them; those that are on their way when the portal closes are waited for. */

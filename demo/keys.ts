@@ -18,6 +18,10 @@ export interface PortalKeys {
   apiKeys: Buffer
   /** Encrypts the secrets of second factors. */
   mfa: Buffer
+  /** Signs the cookies of sessions. */
+  sessions: Buffer
+  /** Makes the tokens that guard them. */
+  csrf: Buffer
 }
 
 export function makeKeys (secret: string, { JWT_ALGORITHM, JWT_KEYS }: Pick<PortalSettings, 'JWT_ALGORITHM' | 'JWT_KEYS'>): PortalKeys {
@@ -28,9 +32,11 @@ export function makeKeys (secret: string, { JWT_ALGORITHM, JWT_KEYS }: Pick<Port
   const stateNames = deriveKey(master, 'state:names')
   const apiKeys = deriveKey(master, 'api-keys')
   const mfa = deriveKey(master, 'mfa:factors')
-  if (JWT_ALGORITHM === 'HS256') return { tokens: { access: deriveKey(master, 'tokens:access'), refresh }, pepper, stateNames, apiKeys, mfa }
+  const sessions = deriveKey(master, 'sessions:cookies')
+  const csrf = deriveKey(master, 'csrf:tokens')
+  if (JWT_ALGORITHM === 'HS256') return { tokens: { access: deriveKey(master, 'tokens:access'), refresh }, pepper, stateNames, apiKeys, mfa, sessions, csrf }
   const access = JWT_KEYS !== undefined ? readKeys(JWT_KEYS, JWT_ALGORITHM) : [pemPair(ed25519Key(master, JWT_ALGORITHM))]
-  return { tokens: { access, refresh }, pepper, stateNames, apiKeys, mfa }
+  return { tokens: { access, refresh }, pepper, stateNames, apiKeys, mfa, sessions, csrf }
 }
 
 function ed25519Key (master: Buffer, algorithm: string): KeyObject {

@@ -17,7 +17,7 @@ const Credentials = closed({ username: Type.String({ minLength: 1, maxLength: 10
 const RefreshBody = closed({ refresh_token: Type.Optional(Type.String({ minLength: 1, maxLength: 4096 })) })
 
 export function authRoutes (portal: Portal): void {
-  const { app, accounts } = portal
+  const { app, accounts, signOut } = portal
   app.post('/auth/register', {
     schema: {
       body: closed({
@@ -60,9 +60,9 @@ export function authRoutes (portal: Portal): void {
   }, async request => {
     const { username, password } = request.body
     const account = await app.signIn.withPassword(username, password, request)
-    await app.mfa.demand(account)
+    const shown = await app.mfa.demand(account)
     // Asked again once the family has its generation: a second factor that was confirmed meanwhile ends all that was begun without it.
-    return app.tokens.issue(account, async id => await app.mfa.isEnrolled(id) ? null : accounts.subjectOf(id, account.passwordHash))
+    return app.tokens.issue({ ...account, ...shown }, async id => await app.mfa.isEnrolled(id) ? null : accounts.subjectOf(id, account.passwordHash))
   })
 
   app.post('/auth/refresh', {
@@ -90,7 +90,7 @@ export function authRoutes (portal: Portal): void {
     schema: { body: noBody, response: { 204: Type.Null() } },
     config: { access: 'user' },
   }, async (request, reply) => {
-    await app.tokens.revokeUser(principalOf(request).userId)
+    await signOut(principalOf(request).userId)
     app.events.record('logout', request, { all: true })
     reply.code(204)
   })
@@ -99,13 +99,13 @@ export function authRoutes (portal: Portal): void {
     schema: { body: closed({ currentPassword: PasswordInput, newPassword: PasswordInput }), response: { 204: Type.Null() } },
     config: { access: 'user' },
   }, async (request, reply) => {
-    const { userId, familyId } = principalOf(request)
+    const { userId } = principalOf(request)
     const { currentPassword, newPassword } = request.body
     const user = await accounts.known(userId)
     await app.signIn.confirmPassword(userId, user.username, currentPassword, request)
     await app.passwords.checkNew(newPassword, [user.username, user.email.split('@')[0]!])
     await accounts.savePassword(userId, await app.passwords.hash(newPassword))
-    await app.tokens.revokeUser(userId, { except: familyId })
+    await signOut(userId, principalOf(request))
     app.events.record('password_change', request)
     reply.code(204)
   })
@@ -119,8 +119,8 @@ export function authRoutes (portal: Portal): void {
   }, async request => {
     const principal = principalOf(request)
     const user = await accounts.known(principal.userId)
-    await proveAgain(portal, user, request.body, request)
-    return app.tokens.stepUp(principal, accounts.subjectOf)
+    const amr = await proveAgain(portal, user, request.body, request)
+    return app.tokens.stepUp(principal, accounts.subjectOf, amr)
   })
 
   app.get('/.well-known/jwks.json', {

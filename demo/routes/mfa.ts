@@ -1,25 +1,28 @@
 /** The second factor: enrol, confirm, end it; complete a sign-in with a code; show it again (step-up). */
 import type { FastifyRequest } from 'fastify'
-import { Type } from '@sinclair/typebox'
-import { principalOf } from '../../plugins/identity.js'
+import { Type, type Static } from '@sinclair/typebox'
+import { principalOf, type Principal } from '../../plugins/identity.js'
 import { MfaRequired } from '../../plugins/mfa/index.js'
-import { PasswordInput, TokenInput, TokenPair, closed, noBody } from '../../schemas/index.js'
+import { tellInProblem } from '../../plugins/problem.js'
+import { PasskeyAssertion, PasswordInput, TokenInput, TokenPair, closed, noBody } from '../../schemas/index.js'
 import type { Portal } from '../app.js'
 import type { UserRow } from '../data/tables.js'
 
 /** A code as it is typed: six digits, or a recovery code with its hyphens. */
-const Code = Type.String({ minLength: 1, maxLength: 64, examples: ['123456', '7K3M-P0QX-9ZTA-4RJV-W2C8-HN6E'] })
+export const Code = Type.String({ minLength: 1, maxLength: 64, examples: ['123456', '7K3M-P0QX-9ZTA-4RJV-W2C8-HN6E'] })
 
 /** What somebody who is signed in shows to prove themselves again. */
-export const Proof = Type.Union([closed({ password: PasswordInput }), closed({ code: Code })])
+export const Proof = Type.Union([closed({ password: PasswordInput }), closed({ code: Code }), closed({ passkey: PasskeyAssertion })])
+/** What completes a sign-in whose password was right. */
+export const SecondFactor = Type.Union([closed({ mfaToken: TokenInput, code: Code }), closed({ mfaToken: TokenInput, passkey: PasskeyAssertion })])
 
-export function mfaRoutes ({ app, accounts, post }: Portal): void {
+export function mfaRoutes (portal: Portal): void {
+  const { app, accounts, signOut } = portal
   app.post('/auth/mfa', {
-    schema: { body: closed({ mfaToken: TokenInput, code: Code }), response: { 200: TokenPair } },
+    schema: { body: SecondFactor, response: { 200: TokenPair } },
     config: { access: 'public' },
   }, async request => {
-    const { mfaToken, code } = request.body
-    const account = await app.mfa.redeem(mfaToken, code, request)
+    const account = await completeSignIn(portal, request.body, request)
     return app.tokens.issue(account, id => accounts.subjectOf(id, account.passwordHash))
   })
 
@@ -35,12 +38,12 @@ export function mfaRoutes ({ app, accounts, post }: Portal): void {
     schema: { body: closed({ code: Code }), response: { 200: closed({ recoveryCodes: Type.Array(Type.String()) }) } },
     config: { access: 'user' },
   }, async request => {
-    const { userId, familyId } = principalOf(request)
+    const { userId } = principalOf(request)
     const user = await accounts.known(userId)
     const recoveryCodes = await app.mfa.confirm(userId, request.body.code, request)
     // Whoever else is signed in has shown no second factor: within five minutes of the password that would do for a step-up.
-    await app.tokens.revokeUser(userId, { except: familyId })
-    tell(user, 'A second factor was added', 'Signing in now takes a code of the authenticator too')
+    await signOut(userId, principalOf(request))
+    tell(portal, user, 'A second factor was added', 'Signing in now takes a code of the authenticator too')
     return { recoveryCodes }
   })
 
@@ -49,27 +52,45 @@ export function mfaRoutes ({ app, accounts, post }: Portal): void {
     config: { access: { stepUp: true } },
   }, async (request, reply) => {
     const user = await accounts.known(principalOf(request).userId)
-    if (await app.mfa.disable(user.id, request)) tell(user, 'The second factor was removed', 'Signing in takes nothing but the password now')
+    if (await app.mfa.disable(user.id, request)) {
+      const isLeft = await app.mfa.isEnrolled(user.id)
+      tell(portal, user, 'The second factor was removed', isLeft ? 'The authenticator and its recovery codes are good for nothing now' : 'Signing in takes nothing but the password now')
+    }
     reply.code(204)
   })
+}
 
-  /** The one whose account it is learns of it, whoever did it. */
-  function tell (user: UserRow, subject: string, what: string): void {
-    if (user.email_confirmed_at === null) return
-    post(async () => ({ to: user.email, subject, text: `${what}: account ${user.username}.\n\nIf it was not you, POST /auth/forgot, choose a new password and end all sign-ins.` }))
-  }
+/** The one whose account it is learns of it, whoever did it. */
+export function tell ({ post }: Portal, user: UserRow, subject: string, what: string): void {
+  if (user.email_confirmed_at === null) return
+  post(async () => ({ to: user.email, subject, text: `${what}: account ${user.username}.\n\nIf it was not you, POST /auth/forgot, choose a new password and end all sign-ins.` }))
+}
+
+/** The account of a sign-in whose second factor is shown now. */
+export function completeSignIn ({ app }: Portal, shown: Static<typeof SecondFactor>, request: FastifyRequest) {
+  return app.mfa.redeem(shown.mfaToken, 'code' in shown ? shown.code : { factor: 'passkey', response: shown.passkey }, request)
+}
+
+/** What a passkey that is shown again is bound to: no other sign-in of the same user can use it. */
+export function stepUpOf ({ familyId, credentialId }: Principal): string {
+  return `step-up:${familyId ?? credentialId}`
 }
 
 /**
  * Checks what somebody shows again: the second factor where the account has one, where the password alone is not looked at.
  *
+ * @returns what was shown, this time and before (RFC 8176)
  * @throws MfaRequired (401) for the password of an account with a second factor
  */
-export async function proveAgain ({ app }: Portal, user: UserRow, proof: { password: string } | { code: string }, request: FastifyRequest): Promise<void> {
-  if ('code' in proof) {
-    await app.mfa.verify(user.id, proof.code, request)
-    return
+export async function proveAgain ({ app }: Portal, user: UserRow, proof: Static<typeof Proof>, request: FastifyRequest): Promise<readonly string[]> {
+  const principal = principalOf(request)
+  if ('password' in proof) {
+    const factors = await app.mfa.factors(user.id)
+    if (factors.length > 0) throw tellInProblem(new MfaRequired(), { factors })
+    await app.signIn.confirmPassword(user.id, user.username, proof.password, request)
+    return ['pwd']
   }
-  if (await app.mfa.isEnrolled(user.id)) throw new MfaRequired()
-  await app.signIn.confirmPassword(user.id, user.username, proof.password, request)
+  const isCode = 'code' in proof
+  await app.mfa.verify(user.id, isCode ? proof.code : { factor: 'passkey', response: proof.passkey, boundTo: stepUpOf(principal) }, request)
+  return [...new Set([...principal.amr ?? [], isCode ? 'otp' : 'pop', 'mfa'])]
 }

@@ -12,7 +12,7 @@ const CONFIRM_LIFETIME = 86_400
 /** Mails that one address gets. */
 const PER_ADDRESS = ['3/hour', '10/day']
 
-export function recoveryRoutes ({ app, accounts, post }: Portal): void {
+export function recoveryRoutes ({ app, accounts, post, signOut }: Portal): void {
   app.post('/auth/forgot', {
     schema: { body: closed({ email: Email }), response: { 202: Type.Null() } },
     config: { access: 'public', limits: { windows: ['10/minute', '60/hour'], by: 'address' } },
@@ -46,7 +46,7 @@ export function recoveryRoutes ({ app, accounts, post }: Portal): void {
     const passwordHash = await app.passwords.hash(newPassword)
     await app.tokens.links.redeem('reset', token, boundOf)
     await accounts.savePassword(user.id, passwordHash)
-    await app.tokens.revokeUser(user.id)
+    await signOut(user.id)
     await app.signIn.unlock(user.username)
     app.events.record('password_change', request, { user: user.id, reset: true })
     post(async () => ({ to: user.email, subject: 'Your password was changed', text: `The password of the account ${user.username} was changed, and everybody who was signed in has been signed out.` }))

@@ -10,6 +10,7 @@ import type { Portal } from '../app.js'
 import { build, rows } from '../data/tables.js'
 import { askToConfirm } from './recovery.js'
 import { KeyShape, keyShape } from './keys.js'
+import { PasskeyShape, passkeyShape } from './passkeys.js'
 import {
   Comment, Document, Name, Order, OwnProfile, Post, PublicProfile, Role,
   commentShape, documentShape, orderShape, ownProfile, paged, postShape, publicProfile, refuseReservedName,
@@ -30,6 +31,7 @@ const Export = Type.Object({
   shares: Type.Array(Type.Object({ documentId: Id, userId: Id, actions: Type.Array(Type.String()) }, { additionalProperties: false }), { description: 'given and received' }),
   orders: Type.Array(Order),
   apiKeys: Type.Array(KeyShape),
+  passkeys: Type.Array(PasskeyShape),
   hasSecondFactor: Type.Boolean(),
 }, { additionalProperties: false })
 
@@ -38,7 +40,7 @@ const asAdmin = { roles: 'admin', stepUp: true } as const
 const nothing = { 204: Type.Null() }
 
 export function userRoutes (portal: Portal): void {
-  const { app, sql, accounts, now } = portal
+  const { app, sql, accounts, signOut, now } = portal
   app.get('/users/me', {
     schema: { response: { 200: OwnProfile } },
     config: { access: { via: ['bearer', 'session', 'key'] } },
@@ -91,6 +93,7 @@ export function userRoutes (portal: Portal): void {
       shares: [...given, ...taken],
       orders: (await rows(sql, build.selectFrom('orders').selectAll().where('user_id', '=', userId))).map(orderShape),
       apiKeys: (await app.apiKeys.list(userId)).map(keyShape),
+      passkeys: (await app.passkeys.list(userId)).map(passkeyShape),
       hasSecondFactor: await app.mfa.isEnrolled(userId),
     }
   })
@@ -144,7 +147,7 @@ export function userRoutes (portal: Portal): void {
     if (userId === principalOf(request).userId && role !== 'admin') throw new OneselfRefused()
     if (role === 'admin') await accounts.change(userId, { role })
     else await keepingAnAdmin(userId, build.updateTable('users').set({ role }).where('id', '=', userId))
-    await app.tokens.revokeUser(userId)
+    await signOut(userId)
     await app.apiKeys.ownerChanged(userId)
     app.events.record('permission_change', request, { user: userId, from: user.role, to: role })
     return ownProfile(await accounts.known(userId))
@@ -161,7 +164,7 @@ export function userRoutes (portal: Portal): void {
     else {
       if (userId === principalOf(request).userId) throw new OneselfRefused()
       await keepingAnAdmin(userId, build.updateTable('users').set({ is_active: false }).where('id', '=', userId))
-      await app.tokens.revokeUser(userId)
+      await signOut(userId)
     }
     await app.apiKeys.ownerChanged(userId)
     app.events.record('permission_change', request, { user: userId, isActive })
@@ -183,7 +186,7 @@ export function userRoutes (portal: Portal): void {
     config: { access: asAdmin },
   }, async (request, reply) => {
     const user = await accounts.known(request.params.userId)
-    await app.tokens.revokeUser(user.id)
+    await signOut(user.id)
     app.events.record('token_revoked', request, { user: user.id })
     reply.code(204)
   })
@@ -202,7 +205,7 @@ export function userRoutes (portal: Portal): void {
   /** Posts, comments and documents go with the person; orders stay, without a name. */
   async function eraseUser (id: string): Promise<void> {
     await keepingAnAdmin(id, build.deleteFrom('users').where('id', '=', id))
-    await app.tokens.revokeUser(id)
+    await signOut(id)
     await app.apiKeys.ownerChanged(id)
   }
 
