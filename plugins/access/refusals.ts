@@ -11,9 +11,6 @@ export interface Refusals {
   stepUpRequired: (request: FastifyRequest, rule: CompiledRule, reason: string) => FastifyError
 }
 
-/** RFC 6750, 3: a challenge has at least one parameter; what was wrong with a credential is told only by its code. */
-const CHALLENGE = 'Bearer realm="api"'
-
 export function refusalsOf ({ identity, events }: FastifyInstance): Refusals {
   return {
     unauthenticated (request) {
@@ -21,9 +18,10 @@ export function refusalsOf ({ identity, events }: FastifyInstance): Refusals {
       const cause = failed instanceof Promise ? null : failed
       // What could not be checked is nobody's attempt: that shared state is away is an event of its own, said once.
       if (cause === null || (cause.statusCode ?? 500) < 500) events.record('access_denied', request, { reason: cause === null ? 'no credential' : cause.code })
-      const error = cause ?? new Unauthenticated()
-      const challenge = cause === null ? CHALLENGE : `${CHALLENGE}, error="invalid_token"`
-      return error.statusCode === 401 ? Object.assign(error, { headers: { 'www-authenticate': challenge } }) : error
+      const error: FastifyError & { headers?: Record<string, string> } = cause ?? new Unauthenticated()
+      // A credential of another scheme than bearer says itself what was wrong with it.
+      if (error.statusCode !== 401 || error.headers?.['www-authenticate'] !== undefined) return error
+      return Object.assign(error, { headers: { 'www-authenticate': identity.challenge(cause === null ? undefined : 'invalid_token') } })
     },
     forbidden (request, reason) {
       events.record('access_denied', request, { reason })
@@ -33,7 +31,8 @@ export function refusalsOf ({ identity, events }: FastifyInstance): Refusals {
       events.record('access_denied', request, { reason })
       // RFC 9470, 3: all that is asked for, whichever of it is missing, so that one step-up is enough.
       const asked = [...factors.length > 0 ? [`acr_values="${factors.join(' ')}"`] : [], ...maxAge !== null ? [`max_age="${maxAge}"`] : []]
-      const error = Object.assign(new StepUpRequired(), { headers: { 'www-authenticate': [`${CHALLENGE}, error="insufficient_user_authentication"`, ...asked].join(', ') } })
+      const scheme = request.principal?.jkt === undefined ? 'Bearer' : 'DPoP'
+      const error = Object.assign(new StepUpRequired(), { headers: { 'www-authenticate': [`${scheme} realm="api", error="insufficient_user_authentication"`, ...asked].join(', ') } })
       return factors.length > 0 ? tellInProblem(error, { factors }) : error
     },
   }
