@@ -35,17 +35,17 @@ export async function loadCeremonies ({ rpId, origins, userVerification }: Relyi
   const { decodeAttestationObject, isoBase64URL } = await import('@simplewebauthn/server/helpers')
   const expected = { expectedOrigin: [...origins], expectedRPID: [rpId], requireUserVerification: userVerification === 'required' }
 
-  /** Nothing was asked of whoever made the authenticator; who sends certificates would have them looked up where he says (CWE-918). */
-  function hasCertificates (attestationObject: string): boolean {
+  /** None, or the passkey's own signature. Who sends certificates would have them looked up where they say (CWE-918). */
+  function isAsked (attestationObject: string): boolean {
     const attestation = decodeAttestationObject(isoBase64URL.toBuffer(attestationObject))
-    const isSelf = attestation.get('fmt') === 'packed' && attestation.get('attStmt').get('x5c') === undefined
-    return attestation.get('fmt') !== 'none' && !isSelf
+    const [fmt, statement] = [attestation.get('fmt'), attestation.get('attStmt') as unknown]
+    return statement instanceof Map && (fmt === 'none' ? statement.size === 0 : fmt === 'packed' && !statement.has('x5c'))
   }
 
   return {
     async made (response, challenge) {
       try {
-        if (hasCertificates(response.response.attestationObject)) return { fault: 'an attestation that nobody asked for' }
+        if (!isAsked(response.response.attestationObject)) return { fault: 'an attestation that nobody asked for' }
         const { verified, registrationInfo } = await verifyRegistrationResponse({
           ...expected, response: response as never, expectedChallenge: challenge, supportedAlgorithmIDs: [...ALGORITHMS],
         })

@@ -16,6 +16,7 @@ import { Type, type Static } from '@sinclair/typebox'
 import fp from 'fastify-plugin'
 import type { PasskeyAssertion, PasskeyCreationOptions, PasskeyRegistration, PasskeyRequestOptions } from '../../schemas/passkeys.js'
 import { checkOptions } from '../options.js'
+import { isExactOrigin } from '../origin.js'
 import type { Account, Accounts } from '../sign-in.js'
 import { ALGORITHMS, challengeOf, loadCeremonies, type Fault } from './ceremonies.js'
 import { challengesOf } from './challenges.js'
@@ -236,8 +237,8 @@ async function passkeys (app: FastifyInstance, options: PasskeysOptions): Promis
 
 /** https, or http on this very machine outside of production; the relying party's domain or one below it (WebAuthn, 5.1.3, step 8). */
 function isOriginOf (origin: string, rpId: string): boolean {
-  const url = URL.canParse(origin) ? new URL(origin) : null
-  if (url === null || url.origin !== origin) return false
+  if (!isExactOrigin(origin)) return false
+  const url = new URL(origin)
   const isLocal = url.protocol === 'http:' && /(?:^|\.)localhost$/.test(url.hostname) && ['development', 'test', undefined].includes(process.env.NODE_ENV)
   return (url.protocol === 'https:' || isLocal) && (url.hostname === rpId || url.hostname.endsWith(`.${rpId}`))
 }
