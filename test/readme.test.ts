@@ -103,6 +103,24 @@ for (const [name, check] of Object.entries({
     statuses.push((await ask('POST', { cookie }, { item: 'x', _csrf: token })).statusCode)
     if (String(statuses) !== '403,200,403,200') throw new Error('statuses: ' + statuses)
     console.log('SAMPLE HOLDS')`,
+  sessions: `
+    const jar = new Map()
+    const ask = async (method, url, payload, headers = {}) => {
+      const answer = await app.inject({ method, url: 'http://localhost' + url, payload, headers: { cookie: [...jar].map(pair => pair.join('=')).join('; '), ...headers } })
+      for (const line of [answer.headers['set-cookie'] ?? []].flat()) jar.set(...line.split(';')[0].split('='))
+      return answer
+    }
+    if ((await ask('GET', '/me')).statusCode !== 401) throw new Error('anonymous')
+    const crossSite = await ask('POST', '/login', { username: 'ada', password: 'right password' }, { 'sec-fetch-site': 'cross-site' })
+    if (crossSite.statusCode !== 403) throw new Error('another site: ' + crossSite.body)
+    const { csrfToken } = (await ask('POST', '/login', { username: 'ada', password: 'right password' })).json()
+    const kept = jar.get('__Host-session')
+    if ((await ask('GET', '/me')).json().id !== 'u1') throw new Error('me')
+    if ((await ask('POST', '/logout')).statusCode !== 403) throw new Error('no token')
+    if ((await ask('POST', '/logout', undefined, { 'x-csrf-token': csrfToken })).statusCode !== 204) throw new Error('logout')
+    jar.set('__Host-session', kept)
+    if ((await ask('GET', '/me')).statusCode !== 401) throw new Error('the cookie outlived the logout')
+    console.log('SAMPLE HOLDS')`,
   shared: `
     if (app.state.kind !== 'redis' || !await app.state.answers()) throw new Error('not shared')
     await app.ready()
