@@ -58,7 +58,7 @@ interface Visit {
 const MIN_SECRET_BYTES = 32
 const MAX_AGENT = 256
 /** A cookie that is longer is none of ours. */
-const MAX_COOKIE = 512
+const MAX_COOKIE = 1024
 /** Milliseconds at most between two notes that a session is in use; fewer where it idles out sooner. */
 const SEEN_EVERY_MS = 60_000
 const TRIES = 10
@@ -225,9 +225,14 @@ async function sessions (app: FastifyInstance, options: SessionsOptions): Promis
   /** A session object with a fresh id in place of the request's, kept at once; answers its public id. */
   async function make (request: FastifyRequest, record: SessionRecord, data: Record<string, unknown>): Promise<string> {
     const seen = visitOf(request)
-    const next: Held = seen.next = { id: '', record, text: null }
-    scope.decryptSession('', request, () => {})
-    seen.next = seen.fault = null
+    const next: Held = { id: '', record, text: null }
+    seen.fault = null
+    seen.next = next
+    try {
+      scope.decryptSession('', request, () => {})
+    } finally {
+      seen.next = null
+    }
     const made = Object.assign(seen.session!, data)
     hold(made, next)
     await made.save()
