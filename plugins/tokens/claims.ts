@@ -60,7 +60,7 @@ export function readerOf ({ rings, issuer, audiences, seconds, clockTolerance }:
   }
 }
 
-function isTexts (value: unknown): value is string[] {
+export function isTexts (value: unknown): value is string[] {
   return Array.isArray(value) && value.every(item => typeof item === 'string')
 }
 

@@ -19,6 +19,7 @@ import { DpopOptions, makeDpop, refuseDpop } from './dpop/index.js'
 import { TokensMisconfigured } from './errors.js'
 import { makeGrants } from './grants.js'
 import { inspector } from './inspection.js'
+import { makeIssuers, type IssuerOptions } from './issuers.js'
 import type { TokenKeys } from './keys.js'
 import { makeLinks } from './links.js'
 import { makeMint } from './minting.js'
@@ -27,12 +28,13 @@ import { makeRevocation } from './revocation.js'
 import { makeRings } from './ring.js'
 
 export { bearerOf } from './bearer.js'
-export { ScopeRefused, TokenInvalid, TokensMisconfigured } from './errors.js'
+export { IssuerAway, ScopeRefused, TokenInvalid, TokensMisconfigured } from './errors.js'
 export { NonceWanted, ProofInvalid, TokenUnbound } from './dpop/errors.js'
 export { LinkInvalid } from './links.js'
 export type { AccessGrant, Inspection, SubjectLoader, TokenPair, Tokens, TokenSubject } from './contract.js'
 export type { BoundOf, Links, LinkTerms } from './links.js'
 export type { DpopOptions } from './dpop/index.js'
+export type { IssuedSubject, IssuerOptions } from './issuers.js'
 export type { Jwk, JwkSet } from './jwk.js'
 export type { Key, KeyPair, Secret, TokenKeys } from './keys.js'
 
@@ -65,12 +67,14 @@ export type TokensOptions = Static<typeof TokensOptions> & {
    * private JWKs. Of several, or of a JWK Set, the first signs and all verify; those after it may be public keys alone.
    */
   keys: TokenKeys
+  /** Others whose access tokens are taken too, by the keys that they publish. */
+  issuers?: readonly IssuerOptions[]
   /** Milliseconds since the epoch; for tests. */
   now?: () => number
 }
 
 async function tokens (app: FastifyInstance, options: TokensOptions): Promise<void> {
-  const { keys, now = Date.now, ...plain } = options
+  const { keys, issuers: others = [], now = Date.now, ...plain } = options
   checkOptions(TokensOptions, plain, 'tokens', TokensMisconfigured)
   const {
     issuer, audience, algorithm = 'HS256', accessTtl = 900, refreshTtl = 604_800, familyTtl = 2_592_000, clockTolerance = 5, remembered = 10_000,
@@ -85,7 +89,11 @@ async function tokens (app: FastifyInstance, options: TokensOptions): Promise<vo
   const mint = makeMint({ rings, issuer, audience, accessTtl, refreshTtl, seconds })
   const dpop = plain.dpop === undefined ? null : makeDpop(app, { options: plain.dpop, state, secrets: () => rings.secrets, clockTolerance, seconds })
   if (dpop === null) refuseDpop(app)
-  const bearer = bearerReader({ read, state, identity: app.identity, remembered, whenAway, dpop, clockTolerance, now, seconds })
+  const closing = new AbortController()
+  const issuers = others.length === 0
+    ? null
+    : makeIssuers({ issuers: others, issuer, takesBound: dpop !== null, remembered, clockTolerance, now, seconds, log: app.log, closing: closing.signal })
+  const bearer = bearerReader({ read, state, identity: app.identity, remembered, whenAway, dpop, issuers, clockTolerance, now, seconds })
   const revocation = makeRevocation({ state, refreshTtl, familyTtl, clockTolerance, now })
   const { events } = app
   const grants = makeGrants({
@@ -105,6 +113,11 @@ async function tokens (app: FastifyInstance, options: TokensOptions): Promise<vo
     jwks: () => structuredClone(rings.jwks),
   })
   app.identity.reader({ name: 'bearer', read: bearer.read, ...dpop !== null && { challenge: dpop.challenge } })
+
+  if (issuers !== null) {
+    app.plan.contribute({ concern: 'tokens', stage: 'recall', compile: () => ({ step: bearer.prepare }) })
+    app.addHook('onClose', async () => { closing.abort() })
+  }
 
   /** When the last rotation is over, whatever became of it. */
   let turn: Promise<unknown> = Promise.resolve()

@@ -6,6 +6,7 @@ import { createHmac, createPrivateKey, createPublicKey, sign, verify, type KeyOb
 import { keyFault } from './algorithms.js'
 import { TokensMisconfigured } from './errors.js'
 import { isJwk, isJwkSet, type Jwk, type JwkSet, publicJwk, thumbprintOf, useFault } from './jwk.js'
+import { bytesOf } from './jws.js'
 
 export type Algorithm = 'HS256' | 'RS256' | 'ES256' | 'EdDSA'
 /** PEM. The public key is in the private one; without a private one it verifies and does not sign. */
@@ -134,11 +135,4 @@ function arePair (privateKey: KeyObject, publicKey: KeyObject): boolean {
   } catch {
     return false
   }
-}
-
-/** Base64url as it is meant to be; null for every other text. */
-function bytesOf (text: unknown): Buffer | null {
-  if (typeof text !== 'string') return null
-  const bytes = Buffer.from(text, 'base64url')
-  return bytes.toString('base64url') === text ? bytes : null
 }

@@ -9,6 +9,7 @@ import { scopesOf, type Claims, type ClaimsReader } from './claims.js'
 import { offeredDpop, type Dpop } from './dpop/index.js'
 import { TokenInvalid } from './errors.js'
 import { isAlive, standingKeys, type StandingKeys } from './family.js'
+import type { Issuers } from './issuers.js'
 
 interface BearerParts {
   read: ClaimsReader
@@ -19,6 +20,8 @@ interface BearerParts {
   whenAway: 'refuse' | 'accept'
   /** Null where no token is bound to a key. */
   dpop: Dpop | null
+  /** Null where nobody else's tokens are taken. */
+  issuers: Issuers | null
   /** Seconds. */
   clockTolerance: number
   /** Milliseconds since the epoch. */
@@ -29,6 +32,8 @@ interface BearerParts {
 
 export interface BearerReader {
   read: (request: FastifyRequest) => Reading
+  /** Before it is read: waits for keys that somebody else's token needs, where they are not here yet. */
+  prepare: (request: FastifyRequest) => Promise<void> | undefined
   /** The claims behind a principal of this reader, for what it asks of its own token; undefined for every other. */
   presented: (principal: Principal) => Claims | undefined
   /** Forgets which tokens were verified: a key may have left its ring. */
@@ -41,11 +46,21 @@ interface Verified { principal: Principal, claims: Claims, keys: StandingKeys, d
 /** Milliseconds for which a token that was found to have been ended is not asked about again. */
 const DEAD_MS = 5000
 
-export function bearerReader ({ read, state, identity, remembered, whenAway, dpop, clockTolerance, now, seconds }: BearerParts): BearerReader {
+export function bearerReader ({ read, state, identity, remembered, whenAway, dpop, issuers, clockTolerance, now, seconds }: BearerParts): BearerReader {
   let verified = new Remembered<Verified>(Math.max(1, remembered))
   const presented = new WeakMap<Principal, Claims>()
 
-  return { read: readBearer, presented: principal => presented.get(principal), forget: () => { verified = new Remembered(Math.max(1, remembered)) } }
+  return {
+    read: readBearer,
+    prepare: prepareKeys,
+    presented: principal => presented.get(principal),
+    forget: () => { verified = new Remembered(Math.max(1, remembered)) },
+  }
+
+  function prepareKeys (request: FastifyRequest): Promise<void> | undefined {
+    const token = offeredBearer(request) ?? (dpop === null ? null : offeredDpop(request))
+    return token === null || verified.get(token) !== undefined || identity.isTaken(token) ? undefined : issuers?.prepare(token)
+  }
 
   function readBearer (request: FastifyRequest): Reading {
     const bearer = offeredBearer(request)
@@ -55,6 +70,8 @@ export function bearerReader ({ read, state, identity, remembered, whenAway, dpo
     let known = verified.get(token)
     if (known === undefined) {
       if (identity.isTaken(token)) return null
+      const stranger = issuers?.read(token) ?? null
+      if (stranger !== null) return readStranger(request, token, stranger, bearer !== null, refusal)
       const claims = isWellFormed(token) ? read('access', token) : null
       if (claims === null) return { failure: refusal() }
       known = { principal: principalFrom(claims), claims, keys: standingKeys(claims), deadUntil: 0 }
@@ -76,6 +93,14 @@ export function bearerReader ({ read, state, identity, remembered, whenAway, dpo
     const values = state.getMany(known.keys)
     const alive: MaybePromise<FastifyError | null> = values instanceof Promise ? values.then(found => judge(found, offered, refusal), unknown) : judge(values, offered, refusal)
     return { principal: known.principal, standing: proof === null ? alive : both(proof, alive) }
+  }
+
+  /** Of somebody else's token nobody here knows whether it was ended; what it is bound to must be shown all the same. */
+  function readStranger (request: FastifyRequest, token: string, principal: Principal, isBearer: boolean, refusal: () => FastifyError): Reading {
+    const { jkt } = principal
+    if ((jkt === undefined) !== isBearer) return { failure: refusal() }
+    const proof = jkt === undefined ? null : dpop!.standing(request, token, jkt)
+    return proof === null || proof instanceof Promise ? { principal, standing: proof } : { failure: proof }
   }
 
   function judge (found: readonly (string | null)[], token: Verified, refusal: () => FastifyError): FastifyError | null {
