@@ -22,6 +22,7 @@ import { orderRoutes } from './routes/orders.js'
 import { passkeyRoutes } from './routes/passkeys.js'
 import { postRoutes } from './routes/posts.js'
 import { recoveryRoutes } from './routes/recovery.js'
+import { registrationRoutes } from './routes/registration.js'
 import { sessionRoutes } from './routes/sessions.js'
 import { userRoutes } from './routes/users.js'
 import { listOf, type PortalSettings } from './settings.js'
@@ -33,6 +34,8 @@ export interface Portal {
   accounts: PortalAccounts
   /** Ends all of a user's tokens and sessions; `except` is the one that asks, which stays. */
   signOut: (userId: string, except?: Principal) => Promise<void>
+  /** `quiet`: by mail, so that nobody learns which names and addresses are known. */
+  registration: PortalSettings['REGISTRATION']
   /** Sends what `write` makes, if it makes something, once the request is answered. */
   post: (write: () => Promise<Mail | null>) => void
   /** Milliseconds since the epoch. */
@@ -60,6 +63,7 @@ export async function buildPortal ({ settings, secret, sql, origin, logger, http
   const isProduction = settings.NODE_ENV === 'production'
   const { tokens, pepper, stateNames, apiKeys, mfa, sessions, csrf } = makeKeys(secret, settings)
   const accounts = portalAccounts(sql)
+  if (settings.REGISTRATION === 'quiet' && mail === null) throw new Error('REGISTRATION=quiet needs SMTP_URL: accounts are completed by a mail')
   /** The name of the cookies follows the scheme: over plain HTTP no browser takes one that is for HTTPS alone. */
   const isSecure = isProduction || origin.startsWith('https:')
   const proxies = listOf(settings.TRUST_PROXY)
@@ -92,8 +96,8 @@ export async function buildPortal ({ settings, secret, sql, origin, logger, http
     await app.tokens.revokeUser(userId, { except: except?.familyId })
     await app.sessions.endAll(userId, { except: except?.via === 'session' ? except.credentialId : undefined })
   }
-  const portal: Portal = { app: app as unknown as Portal['app'], sql, accounts, signOut, post: postman(app as unknown as FastifyInstance, mail), now: now ?? Date.now }
-  for (const routes of [authRoutes, sessionRoutes, mfaRoutes, passkeyRoutes, userRoutes, keyRoutes, postRoutes, documentRoutes, orderRoutes, operationRoutes, recoveryRoutes]) routes(portal)
+  const portal: Portal = { app: app as unknown as Portal['app'], sql, accounts, signOut, registration: settings.REGISTRATION, post: postman(app as unknown as FastifyInstance, mail), now: now ?? Date.now }
+  for (const routes of [authRoutes, sessionRoutes, mfaRoutes, passkeyRoutes, userRoutes, keyRoutes, postRoutes, documentRoutes, orderRoutes, operationRoutes, registrationRoutes, recoveryRoutes]) routes(portal)
   return app as unknown as FastifyInstance
 }
 

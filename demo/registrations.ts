@@ -17,7 +17,7 @@ export type Registration = Omit<Selectable<RegistrationsTable>, 'id' | 'expires_
 
 /** Keeps it, whatever its name and address, and forgets those whose time is over. */
 export async function keepRegistration ({ sql, now }: Portal, registration: Registration): Promise<string> {
-  await rows(sql, build.deleteFrom('registrations').where('expires_at', '<', new Date(now())))
+  await rows(sql, build.deleteFrom('registrations').where('expires_at', '<=', new Date(now())))
   const id = newId()
   await rows(sql, build.insertInto('registrations').values({ ...registration, id, expires_at: new Date(now() + REGISTRATION_LIFETIME * 1000) }))
   return id

@@ -19,6 +19,7 @@ export const PortalSettings = Type.Object({
   TLS_CERT: Type.Optional(Type.String()),
   TLS_KEY: Type.Optional(Type.String()),
   PASSWORD_POLICY: Type.Union([Type.Literal('nist'), Type.Literal('composition')], { default: 'composition' }),
+  REGISTRATION: Type.Union([Type.Literal('open'), Type.Literal('quiet')], { default: 'open' }),
   SMTP_URL: Type.Optional(Concealed(Type.String({ pattern: '^smtps?://' }))),
   MAIL_FROM: Type.String({ default: 'portal@localhost' }),
   LOG_LEVEL: Type.Union(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'].map(level => Type.Literal(level)), { default: 'info' }),

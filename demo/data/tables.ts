@@ -29,6 +29,18 @@ interface DocumentsTable { id: string, owner_id: string, title: string, content:
 interface SharesTable { document_id: string, user_id: string, actions: string[] }
 interface OrdersTable { id: string, user_id: string | null, item: string, total: number, currency: string, status: Generated<string>, created_at: Generated<Date> }
 
+export interface RegistrationsTable {
+  id: string
+  username: string
+  email: string
+  password_hash: string
+  age: number | null
+  phone: string | null
+  website: string | null
+  bio: string | null
+  expires_at: Date
+}
+
 /** As kysely wants them. */
 export interface Tables {
   users: UsersTable
@@ -37,6 +49,7 @@ export interface Tables {
   documents: DocumentsTable
   document_shares: SharesTable
   orders: OrdersTable
+  registrations: RegistrationsTable
 }
 
 export type UserRow = Selectable<UsersTable>

@@ -1,14 +1,11 @@
-/** Accounts and tokens: register, sign in, refresh, sign out, change the password, confirm who one is. */
+/** Accounts and tokens: sign in, refresh, sign out, change the password, confirm who one is. */
 import { Type } from '@sinclair/typebox'
 import { createError } from '@fastify/error'
 import { principalOf } from '../../plugins/identity.js'
 import { bearerOf } from '../../plugins/tokens/index.js'
-import { Age, Bio, Email, PasswordInput, Phone, TokenPair, Url, closed, noBody } from '../../schemas/index.js'
-import { newId } from '../accounts.js'
+import { PasswordInput, TokenPair, closed, noBody } from '../../schemas/index.js'
 import type { Portal } from '../app.js'
 import { Proof, proveAgain } from './mfa.js'
-import { askToConfirm } from './recovery.js'
-import { Name, OwnProfile, ownProfile, refuseReservedName } from './shapes.js'
 
 const TokensDiffer = createError('FST_PORTAL_TOKENS_DIFFER', 'The body and the Authorization header carry different tokens', 400)
 const NoToken = createError('FST_PORTAL_NO_TOKEN', 'Send the refresh token in the body or as bearer', 400)
@@ -18,42 +15,6 @@ const RefreshBody = closed({ refresh_token: Type.Optional(Type.String({ minLengt
 
 export function authRoutes (portal: Portal): void {
   const { app, accounts, signOut } = portal
-  app.post('/auth/register', {
-    schema: {
-      body: closed({
-        username: Name,
-        email: Email,
-        password: PasswordInput,
-        age: Type.Optional(Age),
-        phone: Type.Optional(Phone),
-        website: Type.Optional(Url),
-        bio: Type.Optional(Bio),
-      }),
-      response: { 201: OwnProfile },
-    },
-    config: { access: 'public' },
-  }, async (request, reply) => {
-    const { username, email, password, age = null, phone = null, website = null, bio = null } = request.body
-    refuseReservedName(username)
-    await app.passwords.checkNew(password, [username, email.split('@')[0]!])
-    const user = await accounts.add({
-      id: newId(),
-      username,
-      email: email.toLowerCase(),
-      email_confirmed_at: null,
-      password_hash: await app.passwords.hash(password),
-      role: 'user',
-      plan: 'basic',
-      age,
-      phone,
-      website,
-      bio,
-    })
-    askToConfirm(portal, user)
-    reply.code(201)
-    return ownProfile(user)
-  })
-
   app.post('/auth/login', {
     schema: { body: Credentials, response: { 200: TokenPair } },
     config: { access: 'public' },

@@ -3,6 +3,7 @@ import { Type } from '@sinclair/typebox'
 import { Email, PasswordInput, closed } from '../../schemas/index.js'
 import type { Portal } from '../app.js'
 import type { UserRow } from '../data/tables.js'
+import { completeRegistration } from '../registrations.js'
 
 const Token = Type.String({ minLength: 1, maxLength: 1024 })
 const nothing = { 204: Type.Null() }
@@ -10,9 +11,10 @@ const nothing = { 204: Type.Null() }
 const RESET_LIFETIME = 1800
 const CONFIRM_LIFETIME = 86_400
 /** Mails that one address gets. */
-const PER_ADDRESS = ['3/hour', '10/day']
+export const PER_ADDRESS = ['3/hour', '10/day']
 
-export function recoveryRoutes ({ app, accounts, post, signOut }: Portal): void {
+export function recoveryRoutes (portal: Portal): void {
+  const { app, accounts, post, signOut } = portal
   app.post('/auth/forgot', {
     schema: { body: closed({ email: Email }), response: { 202: Type.Null() } },
     config: { access: 'public', limits: { windows: ['10/minute', '60/hour'], by: 'address' } },
@@ -57,7 +59,9 @@ export function recoveryRoutes ({ app, accounts, post, signOut }: Portal): void 
     schema: { body: closed({ token: Token }), response: nothing },
     config: { access: 'public', limits: { windows: ['10/minute', '60/hour'], by: 'address' } },
   }, async (request, reply) => {
-    const id = await app.tokens.links.redeem('confirm', request.body.token, async id => (await accounts.byId(id))?.email ?? null)
+    const { token } = request.body
+    if (await completeRegistration(portal, token)) return reply.code(204).send(undefined as never)
+    const id = await app.tokens.links.redeem('confirm', token, async id => (await accounts.byId(id))?.email ?? null)
     await accounts.confirmEmail(id)
     reply.code(204)
   })

@@ -35,7 +35,7 @@ export function registrationRoutes (portal: Portal): void {
   } else {
     app.post('/auth/register', {
       schema: { body: Body, response: { 202: Type.Null() } },
-      config: { access: 'public' },
+      config: { access: 'public', limits: { windows: ['10/minute', '60/hour'], by: 'address' } },
     }, async (request, reply) => {
       // The same work for every name and address; what is known of them is looked up beside the request.
       const registration = await read(request.body)

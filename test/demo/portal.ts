@@ -81,7 +81,7 @@ export async function buildOn (t: Test, sql: Sql, settings: Partial<PortalSettin
   let addresses = 0
   const app = await buildPortal({
     settings: {
-      HOST: '127.0.0.1', PORT: 3000, NODE_ENV: 'test', DATA_DIR: '', JWT_ALGORITHM: 'HS256', PASSWORD_POLICY: 'composition', LOG_LEVEL: 'trace', MAIL_FROM: 'portal@localhost', ...settings,
+      HOST: '127.0.0.1', PORT: 3000, NODE_ENV: 'test', DATA_DIR: '', JWT_ALGORITHM: 'HS256', PASSWORD_POLICY: 'composition', REGISTRATION: 'open', LOG_LEVEL: 'trace', MAIL_FROM: 'portal@localhost', ...settings,
     },
     secret: APP_SECRET,
     mail: async mail => { mails.push(mail) },
