@@ -1,8 +1,8 @@
 /** The portal as a process: how it starts, what it prints, how it ends. */
 import { spawn, type ChildProcess } from 'node:child_process'
-import { randomBytes } from 'node:crypto'
+import { generateKeyPairSync, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import https from 'node:https'
 import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -388,6 +388,44 @@ t.test('LOG_LEVEL=silent logs nothing', async t => {
   child.kill('SIGTERM')
   t.equal(await ended, 0)
   t.notMatch(output(), '{')
+})
+
+t.test('on SIGHUP the keys of JWT_KEYS are read again: nobody is signed out, and a file that is not good changes nothing', async t => {
+  const path = join(t.testdir({}), 'keys.json')
+  const [older, newer] = [1, 2].map(i => ({ ...generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey.export({ format: 'jwk' }), kid: `key-${i}` }))
+  const publish = (...keys: unknown[]) => { writeFileSync(path, JSON.stringify({ keys })) }
+  publish(older)
+  const { url, child, output, ended } = await start(t, { DATA_DIR: seededFolder(t), DEMO_PASSWORD: PASSWORD, APP_SECRET: SECRET, JWT_ALGORITHM: 'ES256', JWT_KEYS: path })
+  const kids = async () => (await ask(url, '/.well-known/jwks.json')).body.keys.map(({ kid }: { kid: string }) => kid)
+  const kidOf = (token: string) => JSON.parse(Buffer.from(token.split('.')[0]!, 'base64url').toString()).kid
+  const me = async (token: string) => (await ask(url, '/users/me', { token })).status
+  const { access_token: before, refresh_token: refresh } = await signIn(url)
+  t.strictSame([kidOf(before), await kids()], ['key-1', ['key-1']])
+
+  publish(newer, older)
+  child.kill('SIGHUP')
+  t.ok(await appears(output, /the keys of tokens were rotated/))
+  t.strictSame(await kids(), ['key-2', 'key-1'])
+  t.equal(await me(before), 200)
+  const { access_token: after } = (await ask(url, '/auth/refresh', { body: { refresh_token: refresh } })).body
+  t.equal(kidOf(after), 'key-2')
+  t.equal(await me(after), 200)
+
+  for (const [i, bad] of ['{', '{"keys":[]}', JSON.stringify({ keys: [{ ...newer, use: 'enc' }] })].entries()) {
+    writeFileSync(path, bad)
+    child.kill('SIGHUP')
+    t.ok(await appears(output, new RegExp(`(?:were not taken over[^]*){${i + 1}}`)), bad.slice(0, 12))
+    t.strictSame(await kids(), ['key-2', 'key-1'])
+    t.strictSame([await me(before), await me(after)], [200, 200])
+  }
+  t.notMatch(output(), newer!.d!, 'no key is in the log')
+
+  publish(newer)
+  child.kill('SIGHUP')
+  t.ok(await appears(output, /(?:were rotated[^]*){2}/))
+  t.strictSame([await me(before), await me(after)], [401, 200], 'what the old key signed is dead once it has left')
+  child.kill('SIGTERM')
+  t.equal(await ended, 0)
 })
 
 t.test('on a PostgreSQL server', async t => {
