@@ -121,6 +121,21 @@ for (const [name, check] of Object.entries({
     jar.set('__Host-session', kept)
     if ((await ask('GET', '/me')).statusCode !== 401) throw new Error('the cookie outlived the logout')
     console.log('SAMPLE HOLDS')`,
+  dpop: `
+    const { generateKeyPair, exportJWK, SignJWT } = await import('jose')
+    const { createHash, randomUUID } = await import('node:crypto')
+    const client = await generateKeyPair('ES256')
+    const jwk = await exportJWK(client.publicKey)
+    const prove = (htm, path, token) => new SignJWT({ jti: randomUUID(), htm, htu: 'http://api.example.com' + path, ...token && { ath: createHash('sha256').update(token).digest('base64url') } })
+      .setProtectedHeader({ typ: 'dpop+jwt', alg: 'ES256', jwk }).setIssuedAt().sign(client.privateKey)
+    const login = headers => app.inject({ method: 'POST', url: 'http://api.example.com/login', payload: { username: 'ada', password: 'right password' }, headers })
+    const pay = async headers => (await app.inject({ url: 'http://api.example.com/payments', headers })).statusCode
+    const { access_token: bound, token_type: type } = (await login({ dpop: await prove('POST', '/login') })).json()
+    const { access_token: bearer } = (await login({})).json()
+    const headers = { authorization: 'DPoP ' + bound, dpop: await prove('GET', '/payments', bound) }
+    const answers = [await pay(headers), await pay(headers), await pay({ authorization: 'Bearer ' + bound }), await pay({ authorization: 'Bearer ' + bearer })]
+    if (type !== 'DPoP' || String(answers) !== '200,401,401,401') throw new Error(type + ': ' + answers)
+    console.log('SAMPLE HOLDS')`,
   shared: `
     if (app.state.kind !== 'redis' || !await app.state.answers()) throw new Error('not shared')
     await app.ready()
