@@ -2,10 +2,11 @@
 import { createHash, generateKeyPairSync, randomBytes, sign, verify } from 'node:crypto'
 import Fastify from 'fastify'
 import jwt from '@fastify/jwt'
+import { CompactEncrypt } from 'jose'
 import t from 'tap'
 import { Remembered } from '../../plugins/remembered.js'
 import { TokenInvalid } from '../../plugins/tokens/index.js'
-import { build, claimsOf, forge, hmac, invalid, pemOf, readPart, refused, text } from './build.js'
+import { build, claimsOf, forge, hmac, invalid, pemOf, readPart, refused, text, type Json } from './build.js'
 
 const rsa = generateKeyPairSync('rsa', { modulusLength: 2048 })
 const ec = generateKeyPairSync('ec', { namedCurve: 'P-256' })
@@ -597,6 +598,7 @@ t.test('forged and twisted tokens are refused, each of them [ASVS 9.1.2, 9.1.3, 
   const claims = claimsOf(real)
   const header = readPart(real, 0)
   const [head, body, signature] = real.split('.') as [string, string, string]
+  const forgeText = (head: string, payload: Json, key: Buffer) => forge(`${Buffer.from(head).toString('base64url')}.`, payload, key)
   const without = (name: string) => Object.fromEntries(Object.entries(claims).filter(([key]) => key !== name))
 
   // Each one of these is signed with the right key: the harness itself can forge what is accepted.
@@ -615,6 +617,17 @@ t.test('forged and twisted tokens are refused, each of them [ASVS 9.1.2, 9.1.3, 
     'the kid of the refresh key': forge(real, claims, keys.refresh, readPart(realRefresh, 0)),
     'the kid of nobody': forge(real, claims, keys.access, { ...header, kid: 'nobody' }),
     'a kid that is a path': forge(real, claims, '', { ...header, kid: '../../dev/null' }),
+    'a kid that is SQL': forge(real, claims, 'key', { ...header, kid: "' UNION SELECT 'key' --" }),
+    'a kid of the prototype': forge(real, claims, '', { ...header, kid: 'constructor' }),
+    'a kid in a list': forge(real, claims, keys.access, { ...header, kid: [header.kid] }),
+    'a header on the prototype': forgeText(`{"__proto__":${JSON.stringify(header)}}`, claims, keys.access),
+    'a header twice, none last': forgeText(`${JSON.stringify(header).slice(0, -1)},"alg":"none"}`, claims, keys.access),
+    'a header twice, its own last': forgeText(`{"alg":"none",${JSON.stringify(header).slice(1)}`, claims, keys.access),
+    'a header with a blank': forgeText(`${JSON.stringify(header)} `, claims, keys.access),
+    zip: forge(real, claims, keys.access, { ...header, zip: 'DEF' }),
+    'b64 false': forge(real, claims, keys.access, { ...header, b64: false, crit: ['b64'] }),
+    'a JWE': await new CompactEncrypt(Buffer.from(JSON.stringify(claims))).setProtectedHeader({ alg: 'dir', enc: 'A128CBC-HS256', typ: 'at+jwt' }).encrypt(keys.access),
+    'an ID token': forge(real, { ...claims, aud: 'client-1', nonce: 'n' }, keys.access, { ...header, typ: 'JWT' }),
     'no kid': forge(real, claims, keys.access, { alg: 'HS256', typ: 'at+jwt' }),
     'typ JWT': forge(real, claims, keys.access, { ...header, typ: 'JWT' }),
     'typ of a refresh token': forge(real, claims, keys.access, { ...header, typ: 'rt+jwt' }),
@@ -670,6 +683,7 @@ t.test('forged and twisted tokens are refused, each of them [ASVS 9.1.2, 9.1.3, 
     'ten kilobytes': forge(real, { ...claims, jti: 'x'.repeat(10_000) }, keys.access),
     'a header of four kilobytes': forge(real, claims, keys.access, { ...header, pad: 'x'.repeat(3000) }),
   }
+  for (const alg of ['NONE', 'nOnE', 'none ', ' none', '']) attacks[`alg ${JSON.stringify(alg)}`] = `${text({ ...header, alg })}.${body}.`
   for (const name of ['iss', 'aud', 'sub', 'exp', 'iat', 'jti', 'fam', 'gen', 'auth_time', 'fam_exp', 'roles']) attacks[`without ${name}`] = forge(real, without(name), keys.access)
   const before = handled.length
   for (const [name, token] of Object.entries(attacks)) {
@@ -711,8 +725,19 @@ t.test('HS256 under the public key of an asymmetric one [GHSA-mvf2-f6gm-w987, GH
     const { access_token: real } = await app.tokens.issue(users.ada!)
     const header = readPart(real, 0)
     const claims = { ...claimsOf(real), roles: ['admin'] }
-    for (const secret of [pair.public, pair.public.trim(), `\n${pair.public}`, pair.public.replaceAll('\n', '\r\n'), pair.public.replace(/-----[^-]+-----|\s/g, '')]) {
+    const [jwk] = app.tokens.jwks().keys
+    for (const secret of [JSON.stringify(jwk), JSON.stringify(app.tokens.jwks()), Buffer.from(jwk!.n ?? jwk!.x!, 'base64url'), pair.public, pair.public.trim(), `\n${pair.public}`, pair.public.replaceAll('\n', '\r\n'), pair.public.replace(/-----[^-]+-----|\s/g, '')]) {
       for (const forged of [forge(real, claims, secret, { ...header, alg: 'HS256' }), forge(real, claims, secret)]) t.match(await ask(forged, '/admin'), refused)
+    }
+    // Of zeros (CVE-2022-21449), of the order of the curve, and in the other form of ECDSA.
+    const bytes = algorithm === 'RS256' ? 256 : 64
+    for (const signature of [Buffer.alloc(bytes), Buffer.from('ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551'.repeat(bytes / 32), 'hex'), Buffer.from('3006020100020100', 'hex'), Buffer.alloc(bytes, 1)]) {
+      t.match(await ask(`${real.split('.')[0]}.${text(claims)}.${signature.toString('base64url')}`, '/admin'), refused, 'a signature that nobody made')
+    }
+    if (algorithm === 'ES256') {
+      const input = `${real.split('.')[0]}.${text(claims)}`
+      t.match(await ask(`${input}.${sign('sha256', Buffer.from(input), ec.privateKey).toString('base64url')}`, '/admin'), refused, 'the right key, DER')
+      t.match(await ask(`${input}.${sign('sha256', Buffer.from(input), { key: ec.privateKey, dsaEncoding: 'ieee-p1363' }).toString('base64url')}`, '/admin'), { status: 200 }, 'control: the right key, as it is meant')
     }
     const { privateKey: theirs } = OTHERS[algorithm]()
     const other = sign(algorithm === 'EdDSA' ? null : 'sha256', Buffer.from(`${real.split('.')[0]}.${text(claims)}`), algorithm === 'ES256' ? { key: theirs, dsaEncoding: 'ieee-p1363' } : theirs)
