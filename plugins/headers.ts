@@ -40,7 +40,9 @@ const Overrides = Type.Object({
   })),
   reportUri: Type.Optional(Type.String({ minLength: 1, description: 'Where browsers report what Content-Security-Policy stopped; nowhere by default' })),
   cacheControl: Type.Optional(Type.String({ description: 'Cache-Control of answers that set none', default: 'no-store' })),
-  permissionsPolicy: Type.Optional(Type.String({ description: 'Permissions-Policy; by default every powerful feature is off' })),
+  permissionsPolicy: Type.Optional(Type.Union([Type.String(), Type.Array(Type.String({ pattern: '^[a-z][a-z0-9-]*$' }), { uniqueItems: true })], {
+    description: 'Names of the powerful features that the page itself may use (`publickey-credentials-get`, `publickey-credentials-create` for passkeys), or a whole Permissions-Policy of your own; by default all are off',
+  })),
   crossOriginResourcePolicy: Type.Optional(Type.Union(
     [Type.Literal('same-origin'), Type.Literal('same-site'), Type.Literal('cross-origin')],
     { description: 'Which sites may embed the answer', default: 'same-origin' })),
@@ -59,9 +61,9 @@ export const HeadersOptions = Type.Composite([Overrides, Type.Object({
 export type HeadersOptions = Static<typeof HeadersOptions>
 
 const DENIED_FEATURES = [
-  'accelerometer', 'autoplay', 'camera', 'display-capture', 'encrypted-media', 'fullscreen', 'geolocation', 'gyroscope', 'magnetometer',
-  'microphone', 'midi', 'payment', 'picture-in-picture', 'publickey-credentials-get', 'screen-wake-lock', 'usb', 'web-share', 'xr-spatial-tracking',
-].map(feature => `${feature}=()`).join(', ')
+  'accelerometer', 'autoplay', 'camera', 'display-capture', 'encrypted-media', 'fullscreen', 'geolocation', 'gyroscope', 'magnetometer', 'microphone', 'midi',
+  'payment', 'picture-in-picture', 'publickey-credentials-create', 'publickey-credentials-get', 'screen-wake-lock', 'usb', 'web-share', 'xr-spatial-tracking',
+]
 
 const API_POLICY = { 'default-src': ["'none'"], 'base-uri': ["'none'"], 'form-action': ["'none'"], 'frame-ancestors': ["'none'"] }
 const NONCE = '{nonce}'
@@ -120,10 +122,16 @@ async function computeHeaders (policy: HeaderOverrides): Promise<Record<string, 
     frameguard: { action: 'deny' },
     hsts: false,
   })
-  set['permissions-policy'] = policy.permissionsPolicy ?? DENIED_FEATURES
+  set['permissions-policy'] = featuresOf(policy.permissionsPolicy ?? [])
   set['cache-control'] = policy.cacheControl ?? 'no-store'
   for (const [name, value] of Object.entries(set)) refuseUnsendable(name, value)
   return set
+}
+
+/** The features that are named are the page's own, and the others are off, for it and for what it frames. */
+function featuresOf (policy: string | string[]): string {
+  if (typeof policy === 'string') return policy
+  return [...policy.map(feature => `${feature}=(self)`), ...DENIED_FEATURES.filter(feature => !policy.includes(feature)).map(feature => `${feature}=()`)].join(', ')
 }
 
 async function askHelmet (options: FastifyHelmetOptions): Promise<Record<string, string>> {

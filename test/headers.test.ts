@@ -149,6 +149,19 @@ t.test('a page may run its own code, by a nonce that no two answers share', asyn
   t.match((await headersOf(app, '/%zz'))['content-security-policy'], "default-src 'none'")
 })
 
+t.test('a page names the features that it uses; the others stay off', async t => {
+  const app = await build(t, {}, app => {
+    app.get('/passkeys', { ...open, config: { access: 'public', headers: { permissionsPolicy: ['publickey-credentials-get', 'clipboard-write'] } } }, answer)
+    app.get('/none', { ...open, config: { access: 'public', headers: { permissionsPolicy: [] } } }, answer)
+  })
+  const featuresOf = async (url: string) => (await headersOf(app, url))['permissions-policy']!.split(', ')
+  const all = await featuresOf('/')
+  for (const feature of ['publickey-credentials-get', 'publickey-credentials-create']) t.ok(all.includes(`${feature}=()`), `${feature} is off`)
+  const own = ['publickey-credentials-get=(self)', 'clipboard-write=(self)']
+  t.strictSame((await featuresOf('/passkeys')).sort(), [...own, ...all.filter(feature => !feature.startsWith('publickey-credentials-get='))].sort())
+  t.strictSame(await featuresOf('/none'), all)
+})
+
 t.test('what is in the plan is what is sent: computed once a policy', async t => {
   const app = await build(t, {}, app => {
     for (let i = 0; i < 5; i++) app.get(`/same-${i}`, { ...open, config: { access: 'public', headers: { cacheControl: 'max-age=1' } } }, answer)
@@ -207,10 +220,11 @@ t.test('misconfiguration stops boot, by name: options at once, routes in the lis
     route('/unknown', { noSniff: false })
     route('/true', true)
     route('/directive', { contentSecurityPolicy: { 'default-src': ["'self'; script-src *"] } })
+    route('/feature', { permissionsPolicy: ['camera=*'] })
     route('/injected', { cacheControl: 'no-store\r\nset-cookie: a=b' })
   })
   await t.rejects(async () => { await app.ready() }, {
     code: 'FST_BASTION_PLAN_REFUSED',
-    message: /4 routes do not boot:\n {2}GET \/unknown: .*noSniff.*\n {2}GET \/true: headers.*\n {2}GET \/directive: headers: .*default-src.*\n {2}GET \/injected: headers: the value for cache-control/,
+    message: /5 routes do not boot:\n {2}GET \/unknown: .*noSniff.*\n {2}GET \/true: headers.*\n {2}GET \/directive: headers: .*default-src.*\n {2}GET \/feature: headers: .*permissionsPolicy.*\n {2}GET \/injected: headers: the value for cache-control/,
   })
 })
