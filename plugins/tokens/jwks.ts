@@ -44,7 +44,7 @@ export interface FetchTerms {
 
 /** Milliseconds for which a set that was fetched is fresh, whatever its answer says. */
 const FRESH = { least: 300_000, most: 86_400_000 }
-/** Milliseconds after which a fetch that failed is tried again, where the cool-down is longer. */
+/** Milliseconds after which a fetch that failed is tried again while nothing is known, where the cool-down is longer. */
 const RETRY = 5000
 /** Members of private and symmetric keys (RFC 7518, 6): who publishes one has no secret any more. */
 const SECRET = ['d', 'k', 'p', 'q', 'dp', 'dq', 'qi', 'oth']
@@ -62,8 +62,8 @@ export function fetchedKeys ({ url, algorithms, timeout, cooldown, staleFor, max
   let edition = 0
   let freshUntil = 0
   let usableUntil = 0
-  /** When the last fetch began, and how long no other one begins. */
-  let rest = { since: 0, ms: 0 }
+  /** When the last fetch began, and whether it failed. */
+  let last = { began: -Infinity, failed: false }
   let flight: Promise<void> | null = null
 
   return { find, prepare, version: () => isKnown() ? edition : null }
@@ -85,12 +85,12 @@ export function fetchedKeys ({ url, algorithms, timeout, cooldown, staleFor, max
   /** Undefined where it is too early. */
   function refetch (): Promise<void> | undefined {
     if (flight !== null) return flight
-    const since = now() - rest.since
+    const since = now() - last.began
     // A clock that was set back must not stop all fetches until it has caught up.
-    if (since >= 0 && since < rest.ms) return undefined
-    rest = { since: now(), ms: cooldown }
+    if (since >= 0 && since < (last.failed && !isKnown() ? Math.min(cooldown, RETRY) : cooldown)) return undefined
+    last = { began: now(), failed: false }
     flight = load().catch((error: Error & { cause?: { code?: string } }) => {
-      rest.ms = Math.min(cooldown, RETRY)
+      last.failed = true
       log.warn({ url, reason: error.cause?.code ?? error.message }, 'the keys of an issuer could not be fetched')
     }).finally(() => { flight = null })
     return flight

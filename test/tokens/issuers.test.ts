@@ -1,8 +1,8 @@
 /** Tokens of other issuers, by the keys that they publish on a real server. */
-import { createHmac, generateKeyPairSync, randomBytes, type KeyObject } from 'node:crypto'
+import { createHash, createHmac, generateKeyPairSync, randomBytes, type KeyObject } from 'node:crypto'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { CompactEncrypt, exportJWK, SignJWT, UnsecuredJWT, type JWTPayload } from 'jose'
+import { calculateJwkThumbprint, CompactEncrypt, exportJWK, SignJWT, UnsecuredJWT, type JWTPayload } from 'jose'
 import t, { type Test } from 'tap'
 import type { IssuerOptions } from '../../plugins/tokens/index.js'
 import { build, type Built, type Json } from './build.js'
@@ -236,9 +236,58 @@ t.test('while the issuer is away its keys go on, for a while; then its tokens ge
   for (let i = 0; i < 50; i++) t.match(await ask(await signed(claims({ jti: `j${i}`, exp: NOW + 1_000_000 }))), unchecked)
   t.equal(published.fetches, before, 'not asked again for each')
   t.notOk(handled.includes('/'))
-  published.answer = null
   clock.ms += 5000
+  t.match(await ask(token), unchecked)
+  t.equal(published.fetches, before + 1, 'while nothing is known, every five seconds')
+  clock.ms += 5000
+  published.answer = null
   t.match(await ask(token), { status: 200 }, 'recovery needs no restart')
+})
+
+t.test('kids that nobody knows cause one fetch a cool-down also while the issuer is away', async t => {
+  const published = await publisher(t, ...await all())
+  const { ask, clock } = await taking(t, { jwks: published.url })
+  t.match(await ask(await signed(claims())), { status: 200 })
+  published.answer = (_request, response) => { response.writeHead(500).end() }
+  for (let seconds = 5; seconds <= 60; seconds += 5) {
+    clock.ms += 5000
+    for (let i = 0; i < 20; i++) t.match(await ask(await signed(claims(), { kid: `k${seconds}-${i}` })), refused)
+    t.equal(published.fetches, 1 + Math.floor(seconds / 30), `after ${seconds} s`)
+  }
+  clock.ms -= 3_600_000
+  published.answer = null
+  published.keys.push(await jwkOf(pairs.ES256.publicKey, { kid: 'young' }))
+  t.match(await ask(await signed(claims({ iat: NOW - 3600 }), { kid: 'young' })), { status: 200 }, 'a clock that was set back stops no fetch')
+})
+
+t.test('a token that is bound to a key is taken with a proof by that key, and never without', async t => {
+  const published = await publisher(t, ...await all())
+  const client = makers.ES256()
+  const jwk = await exportJWK(client.publicKey)
+  const bound = await signed(claims({ cnf: { jkt: await calculateJwkThumbprint(jwk) } }))
+  const { app, handled } = await taking(t, { jwks: published.url }, { dpop: { origin: 'https://api.test' } })
+  let proofs = 0
+  const prove = (key: KeyObject, token: string) => new SignJWT({ jti: `p${++proofs}`, htm: 'GET', htu: 'https://api.test/', iat: NOW, ath: createHash('sha256').update(token).digest('base64url') })
+    .setProtectedHeader({ alg: 'ES256', typ: 'dpop+jwt', jwk }).sign(key)
+  const ask = async (scheme: string, token: string, proof?: string) => {
+    const answer = await app.inject({ url: '/', headers: { authorization: `${scheme} ${token}`, ...proof !== undefined && { dpop: proof } } })
+    return { status: answer.statusCode, body: answer.json() as Json }
+  }
+  t.match(await ask('DPoP', bound, await prove(client.privateKey, bound)), { status: 200, body: { id: 'login:u-7', jkt: await calculateJwkThumbprint(jwk) } })
+  const once = await prove(client.privateKey, bound)
+  t.match(await ask('DPoP', bound, once), { status: 200 })
+  handled.length = 0
+  t.equal((await ask('DPoP', bound, once)).status, 401, 'a proof twice')
+  t.equal((await ask('Bearer', bound)).status, 401)
+  t.equal((await ask('Bearer', bound, await prove(client.privateKey, bound))).status, 401)
+  t.equal((await ask('DPoP', bound)).status, 401)
+  t.equal((await ask('DPoP', bound, await prove(makers.ES256().privateKey, bound))).status, 401, 'a proof by another key')
+  const unbound = await signed(claims())
+  t.equal((await ask('DPoP', unbound, await prove(client.privateKey, unbound))).status, 401, 'and one that is not bound is no DPoP token')
+  const certificate = await signed(claims({ cnf: { jkt: await calculateJwkThumbprint(jwk), 'x5t#S256': 'x' } }))
+  t.equal((await ask('DPoP', certificate, await prove(client.privateKey, certificate))).status, 401, 'bound to a certificate as well')
+  t.same(handled, [])
+  t.match(await ask('Bearer', unbound), { status: 200 }, 'control')
 })
 
 t.test('answers that are no key set are none: nothing is known, so 503', async t => {
