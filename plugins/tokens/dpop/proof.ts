@@ -1,6 +1,7 @@
 /** A proof of possession: what one request says of itself, signed by the key that it shows (RFC 9449, 4.2 and 4.3). */
 import { createHash } from 'node:crypto'
 import { Remembered } from '../../remembered.js'
+import { parseJws } from '../jws.js'
 import { proofKeyOf, type ProofAlgorithm, type ProofKey } from './jwk.js'
 import { namesTarget } from './target.js'
 
@@ -45,8 +46,6 @@ export type ProofReader = (text: string, terms: ProofTerms) => Proof | ProofFaul
 
 const MAX_LENGTH = 4096
 const MAX_JTI = 256
-/** Two fields that were joined into one have a comma. */
-const FORM = /^([\w-]+)\.([\w-]+)\.([\w-]+)$/
 /** Header parameters that would bring other keys or rules along (RFC 8725, 3.10; RFC 7515, 4.1.11). */
 const FOREIGN = ['jku', 'x5u', 'x5c', 'x5t', 'x5t#S256', 'crit', 'zip', 'b64', 'enc']
 /** A client's header is the same in all its proofs: so many of them are remembered, with their keys. */
@@ -56,27 +55,24 @@ export function proofReader ({ algorithms, maxAge, clockTolerance, seconds }: Pr
   const keys = new Remembered<ProofKey>(REMEMBERED)
 
   return function readProof (text, terms) {
-    const parts = text.length <= MAX_LENGTH ? FORM.exec(text) : null
-    if (parts === null) return { fault: 'is no compact JWS' }
-    const [, header, body, signature] = parts as unknown as [string, string, string, string]
-    const known = keys.get(header)
+    // Two header fields that were joined into one have a comma, which is no part of a JWS.
+    const jws = text.length <= MAX_LENGTH ? parseJws(text) : null
+    if (jws === null) return { fault: 'is no compact JWS' }
+    const { header, claims, input, signature } = jws
+    const encoded = input.slice(0, input.indexOf('.'))
+    const known = keys.get(encoded)
     const key = known ?? keyOf(header)
     if (typeof key === 'string') return { fault: key }
     // All that costs less than a signature comes before it.
     if (terms.jkt !== undefined && key.jkt !== terms.jkt) return { fault: 'is by another key' }
-    const claims = objectOf(body)
-    if (claims === null) return { fault: 'has no claims' }
     const fault = faultOf(claims, terms)
     if (fault !== null) return fault
-    const bytes = bytesOf(signature)
-    if (bytes === null || !key.hasSigned(`${header}.${body}`, bytes)) return { fault: 'signature is wrong' }
-    if (known === undefined) keys.set(header, key)
+    if (!key.hasSigned(input, signature)) return { fault: 'signature is wrong' }
+    if (known === undefined) keys.set(encoded, key)
     return { jkt: key.jkt, jti: claims.jti as string, nonce: claims.nonce }
   }
 
-  function keyOf (encoded: string): ProofKey | string {
-    const header = objectOf(encoded)
-    if (header === null) return 'has no header'
+  function keyOf (header: Record<string, unknown>): ProofKey | string {
     const { typ, alg, jwk } = header
     if (typ !== 'dpop+jwt') return 'typ is not dpop+jwt'
     if (!algorithms.includes(alg as ProofAlgorithm)) return 'alg is not accepted'
@@ -94,21 +90,6 @@ export function proofReader ({ algorithms, maxAge, clockTolerance, seconds }: Pr
     if (nbf !== undefined && !(typeof nbf === 'number' && nbf - clockTolerance <= time)) return { fault: 'is not good yet' }
     if (accessToken !== undefined && ath !== hashOf(accessToken)) return { fault: 'is for another access token' }
     if (nonces !== undefined && !nonces.includes(nonce as string)) return { fault: 'has no nonce of ours', wantsNonce: true }
-    return null
-  }
-}
-
-/** Base64url has several texts for the same bytes, and one proof must not have several. */
-function bytesOf (encoded: string): Buffer | null {
-  const bytes = Buffer.from(encoded, 'base64url')
-  return bytes.toString('base64url') === encoded ? bytes : null
-}
-
-function objectOf (encoded: string): Record<string, unknown> | null {
-  try {
-    const value: unknown = JSON.parse(bytesOf(encoded)?.toString() ?? '')
-    return typeof value === 'object' && value !== null && !Array.isArray(value) ? value as Record<string, unknown> : null
-  } catch {
     return null
   }
 }
