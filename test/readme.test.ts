@@ -81,6 +81,21 @@ for (const [name, check] of Object.entries({
     if ((await post('/login/code', { mfaToken, code: codeOf(1) })).statusCode !== 200) throw new Error('right code')
     if ((await post('/login/code', { mfaToken, code: codeOf(1) })).statusCode !== 401) throw new Error('twice')
     console.log('SAMPLE HOLDS')`,
+  passkeys: `
+    await app.ready()
+    const { authenticator } = await import('../test/passkeys/authenticator.js')
+    const device = authenticator()
+    const post = (url, payload, token) => app.inject({ method: 'POST', url: 'http://localhost' + url, payload, headers: token === undefined ? {} : { authorization: 'Bearer ' + token } })
+    const { access_token: token } = await app.tokens.issue({ id: 'u1', roles: ['member'] })
+    const origin = 'https://app.example.com'
+    const made = await post('/passkeys', device.create((await post('/passkeys/options', undefined, token)).json(), { origin }), token)
+    if (made.statusCode !== 201) throw new Error('not made: ' + made.body)
+    const shown = device.get((await post('/login/options')).json(), { origin })
+    const signedIn = await post('/login/passkey', shown)
+    if (signedIn.statusCode !== 200 || !Buffer.from(signedIn.json().access_token.split('.')[1], 'base64url').includes('"amr":["pop","mfa"]')) throw new Error('not signed in: ' + signedIn.body)
+    if ((await post('/login/passkey', shown)).statusCode !== 401) throw new Error('twice')
+    if ((await post('/login/passkey', device.get((await post('/login/options')).json(), { origin: 'https://evil.example' }))).statusCode !== 401) throw new Error('a false page')
+    console.log('SAMPLE HOLDS')`,
   'api-keys': `
     await app.ready()
     const { access_token: token } = await app.tokens.issue({ id: 'u1', roles: ['member'] })
@@ -150,6 +165,7 @@ for (const [name, check] of Object.entries({
     const sample = source!.replaceAll("'fastify-bastion'", `'${relative(folder, join(ROOT, 'plugins/index.js'))}'`)
       .replaceAll("'fastify-bastion/api-keys'", `'${relative(folder, join(ROOT, 'plugins/api-keys/index.js'))}'`)
       .replaceAll("'fastify-bastion/mfa'", `'${relative(folder, join(ROOT, 'plugins/mfa/index.js'))}'`)
+      .replaceAll("'fastify-bastion/passkeys'", `'${relative(folder, join(ROOT, 'plugins/passkeys/index.js'))}'`)
       .replaceAll("'fastify-bastion/schemas'", `'${relative(folder, join(ROOT, 'schemas/index.js'))}'`)
       .replace('server()', 'server({ logger: false })')
     await writeFile(join(folder, 'store.ts'), `
@@ -160,14 +176,15 @@ for (const [name, check] of Object.entries({
       export const accounts = { findByLogin: async name => name === 'ada' ? ada : null, findById: async () => ada, savePassword: async () => {} }
       export const orders = { find: id => ({ own: { id, userId: 'u1', total: 12 }, foreign: { id, userId: 'u2', total: 99 } })[id] }
     `)
-    if (name === 'second-factor' || name === 'api-keys') {
+    if (['second-factor', 'passkeys', 'api-keys'].includes(name)) {
       await appendFile(join(folder, 'store.ts'), `
         import { PGlite } from '@electric-sql/pglite'
         import { API_KEYS_TABLE } from '${relative(folder, join(ROOT, 'plugins/api-keys/index.js'))}'
         import { MFA_TABLES } from '${relative(folder, join(ROOT, 'plugins/mfa/index.js'))}'
+        import { PASSKEYS_TABLE } from '${relative(folder, join(ROOT, 'plugins/passkeys/index.js'))}'
         import { pgliteSql } from '${relative(folder, join(ROOT, 'plugins/sql.js'))}'
         export const sql = pgliteSql(await PGlite.create('memory://'))
-        await sql.script(MFA_TABLES + API_KEYS_TABLE)
+        await sql.script(MFA_TABLES + API_KEYS_TABLE + PASSKEYS_TABLE)
       `)
     }
     await writeFile(join(folder, 'sample.ts'), `${sample}\n${check}\nawait app.close()\n`)
