@@ -1,11 +1,14 @@
 /** Access: nobody passes who was not let in, early, and every refusal is recorded. */
+import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { connect, type AddressInfo } from 'node:net'
 import Fastify, { type FastifyInstance, type FastifyRequest, type InjectOptions, type RouteOptions } from 'fastify'
+import { Type } from '@sinclair/typebox'
 import t, { type Test } from 'tap'
 import access, { resourceOf, type AccessOptions } from '../plugins/access/index.js'
 import errors from '../plugins/errors.js'
 import events, { type SecurityEvent } from '../plugins/events.js'
+import bastion from '../plugins/index.js'
 import identity from '../plugins/identity.js'
 import plan from '../plugins/plan/index.js'
 import { server } from '../plugins/server.js'
@@ -327,6 +330,33 @@ t.test('step-up [ASVS 7.5.3]', async t => {
     }
     t.equal(runs.count, 0)
     t.equal((await post(app, '/without', { ...fresh, amr: ['pwd'] })).statusCode, 200, 'negative control: where only the time is asked for, the password does')
+  })
+
+  t.test('tokens and sessions say what was shown: a password alone passes neither by one nor by the other, a passkey by both', async t => {
+    const key = randomBytes(32)
+    const app = Fastify(server({ logger: false }))
+    t.teardown(() => app.close())
+    await app.register(bastion, {
+      tokens: { issuer: 'https://api.example.com', audience: 'https://api.example.com', keys: { access: key, refresh: randomBytes(32) } }, csrf: { key }, sessions: { secret: key, secure: false },
+    })
+    const response = { 200: Type.Object({ ok: Type.Boolean() }) }
+    let runs = 0
+    app.get('/passkey', { schema: { response }, config: { access: { stepUp: { factors: 'pop' } } } }, async () => ({ ok: ++runs > 0 }))
+    app.get('/sign-in/:amr', { schema: { response }, config: { access: 'public' } }, async request => {
+      await app.sessions.start(request, { id: 'ada', roles: [], amr: (request.params as { amr: string }).amr.split('+') })
+      return { ok: true }
+    })
+    await app.ready()
+    for (const [amr, status] of [[['pwd'], 401], [['pwd', 'otp', 'mfa'], 401], [['pop', 'mfa'], 200]] as const) {
+      const { access_token: token } = await app.tokens.issue({ id: 'ada', roles: [], amr })
+      const cookie = String((await app.inject(`/sign-in/${amr.join('+')}`)).headers['set-cookie']).split(';')[0]!
+      for (const headers of [{ authorization: `Bearer ${token}` }, { cookie }] as Record<string, string>[]) {
+        const { statusCode, body } = await app.inject({ url: '/passkey', headers })
+        t.equal(statusCode, status, `${amr.join()} by ${Object.keys(headers).join()}: ${body}`)
+        if (status === 401) t.match(JSON.parse(body), { code: 'FST_BASTION_STEP_UP_REQUIRED', factors: ['pop'] })
+      }
+    }
+    t.equal(runs, 2)
   })
 
   t.test('a time that is none, or lies ahead, is not fresh', async t => {

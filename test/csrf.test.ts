@@ -1,5 +1,6 @@
 /** CSRF: what rides on a cookie is done only for a page of ours. */
 import { randomBytes } from 'node:crypto'
+import { connect, type AddressInfo } from 'node:net'
 import { parse as parseForm } from 'node:querystring'
 import Fastify, { type FastifyInstance, type InjectOptions } from 'fastify'
 import { Type } from '@sinclair/typebox'
@@ -286,6 +287,31 @@ t.test('attack: a page of another site is refused, whatever it makes the browser
     t.same(await ask(transfer(ADA, { ...good, ...headers as Record<string, string> })), DONE, JSON.stringify(headers))
   }
   t.same(await ask(transfer(ADA, { ...good, host: `${HOST}:443`, origin: OWN })), DONE, 'a proxy that writes the default port')
+})
+
+t.test('attack: header fields that come twice, on the wire', async t => {
+  const { app, page, ran } = await build(t)
+  const { token, cookie } = await page(ADA)
+  await app.listen({ host: '127.0.0.1', port: 0 })
+  const { port } = app.server.address() as AddressInfo
+  const send = async (...lines: string[]): Promise<string> => {
+    const socket = connect(port, '127.0.0.1')
+    t.teardown(() => socket.destroy())
+    socket.end([
+      'POST /thing HTTP/1.1', `Host: ${HOST}`, 'X-Forwarded-Proto: https', 'Connection: close', 'Content-Length: 0', ...lines, '', '',
+    ].join('\r\n'))
+    const chunks: Buffer[] = []
+    for await (const chunk of socket) chunks.push(chunk as Buffer)
+    return Buffer.concat(chunks).toString().split(' ')[1]!
+  }
+  const good = [`Cookie: sid=${ADA}; ${cookie}`, `X-CSRF-Token: ${token}`]
+  t.equal(await send(...good, 'Sec-Fetch-Site: same-origin'), '200')
+  t.equal(await send(...good, 'Sec-Fetch-Site: same-origin', 'Sec-Fetch-Site: cross-site'), '403')
+  t.equal(await send(...good, 'Sec-Fetch-Site: same-origin', 'Sec-Fetch-Site: same-origin'), '403')
+  t.equal(await send(...good, `Origin: ${OWN}`, 'Origin: https://evil.example'), '403')
+  t.equal(await send(...good, `X-CSRF-Token: ${token}`), '403')
+  t.equal(await send(...good, `Cookie: ${cookie}`), '403', 'cookies, in two fields')
+  t.equal(ran.length, 1)
 })
 
 t.test('origins that are listed may send requests, and by option those of the same site; a token they need all the same', async t => {
