@@ -5,7 +5,7 @@ import { createError } from '@fastify/error'
 import { Posture } from '../../plugins/posture.js'
 import type { Portal } from '../app.js'
 
-const PAGE = readFileSync(new URL('../web/index.html', import.meta.url), 'utf8')
+const [PAGE, SCRIPT] = ['index.html', 'portal.js'].map(name => readFileSync(new URL(`../web/${name}`, import.meta.url), 'utf8')) as [string, string]
 /** Yes or no and nothing more. */
 const NotReady = createError('FST_PORTAL_NOT_READY', 'Not ready', 503)
 const Status = Type.Object({ status: Type.Literal('ok') }, { additionalProperties: false })
@@ -53,10 +53,18 @@ export function operationRoutes ({ app, sql }: Portal): void {
   }, async () => ({ status: 'ok' as const }))
 
   app.get('/', {
-    config: { access: 'public', answers: 'raw', headers: { contentSecurityPolicy: 'page' } },
+    config: { access: 'public', answers: 'raw', headers: { contentSecurityPolicy: 'page', permissionsPolicy: ['publickey-credentials-get', 'publickey-credentials-create'] } },
   }, async (_request, reply) => {
     reply.type('text/html; charset=utf-8')
     return PAGE.replaceAll('{nonce}', reply.scriptNonce)
+  })
+
+  // Never older than the page that asks for it.
+  app.get('/portal.js', {
+    config: { access: 'public', answers: 'raw', headers: { cacheControl: 'no-cache' } },
+  }, async (_request, reply) => {
+    reply.type('text/javascript; charset=utf-8')
+    return SCRIPT
   })
 
   async function answers (): Promise<boolean> {
