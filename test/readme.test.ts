@@ -151,6 +151,19 @@ for (const [name, check] of Object.entries({
     const answers = [await pay(headers), await pay(headers), await pay({ authorization: 'Bearer ' + bound }), await pay({ authorization: 'Bearer ' + bearer })]
     if (type !== 'DPoP' || String(answers) !== '200,401,401,401') throw new Error(type + ': ' + answers)
     console.log('SAMPLE HOLDS')`,
+  keys: `
+    await app.ready()
+    const issue = async () => (await app.tokens.issue({ id: 'u1', roles: ['member'] })).access_token
+    const ask = async (url, token) => (await app.inject({ url: 'http://localhost' + url, headers: token === undefined ? {} : { authorization: 'Bearer ' + token } }))
+    const kids = async () => (await ask('/.well-known/jwks.json')).json().keys.map(({ kid }) => kid)
+    const before = await issue()
+    const [old] = await kids()
+    process.kill(process.pid, 'SIGHUP')
+    while ((await kids()).length !== 2) await new Promise(resolve => { setTimeout(resolve, 10) })
+    if ((await kids())[1] !== old) throw new Error('rotated: ' + await kids())
+    for (const token of [before, await issue()]) if ((await ask('/me', token)).body !== '{"id":"u1"}') throw new Error('refused')
+    if ((await ask('/.well-known/jwks.json')).headers['cache-control'] !== 'public, max-age=300') throw new Error('not to be cached')
+    console.log('SAMPLE HOLDS')`,
   shared: `
     if (app.state.kind !== 'redis' || !await app.state.answers()) throw new Error('not shared')
     await app.ready()
@@ -176,6 +189,16 @@ for (const [name, check] of Object.entries({
       export const accounts = { findByLogin: async name => name === 'ada' ? ada : null, findById: async () => ada, savePassword: async () => {} }
       export const orders = { find: id => ({ own: { id, userId: 'u1', total: 12 }, foreign: { id, userId: 'u2', total: 99 } })[id] }
     `)
+    if (name === 'keys') {
+      await appendFile(join(folder, 'store.ts'), `
+        import { generateKeyPairSync } from 'node:crypto'
+        const keys = []
+        export const signingKeys = () => {
+          keys.unshift(generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey.export({ format: 'jwk' }))
+          return { keys: [...keys] }
+        }
+      `)
+    }
     if (['second-factor', 'passkeys', 'api-keys'].includes(name)) {
       await appendFile(join(folder, 'store.ts'), `
         import { PGlite } from '@electric-sql/pglite'
