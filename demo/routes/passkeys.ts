@@ -32,6 +32,8 @@ const Wanted = Type.Union([noBody, closed({ mfaToken: TokenInput }), closed({ st
 export const PasskeyLogin = PasskeyAssertion
 /** Of every route that takes a passkey from strangers: whoever fails counts, and whoever only asks does. */
 export const PASSKEY_LIMITS = { windows: ['30/minute', '300/hour'], by: 'address' } as const
+/** A browser whose session is over signs in too: what counts is the page that asks, and for others no passkey is good. */
+const signIn = { access: 'public', csrf: 'origin', limits: PASSKEY_LIMITS } as const
 
 export function passkeyShape ({ id, name, createdAt, lastUsedAt, isBackedUp }: Passkey): Static<typeof PasskeyShape> {
   return { id, name, createdAt: createdAt.toISOString(), lastUsedAt: lastUsedAt?.toISOString() ?? null, isBackedUp }
@@ -81,7 +83,7 @@ export function passkeyRoutes (portal: Portal): void {
 
   app.post('/passkeys/login/options', {
     schema: { body: Wanted, response: { 200: PasskeyRequestOptions } },
-    config: { access: 'public', limits: PASSKEY_LIMITS },
+    config: signIn,
   }, async request => {
     const { mfaToken, stepUp } = (request.body ?? {}) as { mfaToken?: string, stepUp?: true }
     if (mfaToken !== undefined) return app.passkeys.secondOptions(await app.mfa.pending(mfaToken, request), mfaToken)
@@ -92,7 +94,7 @@ export function passkeyRoutes (portal: Portal): void {
 
   app.post('/passkeys/login', {
     schema: { body: PasskeyLogin, response: { 200: TokenPair } },
-    config: { access: 'public', limits: PASSKEY_LIMITS },
+    config: signIn,
   }, async request => {
     const account = await app.passkeys.login(request.body, request)
     return app.tokens.issue(account, id => accounts.subjectOf(id, account.passwordHash))

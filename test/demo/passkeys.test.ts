@@ -83,6 +83,14 @@ t.test('to make and to remove one wants a fresh proof', async t => {
   t.match(await login(device), refused)
 })
 
+t.test('a page of another site does not begin a sign-in; a browser with a session of its own, without a token, does', async t => {
+  const { username } = await newcomer()
+  const session = String((await call('POST', '/session/login', { body: { username, password: PASSWORD } })).headers['set-cookie']).split(';')[0]!
+  const from = (site: string, page: string) => call('POST', '/passkeys/login/options', { headers: { cookie: session, 'sec-fetch-site': site, origin: page } })
+  t.equal((await from('cross-site', 'https://evil.example')).status, 403)
+  t.equal((await from('same-origin', 'http://localhost:3000')).status, 200)
+})
+
 t.test("somebody else's passkey is like none", async t => {
   const [ada, ben] = [await holder(), await holder()]
   t.strictSame((await call('GET', '/passkeys', { token: ben.token })).body.items.map(({ id }: { id: string }) => id), [ben.passkeyId])
