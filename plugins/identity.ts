@@ -28,7 +28,7 @@ declare module 'fastify' {
     /** @internal */
     [failure]: FastifyError | null
     /** @internal */
-    [standing]: Promise<FastifyError | null> | null
+    [standing]: Promise<FastifyError | null> | Asked | null
   }
 }
 
@@ -66,8 +66,13 @@ export type Reading =
   /** Different credentials of its kind: as if two readers had found one each. */
   | 'several'
   | { failure: FastifyError }
-  /** `standing`: is the credential still good? Null is yes. It may be a promise of shared state; nothing is refused before. */
-  | { principal: Principal, standing?: MaybePromise<FastifyError | null> }
+  /**
+   * `standing`: is the credential still good? Null is yes. It may be a promise of shared state; nothing is refused before. A function is
+   * asked once the limits have let the request pass: for what writes, so that nobody fills the state beyond their budget.
+   */
+  | { principal: Principal, standing?: MaybePromise<FastifyError | null> | Asked }
+
+type Asked = () => MaybePromise<FastifyError | null>
 
 export interface CredentialReader {
   name: string
@@ -137,7 +142,8 @@ async function identity (app: FastifyInstance): Promise<void> {
       if (answer instanceof Promise) {
         answer.catch(() => {}) // awaited in `settle`, where its rejection refuses the credential
         request[standing] = answer
-      } else if (answer !== null) request[failure] = answer
+      } else if (typeof answer === 'function') request[standing] = answer
+      else if (answer !== null) request[failure] = answer
     }
     // Two Authorization fields, which Node joined into one.
     if (offered > 1 || request.headers.authorization?.includes(', ') === true) request[failure] = new TwoCredentials()
@@ -151,8 +157,10 @@ async function identity (app: FastifyInstance): Promise<void> {
   }
 
   function settle (request: FastifyRequest): MaybePromise<FastifyError | null> {
-    const pending = request[standing]
-    if (request[failure] !== null || pending === null) return request[failure]
+    const unsettled = request[standing]
+    if (request[failure] !== null || unsettled === null) return request[failure]
+    const pending = typeof unsettled === 'function' ? (async () => unsettled())() : unsettled
+    request[standing] = pending
     return pending.then(answer => answer ?? null, cause => unchecked(request, cause)).then(answer => {
       request[standing] = null
       if (answer !== null) {

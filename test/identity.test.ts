@@ -240,6 +240,35 @@ t.test('settle may be called as often as one likes', async t => {
   t.same(settled, [null, null])
 })
 
+t.test('a standing that is a function is asked once, after the limits, and not where they refuse', async t => {
+  let asked = 0
+  const asking = (answer: () => unknown) => () => ({ principal: ada, standing: () => { asked += 1; return answer() } })
+  const readings = {
+    stands: asking(() => null),
+    later: asking(async () => null),
+    revoked: asking(() => new Revoked()),
+    throws: asking(() => { throw new Error('away') }),
+    rejects: asking(async () => { throw new Error('away') }),
+  }
+  for (const [how, expected] of Object.entries({
+    stands: { status: 200, who: 'ada' },
+    later: { status: 200, who: 'ada' },
+    revoked: { status: 401, code: 'FST_TEST_REVOKED' },
+    throws: { status: 503, code: 'FST_BASTION_IDENTITY_UNCHECKED' },
+    rejects: { status: 503, code: 'FST_BASTION_IDENTITY_UNCHECKED' },
+  })) {
+    const { ask, handled } = await build(t, [reader('a', readings)], app => {
+      app.addHook('preHandler', async request => { await Promise.all([app.identity.settle(request), app.identity.settle(request)]) })
+    })
+    asked = 0
+    for (let i = 0; i < 5; i++) t.match(await ask('/user', { 'x-a': how }), expected, how)
+    t.equal(asked, 5)
+    for (let i = 0; i < 5; i++) t.match(await ask('/user', { 'x-a': how }), { status: 429 })
+    t.equal(asked, 5, 'what a limit refuses is not asked about')
+    t.equal(handled.length, expected.status === 200 ? 5 : 0)
+  }
+})
+
 t.test('principalOf has no null: where nobody is identified it throws a 401', async t => {
   const { ask } = await build(t, [reader('a', { good })], app => {
     app.get('/careless', { config: { access: 'public' } }, request => ({ who: principalOf(request).id }))

@@ -87,20 +87,27 @@ export function bearerReader ({ read, state, identity, remembered, whenAway, dpo
     // Whoever holds a token that was ended must not spend the budget of its owner: it counts for its address, and is not asked about again.
     if (known.deadUntil > now()) return { failure: refusal() }
     const offered = known
-    const proof = jkt === undefined ? null : dpop!.standing(request, token, jkt)
     // What shows no key costs no look-up, and spends nobody's budget.
-    if (proof !== null && !(proof instanceof Promise)) return { failure: proof }
+    const fault = jkt === undefined ? null : dpop!.faultOf(request, token, jkt)
+    if (fault !== null) return { failure: fault }
     const values = state.getMany(known.keys)
     const alive: MaybePromise<FastifyError | null> = values instanceof Promise ? values.then(found => judge(found, offered, refusal), unknown) : judge(values, offered, refusal)
-    return { principal: known.principal, standing: proof === null ? alive : both(proof, alive) }
+    return { principal: known.principal, standing: jkt === undefined ? alive : spendingProof(request, alive) }
   }
 
   /** Of somebody else's token nobody here knows whether it was ended; what it is bound to must be shown all the same. */
   function readStranger (request: FastifyRequest, token: string, principal: Principal, isBearer: boolean, refusal: () => FastifyError): Reading {
     const { jkt } = principal
     if ((jkt === undefined) !== isBearer) return { failure: refusal() }
-    const proof = jkt === undefined ? null : dpop!.standing(request, token, jkt)
-    return proof === null || proof instanceof Promise ? { principal, standing: proof } : { failure: proof }
+    const fault = jkt === undefined ? null : dpop!.faultOf(request, token, jkt)
+    if (fault !== null) return { failure: fault }
+    return { principal, standing: jkt === undefined ? null : spendingProof(request, null) }
+  }
+
+  /** A proof is spent once its token is known to stand, and the limits have let the request pass. */
+  function spendingProof (request: FastifyRequest, alive: MaybePromise<FastifyError | null>): () => Promise<FastifyError | null> {
+    if (alive instanceof Promise) alive.catch(() => {}) // nobody may ask
+    return async () => await alive ?? dpop!.spend(request)
   }
 
   function judge (found: readonly (string | null)[], token: Verified, refusal: () => FastifyError): FastifyError | null {
@@ -117,11 +124,6 @@ export function bearerReader ({ read, state, identity, remembered, whenAway, dpo
 }
 
 const invalid = () => new TokenInvalid()
-
-async function both (first: MaybePromise<FastifyError | null>, second: MaybePromise<FastifyError | null>): Promise<FastifyError | null> {
-  const [one, other] = await Promise.all([first, second])
-  return one ?? other
-}
 
 /** Frozen, because it is remembered: what one request wrote into it would be there for the next. */
 function principalFrom (claims: Claims): Principal {

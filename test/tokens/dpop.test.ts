@@ -9,6 +9,7 @@ import access from '../../plugins/access/index.js'
 import errors from '../../plugins/errors.js'
 import events, { type SecurityEvent } from '../../plugins/events.js'
 import identity, { principalOf } from '../../plugins/identity.js'
+import limits, { type LimitsOptions } from '../../plugins/limits/index.js'
 import plan from '../../plugins/plan/index.js'
 import posture from '../../plugins/posture.js'
 import { server } from '../../plugins/server.js'
@@ -40,7 +41,7 @@ interface Built {
   pair: (client: Client | null) => Promise<TokenPair>
 }
 
-async function build (t: Test, options: Partial<TokensOptions> = { dpop: {} }, stateOptions: StateOptions = {}): Promise<Built> {
+async function build (t: Test, options: Partial<TokensOptions> = { dpop: {} }, stateOptions: StateOptions = {}, limitsOptions?: LimitsOptions): Promise<Built> {
   const clock = { ms: 1_700_000_000_000 }
   const now = () => clock.ms
   const recorded: SecurityEvent[] = []
@@ -50,6 +51,7 @@ async function build (t: Test, options: Partial<TokensOptions> = { dpop: {} }, s
   for (const plugin of [plan, events, errors]) await app.register(plugin)
   await app.register(state, { now, ...stateOptions })
   await app.register(identity)
+  if (limitsOptions !== undefined) await app.register(limits, { ...limitsOptions, now })
   await app.register(access, { roles: { user: { permissions: ['things:read'] } }, now })
   app.identity.reader({
     name: 'test key',
@@ -504,6 +506,28 @@ t.test('attack: so many proofs that no more can be remembered: then none is take
   t.match(await use(client, token), { status: 503, body: { code: 'FST_BASTION_IDENTITY_UNCHECKED' }, headers: { 'retry-after': String } })
   t.match(await ask('GET', '/', headers), { status: 401 }, 'the first of them is still known')
   t.equal(handled.length, before)
+})
+
+t.test('attack: a flood of good proofs fills nothing beyond the budget of who sends it', async t => {
+  const { app, pair, use } = await build(t, { dpop: {} }, {}, { address: ['100/minute'], principal: ['10/minute'] })
+  const client = makeClient()
+  const { access_token: token } = await pair(client)
+  const entries = async () => (await app.state.size()).entries
+  const before = await entries()
+  const statuses = []
+  for (let i = 0; i < 30; i++) statuses.push((await use(client, token)).status)
+  t.strictSame(statuses, [...Array.from({ length: 10 }, () => 200), ...Array.from({ length: 20 }, () => 429)])
+  t.equal(await entries(), before + 10, 'what was refused by a limit is not remembered')
+})
+
+t.test('attack: who sends a recorded request again and again spends no budget of its owner', async t => {
+  const { pair, use, ask, prove } = await build(t, { dpop: {} }, {}, { address: ['100/minute'], principal: ['10/minute'] })
+  const client = makeClient()
+  const { access_token: token } = await pair(client)
+  const headers = { authorization: `DPoP ${token}`, dpop: await prove(client, { token }) }
+  t.equal((await ask('GET', '/', headers)).status, 200)
+  for (let i = 0; i < 20; i++) t.match(await ask('GET', '/', headers), invalidProof)
+  t.equal((await use(client, token)).status, 200)
 })
 
 t.test('misconfiguration stops boot', async t => {

@@ -11,6 +11,7 @@ import { createHash } from 'node:crypto'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { FastifyError } from '@fastify/error'
 import { Type, type Static } from '@sinclair/typebox'
+import { Remembered } from '../../remembered.js'
 import type { MaybePromise, State } from '../../state/index.js'
 import { TokenInvalid, TokensMisconfigured } from '../errors.js'
 import { NonceWanted, ProofInvalid, TokenUnbound } from './errors.js'
@@ -52,8 +53,10 @@ interface DpopParts {
 export interface Dpop {
   /** What a 401 offers to who showed nothing. */
   challenge: string
-  /** Whether the request shows the key that this access token is bound to; asks shared state whether its proof came before. */
-  standing: (request: FastifyRequest, accessToken: string, jkt: string) => MaybePromise<FastifyError | null>
+  /** What is wrong with the proof that comes with an access token which is bound to that key; null where nothing is known to be. */
+  faultOf: (request: FastifyRequest, accessToken: string, jkt: string) => FastifyError | null
+  /** Spends that proof, in shared state: the failure, or null, of which there is one for all requests that show it. */
+  spend: (request: FastifyRequest) => Promise<FastifyError | null>
   /** A refusal of the access token that came with the scheme DPoP. */
   refusal: () => FastifyError
   /**
@@ -63,8 +66,11 @@ export interface Dpop {
   keyFor: (request: FastifyRequest | null | undefined) => Promise<string | undefined>
 }
 
-/** `isFirst`: no request before had this proof. */
-interface Shown { proof: Proof, isFirst: MaybePromise<boolean> }
+/** `id`: of the proof, among those of all keys. `isFirst`: no request before had it; null until it is spent. */
+interface Shown { proof: Proof, id: string, isFirst: MaybePromise<boolean> | null }
+
+/** Proofs that this process has seen spent: where they come again, it asks nobody. */
+const SPENT = 10_000
 
 const SCHEME = /^dpop(?:\s|$)/i
 
@@ -97,6 +103,7 @@ export function makeDpop (app: FastifyInstance, { options, state, secrets, clock
   const algs = `algs="${algorithms.join(' ')}"`
   const challenge = `DPoP ${algs}`
   const shown = new WeakMap<FastifyRequest, Shown>()
+  const spent = new Remembered<true>(SPENT)
   let last = { authority: '', origin: null as string | null }
 
   app.plan.contribute({
@@ -116,9 +123,9 @@ export function makeDpop (app: FastifyInstance, { options, state, secrets, clock
   })
   if (nonces !== null) app.plan.contribute({ concern: 'dpop-nonce', stage: 'expose', compile: () => ({ step: tellNonce }) })
 
-  return { challenge, standing, refusal, keyFor }
+  return { challenge, faultOf, spend, refusal, keyFor }
 
-  /** The proof of a request, read once: asked for twice, it would count as one that came before. */
+  /** The proof of a request, once for all who ask: else it would count as one that came before. */
   function show (request: FastifyRequest, accessToken?: string, jkt?: string): Shown | ProofFault {
     const known = shown.get(request)
     if (known !== undefined) return known
@@ -127,9 +134,15 @@ export function makeDpop (app: FastifyInstance, { options, state, secrets, clock
     if (typeof dpop !== 'string' || origin === null) return { fault: 'is missing' }
     const proof = read(dpop, { method: request.method, origin, target: request.originalUrl, accessToken, jkt, nonces: nonces?.accepted() })
     if ('fault' in proof) return proof
-    const found = { proof, isFirst: state.claim(claimKey(proof), '1', claimMs) }
+    const found = { proof, id: idOf(proof), isFirst: null }
     shown.set(request, found)
     return found
+  }
+
+  function claim (found: Shown): MaybePromise<boolean> {
+    found.isFirst ??= spent.get(found.id) === undefined && state.claim(`dpop:${found.id}`, '1', claimMs)
+    spent.set(found.id, true)
+    return found.isFirst
   }
 
   function originOfRequest ({ protocol, host }: FastifyRequest): string | null {
@@ -138,11 +151,14 @@ export function makeDpop (app: FastifyInstance, { options, state, secrets, clock
     return last.origin
   }
 
-  function standing (request: FastifyRequest, accessToken: string, jkt: string): MaybePromise<FastifyError | null> {
+  function faultOf (request: FastifyRequest, accessToken: string, jkt: string): FastifyError | null {
     const found = show(request, accessToken, jkt)
     if ('fault' in found) return atResource(faulted(request, found))
-    const judge = (isFirst: boolean) => isFirst ? null : atResource(replayed(request))
-    return found.isFirst instanceof Promise ? found.isFirst.then(judge) : judge(found.isFirst)
+    return spent.get(found.id) === undefined ? null : atResource(replayed(request))
+  }
+
+  async function spend (request: FastifyRequest): Promise<FastifyError | null> {
+    return await claim(shown.get(request)!) ? null : atResource(replayed(request))
   }
 
   async function keyFor (request: FastifyRequest | null | undefined): Promise<string | undefined> {
@@ -154,7 +170,7 @@ export function makeDpop (app: FastifyInstance, { options, state, secrets, clock
     if (!demanded && request.headers.dpop === undefined) return undefined
     const found = show(request)
     if ('fault' in found) throw faulted(request, found)
-    if (!await found.isFirst) throw replayed(request)
+    if (!await claim(found)) throw replayed(request)
     return found.proof.jkt
   }
 
@@ -207,6 +223,6 @@ export function makeDpop (app: FastifyInstance, { options, state, secrets, clock
 }
 
 /** What a client chose has a length and characters of its own choice. */
-function claimKey ({ jkt, jti }: Proof): string {
-  return `dpop:${createHash('sha256').update(`${jkt} ${jti}`).digest('base64url')}`
+function idOf ({ jkt, jti }: Proof): string {
+  return createHash('sha256').update(`${jkt} ${jti}`).digest('base64url')
 }
