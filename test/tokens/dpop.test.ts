@@ -41,17 +41,19 @@ interface Built {
   pair: (client: Client | null) => Promise<TokenPair>
 }
 
-async function build (t: Test, options: Partial<TokensOptions> = { dpop: {} }, stateOptions: StateOptions = {}, limitsOptions?: LimitsOptions): Promise<Built> {
+interface Others { state?: StateOptions, limits?: LimitsOptions, trustProxy?: string }
+
+async function build (t: Test, options: Partial<TokensOptions> = { dpop: {} }, others: Others = {}): Promise<Built> {
   const clock = { ms: 1_700_000_000_000 }
   const now = () => clock.ms
   const recorded: SecurityEvent[] = []
   const handled: string[] = []
-  const app = Fastify(server({ logger: false }))
+  const app = Fastify(server({ logger: false, trustProxy: others.trustProxy }))
   t.teardown(() => app.close())
   for (const plugin of [plan, events, errors]) await app.register(plugin)
-  await app.register(state, { now, ...stateOptions })
+  await app.register(state, { now, ...others.state })
   await app.register(identity)
-  if (limitsOptions !== undefined) await app.register(limits, { ...limitsOptions, now })
+  if (others.limits !== undefined) await app.register(limits, { ...others.limits, now })
   await app.register(access, { roles: { user: { permissions: ['things:read'] } }, now })
   app.identity.reader({
     name: 'test key',
@@ -436,6 +438,27 @@ t.test('attack: proofs that were made for something else', async t => {
   t.equal(host.statusCode, 200, 'the port that a scheme has anyway, and the case of the host in the request')
 })
 
+t.test('the URL is that of the client, where a proxy that is trusted says it, and nobody else', async t => {
+  const client = makeClient()
+  const forwarded = { 'x-forwarded-proto': 'https', 'x-forwarded-host': 'api.test' }
+  for (const [trustProxy, outside, inside] of [['127.0.0.1', 200, 401], [undefined, 401, 200]] as const) {
+    const { origin, ask, pair, prove } = await build(t, { dpop: {} }, { trustProxy })
+    const { access_token: token } = await pair(client)
+    const statusOf = async (htu: string) => (await ask('GET', '/', { ...forwarded, authorization: `DPoP ${token}`, dpop: await prove(client, { token, claims: { htu } }) })).status
+    t.equal(await statusOf('https://api.test/'), outside)
+    t.equal(await statusOf(`${origin}/`), inside)
+  }
+})
+
+t.test('a HEAD is a method of its own', async t => {
+  const { ask, pair, prove } = await build(t)
+  const client = makeClient()
+  const { access_token: token } = await pair(client)
+  const statusOf = async (method: string) => (await ask('HEAD', '/bound', { authorization: `DPoP ${token}`, dpop: await prove(client, { method, url: '/bound', token }) })).status
+  t.equal(await statusOf('HEAD'), 200)
+  t.equal(await statusOf('GET'), 401)
+})
+
 t.test('attack: credentials that are offered in two ways at once, or in a way that is none', async t => {
   const { ask, pair, prove, handled } = await build(t)
   const client = makeClient()
@@ -494,7 +517,7 @@ t.test('attack: a bound token that was ended, or has expired', async t => {
 })
 
 t.test('attack: so many proofs that no more can be remembered: then none is taken, and none is forgotten', async t => {
-  const { pair, use, ask, prove, handled } = await build(t, { dpop: {} }, { maxEntries: 100 })
+  const { pair, use, ask, prove, handled } = await build(t, { dpop: {} }, { state: { maxEntries: 100 } })
   const client = makeClient()
   const { access_token: token } = await pair(client)
   const headers = { authorization: `DPoP ${token}`, dpop: await prove(client, { token }) }
@@ -509,7 +532,7 @@ t.test('attack: so many proofs that no more can be remembered: then none is take
 })
 
 t.test('attack: a flood of good proofs fills nothing beyond the budget of who sends it', async t => {
-  const { app, pair, use } = await build(t, { dpop: {} }, {}, { address: ['100/minute'], principal: ['10/minute'] })
+  const { app, pair, use } = await build(t, { dpop: {} }, { limits: { address: ['100/minute'], principal: ['10/minute'] } })
   const client = makeClient()
   const { access_token: token } = await pair(client)
   const entries = async () => (await app.state.size()).entries
@@ -521,7 +544,7 @@ t.test('attack: a flood of good proofs fills nothing beyond the budget of who se
 })
 
 t.test('attack: who sends a recorded request again and again spends no budget of its owner', async t => {
-  const { pair, use, ask, prove } = await build(t, { dpop: {} }, {}, { address: ['100/minute'], principal: ['10/minute'] })
+  const { pair, use, ask, prove } = await build(t, { dpop: {} }, { limits: { address: ['100/minute'], principal: ['10/minute'] } })
   const client = makeClient()
   const { access_token: token } = await pair(client)
   const headers = { authorization: `DPoP ${token}`, dpop: await prove(client, { token }) }

@@ -69,6 +69,10 @@ describe('register()', () => {
     expect(app.register).type.not.toBeCallableWith(bastion, { cors: { origins: [/example/] } })
     expect(app.register).type.not.toBeCallableWith(bastion, { limits: { address: '5/second' } })
     expect(app.register).type.not.toBeCallableWith(bastion, { tokens: { issuer: 'a', audience: 'b', keys, algorithm: 'none' } })
+    expect(app.register).type.toBeCallableWith(tokens, { issuer: 'a', audience: 'b', keys, dpop: { required: true, algorithms: ['ES256', 'Ed25519'] } })
+    expect(app.register).type.not.toBeCallableWith(tokens, { issuer: 'a', audience: 'b', keys, dpop: true })
+    expect(app.register).type.not.toBeCallableWith(tokens, { issuer: 'a', audience: 'b', keys, dpop: { require: true } })
+    expect(app.register).type.not.toBeCallableWith(tokens, { issuer: 'a', audience: 'b', keys, dpop: { algorithms: ['HS256'] } })
     expect(app.register).type.not.toBeCallableWith(bastion, { tokens: { issuer: 'a', audience: 'b', keys: { access: 'secret', refresh: 'secret' } } })
   })
 
