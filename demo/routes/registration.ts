@@ -44,7 +44,8 @@ export function registrationRoutes (portal: Portal): void {
     })
   }
 
-  async function read ({ username, email, password, age = null, phone = null, website = null, bio = null }: Body): Promise<Registration> {
+  async function read (body: Body): Promise<Registration> {
+    const { username, email, password, age = null, phone = null, website = null, bio = null } = body
     await app.passwords.checkNew(password, [username, email.split('@')[0]!])
     return { username, email: email.toLowerCase(), password_hash: await app.passwords.hash(password), age, phone, website, bio }
   }

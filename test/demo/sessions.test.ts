@@ -59,7 +59,7 @@ t.test('wrong, unknown, inactive and locked as everywhere', async t => {
 t.test('unsafe methods want the token and a page of the portal [ASVS 3.5.1]', async t => {
   const { tab } = await newcomer()
   const shown = tab.csrf
-  for (const [what, headers] of Object.entries({
+  for (const [what, headers] of Object.entries<Record<string, string>>({
     'another site': { 'sec-fetch-site': 'cross-site' },
     'another host of the site': { 'sec-fetch-site': 'same-site' },
     'another origin': { 'sec-fetch-site': '', origin: 'https://evil.example' },
