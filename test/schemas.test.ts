@@ -117,6 +117,7 @@ t.test('shapes', async t => {
   await t.test('a token pair is what RFC 6749 (5.1) says', async t => {
     const validate = ajv.compile(TokenPair)
     t.ok(validate({ access_token: 'a', refresh_token: 'r', token_type: 'Bearer', expires_in: 900 }))
+    t.ok(validate({ access_token: 'a', refresh_token: 'r', token_type: 'DPoP', expires_in: 900 }))
     t.notOk(validate({ access_token: 'a', refresh_token: 'r', token_type: 'bearer', expires_in: 900 }))
   })
   await t.test('a problem is a 4xx or a 5xx', async t => {
