@@ -250,7 +250,7 @@ t.test('exports are the concerns: every plugin of plugins/ has its door, and eve
     if (typeof plugin !== 'function') continue
     t.ok([...doors.values()].some(door => door.default === `./dist/${source.replace(/\.ts$/, '.js')}`), `${source} is exported`)
   }
-  const named = ['plan', 'events', 'errors', 'headers', 'transport', 'cors', 'overload', 'state', 'identity', 'limits', 'access', 'validation', 'exposure', 'passwords', 'tokens', 'api-keys', 'sign-in', 'mfa',
+  const named = ['plan', 'events', 'errors', 'headers', 'transport', 'cors', 'overload', 'state', 'identity', 'limits', 'access', 'validation', 'exposure', 'passwords', 'tokens', 'api-keys', 'sign-in', 'mfa', 'passkeys',
     'settings', 'server', 'posture']
   t.strictSame(named.filter(name => !doors.has(`./${name}`)), [])
 })

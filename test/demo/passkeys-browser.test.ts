@@ -1,16 +1,15 @@
 /** The portal's passkeys in a real browser: Chromium, with the virtual authenticator that it brings for tests. */
+import { randomBytes } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { createServer, type AddressInfo } from 'node:net'
 import { delimiter, join } from 'node:path'
-import { randomBytes } from 'node:crypto'
 import { chromium } from 'playwright-core'
 import t from 'tap'
 import { buildPortal } from '../../demo/app.js'
-import { openDatabase } from '../../demo/data/database.js'
 import { seed } from '../../demo/data/seed.js'
+import { freshDatabase, PASSWORD } from './portal.js'
 
 t.setTimeout(180_000)
-const PASSWORD = 'Seeded-pass-1'
 /** A page of the portal's origin that brings no policy of its own. */
 const PAGE = '/page-of-this-test'
 
@@ -18,7 +17,7 @@ const PAGE = '/page-of-this-test'
 async function ask ([method, path, token, body]: [string, string, string | null, unknown]) {
   const headers = { ...body !== null && { 'content-type': 'application/json' }, ...token !== null && { authorization: `Bearer ${token}` } }
   const answer = await fetch(path, { method, headers, ...body !== null && { body: JSON.stringify(body) } })
-  return { status: answer.status, body: answer.status === 204 ? null : await answer.json() }
+  return { status: answer.status, body: await answer.json() as any }
 }
 async function create (options: object) {
   const browser = globalThis as any
@@ -41,8 +40,7 @@ t.test('a person makes a passkey, signs in with it alone, beside the password, a
   const { port } = probe.address() as AddressInfo
   await new Promise(resolve => { probe.close(resolve) })
   const origin = `http://localhost:${port}`
-  const sql = await openDatabase({})
-  t.teardown(() => sql.close())
+  const sql = await freshDatabase(t)
   const app = await buildPortal({
     settings: {
       HOST: '127.0.0.1', PORT: port, NODE_ENV: 'test', DATA_DIR: '', JWT_ALGORITHM: 'HS256', PASSWORD_POLICY: 'composition', LOG_LEVEL: 'silent', MAIL_FROM: 'portal@localhost',
