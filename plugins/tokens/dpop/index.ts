@@ -7,17 +7,16 @@
  * option only with a nonce of ours. A bound token is never taken as a bearer token.
  * Not covered: a key that is stolen, or used by code that runs where the key is; what stands in query and body of a request.
  */
-import { createHash } from 'node:crypto'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { FastifyError } from '@fastify/error'
 import { Type, type Static } from '@sinclair/typebox'
-import { Remembered } from '../../remembered.js'
-import type { MaybePromise, State } from '../../state/index.js'
+import type { State } from '../../state/index.js'
 import { TokenInvalid, TokensMisconfigured } from '../errors.js'
 import { NonceWanted, ProofInvalid, TokenUnbound } from './errors.js'
 import { PROOF_ALGORITHMS } from './jwk.js'
 import { makeNonces } from './nonces.js'
-import { proofReader, type Proof, type ProofFault } from './proof.js'
+import { proofReader, type ProofFault } from './proof.js'
+import { shownProofs } from './shown.js'
 import { originOf } from './target.js'
 
 declare module 'fastify' {
@@ -66,12 +65,6 @@ export interface Dpop {
   keyFor: (request: FastifyRequest | null | undefined) => Promise<string | undefined>
 }
 
-/** `id`: of the proof, among those of all keys. `isFirst`: no request before had it; null until it is spent. */
-interface Shown { proof: Proof, id: string, isFirst: MaybePromise<boolean> | null }
-
-/** Proofs that this process has seen spent: where they come again, it asks nobody. */
-const SPENT = 10_000
-
 const SCHEME = /^dpop(?:\s|$)/i
 
 /** The access token of the scheme DPoP; null for another scheme, empty where none follows. */
@@ -97,14 +90,16 @@ export function makeDpop (app: FastifyInstance, { options, state, secrets, clock
   const ownOrigin = options.origin === undefined ? null : originOf(options.origin)
   if (options.origin !== undefined && ownOrigin !== options.origin) throw new TokensMisconfigured('tokens: dpop.origin: must be a scheme and a host, such as https://api.example')
   const nonces = nonce ? makeNonces(secrets, seconds) : null
-  const read = proofReader({ algorithms, maxAge, clockTolerance, seconds })
-  // A process whose clock is behind takes a proof for longer than ours does.
-  const claimMs = (maxAge + 2 * clockTolerance + 1) * 1000
+  const shown = shownProofs({
+    read: proofReader({ algorithms, maxAge, clockTolerance, seconds }),
+    state,
+    nonces,
+    origin: ownOrigin,
+    // A process whose clock is behind takes a proof for longer than ours does.
+    spentMs: (maxAge + 2 * clockTolerance + 1) * 1000,
+  })
   const algs = `algs="${algorithms.join(' ')}"`
   const challenge = `DPoP ${algs}`
-  const shown = new WeakMap<FastifyRequest, Shown>()
-  const spent = new Remembered<true>(SPENT)
-  let last = { authority: '', origin: null as string | null }
 
   app.plan.contribute({
     concern: 'dpop',
@@ -125,40 +120,14 @@ export function makeDpop (app: FastifyInstance, { options, state, secrets, clock
 
   return { challenge, faultOf, spend, refusal, keyFor }
 
-  /** The proof of a request, once for all who ask: else it would count as one that came before. */
-  function show (request: FastifyRequest, accessToken?: string, jkt?: string): Shown | ProofFault {
-    const known = shown.get(request)
-    if (known !== undefined) return known
-    const { dpop } = request.headers
-    const origin = ownOrigin ?? originOfRequest(request)
-    if (typeof dpop !== 'string' || origin === null) return { fault: 'is missing' }
-    const proof = read(dpop, { method: request.method, origin, target: request.originalUrl, accessToken, jkt, nonces: nonces?.accepted() })
-    if ('fault' in proof) return proof
-    const found = { proof, id: idOf(proof), isFirst: null }
-    shown.set(request, found)
-    return found
-  }
-
-  function claim (found: Shown): MaybePromise<boolean> {
-    found.isFirst ??= spent.get(found.id) === undefined && state.claim(`dpop:${found.id}`, '1', claimMs)
-    spent.set(found.id, true)
-    return found.isFirst
-  }
-
-  function originOfRequest ({ protocol, host }: FastifyRequest): string | null {
-    const authority = `${protocol}://${host}`
-    if (authority !== last.authority) last = { authority, origin: originOf(authority) }
-    return last.origin
-  }
-
   function faultOf (request: FastifyRequest, accessToken: string, jkt: string): FastifyError | null {
-    const found = show(request, accessToken, jkt)
+    const found = shown.of(request, accessToken, jkt)
     if ('fault' in found) return atResource(faulted(request, found))
-    return spent.get(found.id) === undefined ? null : atResource(replayed(request))
+    return shown.isSpent(found) ? atResource(replayed(request)) : null
   }
 
   async function spend (request: FastifyRequest): Promise<FastifyError | null> {
-    return await claim(shown.get(request)!) ? null : atResource(replayed(request))
+    return await shown.spend(shown.known(request)!) ? null : atResource(replayed(request))
   }
 
   async function keyFor (request: FastifyRequest | null | undefined): Promise<string | undefined> {
@@ -168,9 +137,9 @@ export function makeDpop (app: FastifyInstance, { options, state, secrets, clock
     }
     const { dpop: demanded = required } = request.routeOptions.config as { dpop?: boolean }
     if (!demanded && request.headers.dpop === undefined) return undefined
-    const found = show(request)
+    const found = shown.of(request)
     if ('fault' in found) throw faulted(request, found)
-    if (!await claim(found)) throw replayed(request)
+    if (!await shown.spend(found)) throw replayed(request)
     return found.proof.jkt
   }
 
@@ -215,14 +184,9 @@ export function makeDpop (app: FastifyInstance, { options, state, secrets, clock
 
   /** In time, so that nobody has to be refused for one that has run out. */
   function tellNonce (request: FastifyRequest, reply: FastifyReply): void {
-    const used = shown.get(request)?.proof.nonce
+    const used = shown.known(request)?.proof.nonce
     if (used === undefined || reply.hasHeader('dpop-nonce')) return
     const current = nonces!.current()
     if (used !== current) reply.header('dpop-nonce', current)
   }
-}
-
-/** What a client chose has a length and characters of its own choice. */
-function idOf ({ jkt, jti }: Proof): string {
-  return createHash('sha256').update(`${jkt} ${jti}`).digest('base64url')
 }
