@@ -50,7 +50,7 @@ t.test('a passkey is made and signed in with, by every kind of key that is offer
   }
 })
 
-t.test('challenges have 256 random bits, and neither they nor users stand in shared state by name [ASVS 6.7.2]', async t => {
+t.test('challenges have 256 random bits, and neither they nor users stand in shared state by name', async t => {
   const { app, person } = await build(t)
   const { id } = person()
   const challenges = await Promise.all(Array.from({ length: 100 }, async (_none, i) =>
