@@ -93,7 +93,9 @@ export function makeGrants (parts: GrantParts): Pick<Tokens, 'issue' | 'refresh'
         uncertain.set(claims.jti, { next, until: now() + UNCERTAIN_MS })
         throw error
       }
-      if (outcome === 'swapped') return mint.pair({ ...subject, scopes, id: claims.sub, authTime: claims.auth_time, amr: claims.amr }, { id: claims.fam, gen, end: claims.fam_exp, jkt }, next, fewer)
+      if (outcome !== 'swapped') continue
+      const kept = { scopes, id: claims.sub, authTime: claims.auth_time, amr: claims.amr }
+      return mint.pair({ ...subject, ...kept }, { id: claims.fam, gen, end: claims.fam_exp, jkt }, next, fewer)
     }
     throw refused(request, 'family changes too fast')
   }
@@ -118,7 +120,9 @@ export function makeGrants (parts: GrantParts): Pick<Tokens, 'issue' | 'refresh'
     }
     if (!await state.claim(deniedKey(jti), '1', (accessTtl + clockTolerance) * 1000)) throw new TokenInvalid()
     const gen = Math.max(claims.gen, generationOf(found[0]!))
-    return mint.access({ ...subject, scopes: scopesOf(claims), id: sub, authTime: seconds(), amr: amr ?? claims.amr }, { id: fam, gen, end: claims.fam_exp, jkt: claims.cnf?.jkt }, load === undefined ? claims.exp : undefined)
+    const family = { id: fam, gen, end: claims.fam_exp, jkt: claims.cnf?.jkt }
+    const proven = { ...subject, scopes: scopesOf(claims), id: sub, authTime: seconds(), amr: amr ?? claims.amr }
+    return mint.access(proven, family, load === undefined ? claims.exp : undefined)
   }
 }
 

@@ -13,7 +13,19 @@ export function inspector (read: ClaimsReader, state: State): (token: string) =>
       if (!isAlive(found, claims) || (kind === 'refresh' && tokenOf(found[0]!) !== claims.jti)) return null
       const { sub, fam, jti, iat, exp, auth_time: authTime, amr, roles, cnf } = claims
       const scopes = scopesOf(claims)
-      return { kind, userId: sub, familyId: fam, id: jti, issuedAt: iat, expiresAt: exp, authTime, ...(amr !== undefined && { amr }), ...(roles !== undefined && { roles }), ...(scopes !== undefined && { scopes }), ...(cnf !== undefined && { jkt: cnf.jkt }) }
+      return {
+        kind,
+        userId: sub,
+        familyId: fam,
+        id: jti,
+        issuedAt: iat,
+        expiresAt: exp,
+        authTime,
+        ...(amr !== undefined && { amr }),
+        ...(roles !== undefined && { roles }),
+        ...(scopes !== undefined && { scopes }),
+        ...(cnf !== undefined && { jkt: cnf.jkt }),
+      }
     }
     return null
   }

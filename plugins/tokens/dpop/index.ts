@@ -30,11 +30,19 @@ declare module 'fastify' {
 }
 
 export const DpopOptions = Type.Object({
-  required: Type.Optional(Type.Boolean({ description: 'None but bound tokens are issued and taken; without it a client that shows a proof gets bound tokens, and others do not', default: false })),
+  required: Type.Optional(Type.Boolean({
+    description: 'None but bound tokens are issued and taken; without it a client that shows a proof gets bound tokens, and others do not', default: false,
+  })),
   nonce: Type.Optional(Type.Boolean({ description: 'Proofs must hold a nonce of ours, which the header DPoP-Nonce tells', default: false })),
-  algorithms: Type.Optional(Type.Array(Type.Union(PROOF_ALGORITHMS.map(name => Type.Literal(name))), { minItems: 1, uniqueItems: true, description: 'Signatures that are accepted', default: PROOF_ALGORITHMS })),
-  maxAge: Type.Optional(Type.Integer({ minimum: 1, maximum: 600, description: 'Seconds for which a proof is good; ahead of our time it may be by `clockTolerance`', default: 60 })),
-  origin: Type.Optional(Type.String({ minLength: 1, description: 'Scheme and host that proofs must name; default: those of the request, so that hosts must be trusted ones (`transport.hosts`)' })),
+  algorithms: Type.Optional(Type.Array(Type.Union(PROOF_ALGORITHMS.map(name => Type.Literal(name))), {
+    minItems: 1, uniqueItems: true, description: 'Signatures that are accepted', default: PROOF_ALGORITHMS,
+  })),
+  maxAge: Type.Optional(Type.Integer({
+    minimum: 1, maximum: 600, description: 'Seconds for which a proof is good; ahead of our time it may be by `clockTolerance`', default: 60,
+  })),
+  origin: Type.Optional(Type.String({
+    minLength: 1, description: 'Scheme and host that proofs must name; default: those of the request, so that hosts must be trusted ones (`transport.hosts`)',
+  })),
 }, { additionalProperties: false, description: 'Tokens bound to a key of the client (RFC 9449); left out: none are' })
 export type DpopOptions = Static<typeof DpopOptions>
 
@@ -88,7 +96,9 @@ export function refuseDpop (app: FastifyInstance): void {
 export function makeDpop (app: FastifyInstance, { options, state, secrets, clockTolerance, seconds }: DpopParts): Dpop {
   const { required = false, nonce = false, algorithms = PROOF_ALGORITHMS, maxAge = 60 } = options
   const ownOrigin = options.origin === undefined ? null : originOf(options.origin)
-  if (options.origin !== undefined && ownOrigin !== options.origin) throw new TokensMisconfigured('tokens: dpop.origin: must be a scheme and a host, such as https://api.example')
+  if (options.origin !== undefined && ownOrigin !== options.origin) {
+    throw new TokensMisconfigured('tokens: dpop.origin: must be a scheme and a host, such as https://api.example')
+  }
   const nonces = nonce ? makeNonces(secrets, seconds) : null
   const shown = shownProofs({
     read: proofReader({ algorithms, maxAge, clockTolerance, seconds }),

@@ -80,7 +80,8 @@ export function proofReader ({ algorithms, maxAge, clockTolerance, seconds }: Pr
     return proofKeyOf(jwk, alg as ProofAlgorithm)
   }
 
-  function faultOf ({ jti, htm, htu, iat, exp, nbf, ath, nonce }: Record<string, unknown>, { method, origin, target, accessToken, nonces }: ProofTerms): ProofFault | null {
+  function faultOf (claims: Record<string, unknown>, { method, origin, target, accessToken, nonces }: ProofTerms): ProofFault | null {
+    const { jti, htm, htu, iat, exp, nbf, ath, nonce } = claims
     if (typeof jti !== 'string' || jti === '' || jti.length > MAX_JTI) return { fault: 'jti is missing or too long' }
     if (htm !== method) return { fault: 'is for another method' }
     if (typeof htu !== 'string' || !namesTarget(htu, origin, target)) return { fault: 'is for another URL' }
