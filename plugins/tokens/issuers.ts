@@ -16,13 +16,14 @@ import { isSignedBy, SIGNATURE_ALGORITHMS, type SignatureAlgorithm } from './alg
 import { isWellFormed } from './bearer.js'
 import { isTexts } from './claims.js'
 import { TokensMisconfigured } from './errors.js'
+import type { Jwk } from './jwk.js'
 import { fetchedKeys, knownKeys, type KeySource } from './jwks.js'
 import { parseJws, type Jws } from './jws.js'
 
 export const IssuerOptions = Type.Object({
   issuer: Type.String({ minLength: 1, description: '`iss` of its tokens, to the letter' }),
   audience: Type.String({ minLength: 1, description: 'What must stand in `aud` of its tokens, alone or among others' }),
-  jwks: Type.Union([Type.String({ minLength: 1 }), Type.Object({ keys: Type.Array(Type.Object({ kty: Type.String() }), { minItems: 1 }) })], {
+  jwks: Type.Union([Type.String({ minLength: 1 }), Type.Object({ keys: Type.Array(Type.Unsafe<Jwk>(Type.Object({ kty: Type.String() })), { minItems: 1 }) })], {
     description: 'URL of its JWK Set (HTTPS; in development also HTTP on a loopback address), or the set itself',
   }),
   algorithms: Type.Optional(Type.Array(Type.Union(SIGNATURE_ALGORITHMS.map(name => Type.Literal(name))), {

@@ -89,22 +89,35 @@ export function fetchedKeys ({ url, algorithms, timeout, cooldown, staleFor, max
     // A clock that was set back must not stop all fetches until it has caught up.
     if (since >= 0 && since < (last.failed && !isKnown() ? Math.min(cooldown, RETRY) : cooldown)) return undefined
     last = { began: now(), failed: false }
-    flight = load().catch((error: Error & { cause?: { code?: string } }) => {
+    flight = bounded(load).catch((error: Error & { cause?: { code?: string } }) => {
       last.failed = true
       log.warn({ url, reason: error.cause?.code ?? error.message }, 'the keys of an issuer could not be fetched')
     }).finally(() => { flight = null })
     return flight
   }
 
-  async function load (): Promise<void> {
-    const began = now()
-    const response = await fetch(url, {
-      redirect: 'error', signal: AbortSignal.any([AbortSignal.timeout(timeout), closing]), headers: { accept: 'application/jwk-set+json, application/json' },
-    })
-    if (response.status !== 200) {
-      await response.body?.cancel()
-      throw new Error(`status ${response.status}`)
+  /** Over in time whatever becomes of its connection: what hangs there must not be what every token waits for from then on. */
+  async function bounded (fetching: (signal: AbortSignal) => Promise<void>): Promise<void> {
+    const ending = new AbortController()
+    let fail = (_error: Error): void => {}
+    const ended = new Promise<never>((_resolve, reject) => { fail = reject })
+    const end = () => fail(new Error('the service closes'))
+    const timer = setTimeout(() => fail(new Error(`no whole answer within ${timeout} ms`)), timeout)
+    closing.addEventListener('abort', end)
+    try {
+      await Promise.race([fetching(ending.signal), ended])
+    } finally {
+      clearTimeout(timer)
+      closing.removeEventListener('abort', end)
+      ending.abort()
     }
+  }
+
+  async function load (signal: AbortSignal): Promise<void> {
+    const began = now()
+    // A connection that is kept would be an old one by the next time, and may have been closed by then.
+    const response = await fetch(url, { redirect: 'error', signal, headers: { accept: 'application/jwk-set+json, application/json', connection: 'close' } })
+    if (response.status !== 200) throw new Error(`status ${response.status}`)
     const found = await textOf(response, maxBytes)
     const set: unknown = JSON.parse(found)
     if (!isJwkSet(set)) throw new Error('no JWK Set')
@@ -148,10 +161,14 @@ function freshness (cacheControl: string): number {
 async function textOf (response: Response, maxBytes: number): Promise<string> {
   const chunks: Uint8Array[] = []
   let bytes = 0
-  for await (const chunk of response.body ?? []) {
-    bytes += chunk.length
+  // Not by `for await`, which waits for the rest to be cancelled.
+  const reader = response.body?.getReader()
+  for (;;) {
+    const { done, value } = await reader?.read() ?? { done: true }
+    if (done) break
+    bytes += value.length
     if (bytes > maxBytes) throw new Error(`more than ${maxBytes} bytes`)
-    chunks.push(chunk)
+    chunks.push(value)
   }
   return new TextDecoder('utf-8', { fatal: true }).decode(Buffer.concat(chunks))
 }

@@ -5,7 +5,7 @@ import type { AddressInfo } from 'node:net'
 import { calculateJwkThumbprint, CompactEncrypt, exportJWK, SignJWT, UnsecuredJWT, type JWTPayload } from 'jose'
 import t, { type Test } from 'tap'
 import type { IssuerOptions } from '../../plugins/tokens/index.js'
-import { build, type Built, type Json } from './build.js'
+import { build, pemOf, type Built, type Json } from './build.js'
 
 const NOW = 1_700_000_000
 const ISSUER = 'https://login.example'
@@ -190,8 +190,8 @@ t.test('a key that is published later is found, and one that is withdrawn verifi
   published.keys = published.keys.filter(key => (key as Json).kid === 'young')
   clock.ms += 300_000
   t.match(await ask(old), { status: 200 }, 'this one begins the fetch in the background')
-  for (let i = 0; published.fetches < 3 && i < 200; i++) await new Promise(resolve => { setTimeout(resolve, 5) })
-  for (let i = 0; (await ask(old)).status === 200 && i < 200; i++) await new Promise(resolve => { setTimeout(resolve, 5) })
+  for (let i = 0; published.fetches < 3 && i < 2000; i++) await new Promise(resolve => { setTimeout(resolve, 5) })
+  for (let i = 0; (await ask(old)).status === 200 && i < 2000; i++) await new Promise(resolve => { setTimeout(resolve, 5) })
   t.match(await ask(old), refused, 'remembered or not')
   t.match(await ask(next), { status: 200 })
   t.equal(published.fetches, 3)
@@ -212,7 +212,7 @@ t.test('a set is fresh for as long as it says, within five minutes and a day', a
     t.equal(published.fetches, 1, `${cacheControl}: still fresh`)
     clock.ms += 1
     t.match(await ask(token), { status: 200 })
-    for (let i = 0; published.fetches < 2 && i < 200; i++) await new Promise(resolve => { setTimeout(resolve, 5) })
+    for (let i = 0; published.fetches < 2 && i < 2000; i++) await new Promise(resolve => { setTimeout(resolve, 5) })
     t.equal(published.fetches, 2, `${cacheControl}: not fresh any more`)
   }
 })
@@ -334,6 +334,19 @@ t.test('answers that are no key set are none: nothing is known, so 503', async t
   })
 })
 
+t.test('a fetch that never ends, whatever it is told, is given up: others wait no longer, and the next one finds the keys', async t => {
+  const published = await publisher(t, ...await all())
+  const { ask, clock } = await taking(t, { jwks: published.url, timeout: 100 })
+  const real = globalThis.fetch
+  t.teardown(() => { globalThis.fetch = real })
+  globalThis.fetch = () => new Promise(() => {})
+  const token = await signed(claims())
+  for (const answer of await Promise.all([ask(token), ask(token)])) t.match(answer, unchecked)
+  globalThis.fetch = real
+  clock.ms += 5000
+  t.match(await ask(token), { status: 200 })
+})
+
 t.test('nobody there at all: 503, at once', async t => {
   const { ask } = await taking(t, { jwks: 'http://127.0.0.1:1/jwks.json' })
   t.match(await ask(await signed(claims())), unchecked)
@@ -426,6 +439,41 @@ t.test('two issuers, each by its own keys', async t => {
   t.match(await ask(await signed(partner)), refused, 'the key of the other issuer under the same kid')
   t.match(await ask(await signed(claims(), { key: other.privateKey })), refused)
   t.match(await ask(await signed(claims({ aud: 'urn:partner' }))), refused, 'the audience of the other one')
+})
+
+t.test('one service of ours takes the tokens of another one, whose keys rotate in three steps', async t => {
+  const [old, young] = [makers.ES256(), makers.ES256()].map(pemOf)
+  const refresh = randomBytes(32)
+  for (const isPublishedFirst of [true, false]) {
+    const issuing = await build(t, { algorithm: 'ES256', keys: { access: old!, refresh } })
+    const published = await publisher(t)
+    published.answer = (_request, response) => { response.setHeader('cache-control', 'public, max-age=300').end(JSON.stringify(issuing.app.tokens.jwks())) }
+    const resource = await build(t, { issuer: 'https://resource.test', issuers: [{ issuer: 'https://issuer.test', audience: 'https://api.test', jwks: published.url, principal }] })
+    const pass = (ms: number) => { for (const { clock } of [issuing, resource]) clock.ms += ms }
+    const taken: number[] = []
+    const before = await issuing.app.tokens.issue(issuing.users.ada!)
+    const use = async (token: string) => { taken.push((await resource.ask(token)).status) }
+    await use(before.access_token)
+    if (isPublishedFirst) {
+      await issuing.app.tokens.rotate({ access: [old!, young!], refresh })
+      pass(300_000)
+      await use(before.access_token) // begins the fetch
+      for (let i = 0; published.fetches < 2 && i < 2000; i++) await new Promise(resolve => { setTimeout(resolve, 5) })
+      await new Promise(resolve => { setTimeout(resolve, 20) })
+    }
+    await issuing.app.tokens.rotate({ access: [young!, old!], refresh })
+    const after = await issuing.app.tokens.issue(issuing.users.ada!)
+    await use(before.access_token)
+    await use(after.access_token)
+    if (isPublishedFirst) {
+      pass(306_000)
+      for (let i = 0; i < 3; i++) await use((await issuing.app.tokens.issue(issuing.users.ada!)).access_token)
+      pass(905_000)
+      await issuing.app.tokens.rotate({ access: young!, refresh })
+      await use((await issuing.app.tokens.issue(issuing.users.ada!)).access_token)
+      t.notOk(taken.includes(401), `${taken.length} tokens, none refused`)
+    } else t.same(taken, [200, 200, 401], 'negative control: in front at once, its first tokens are a stranger\'s for as long as the cool-down')
+  }
 })
 
 t.test('a verified token is remembered, bounded, and still judged on each request', async t => {
@@ -601,6 +649,8 @@ t.test('what cannot be taken safely stops boot', async t => {
     ['an empty set', [{ ...good, jwks: { keys: [] } }], /jwks/],
     ['a symmetric key', [{ ...good, jwks: { keys: [{ kty: 'oct', k: 'x' }] } }], /not fit/],
     ['a private key', [{ ...good, jwks: { keys: [await jwkOf(pairs.ES256.privateKey)] } }], /not fit/],
+    ['RSA of 16384 bits, which costs whoever verifies', [{ ...good, jwks: { keys: [{ kty: 'RSA', e: 'AQAB', n: Buffer.alloc(2048, 0xff).toString('base64url') }] } }], /not fit/],
+    ['an exponent of 2049 bits', [{ ...good, jwks: { keys: [{ kty: 'RSA', e: Buffer.alloc(256, 0xff).toString('base64url'), n: Buffer.alloc(256, 0xff).toString('base64url') }] } }], /not fit/],
     ['a key for another algorithm', [{ ...good, jwks: keys, algorithms: ['ES256'] }], /not fit/],
     ['no principal', [{ ...good, principal: undefined }], /principal: must be a function/],
     ['an unknown typ', [{ ...good, typ: 'jose' }], /typ/],
@@ -611,6 +661,7 @@ t.test('what cannot be taken safely stops boot', async t => {
     ['null', [null], /issuer/],
   ] as [string, never, RegExp][]) await t.rejects(build(t, { issuers }), { code: 'FST_BASTION_TOKENS_MISCONFIGURED', message }, name)
   t.ok(await build(t, { issuers: [good] }), 'control')
+  t.ok(await build(t, { issuers: [{ ...good, jwks: { keys: [{ kty: 'RSA', e: 'AQAB', n: Buffer.alloc(512, 0xff).toString('base64url') }] } }] }), 'control: RSA of 4096 bits')
   t.ok(await build(t, { issuers: [{ ...good, jwks: 'http://[::1]:3/jwks.json' }] }), 'loopback in development')
 
   t.test('loopback over http is for development alone', async t => {

@@ -111,6 +111,7 @@ t.test('contradictory, weak and unreadable keys stop boot', async t => {
     ['a public key in front', { algorithm: 'ES256', keys: { access: [foreign, es], refresh } }, /first key signs/],
     ['a public PEM in front', { algorithm: 'ES256', keys: { access: pemOf(pairs.ES256).public, refresh } }, /first key signs/],
     ['a public half of another key', { algorithm: 'ES256', keys: { access: { ...es, x: foreign.x, y: foreign.y }, refresh } }, /not a pair|no JWK/],
+    ['halves of two kinds', { algorithm: 'ES256', keys: { access: { private: pemOf(pairs.EdDSA).private, public: pemOf(pairs.ES256).public }, refresh } }, /not a pair/],
     ['P-384', { algorithm: 'ES256', keys: { access: p384, refresh } }, /P-256/],
     ['an OKP key for ES256', { algorithm: 'ES256', keys: { access: privateJwk('EdDSA'), refresh } }, /P-256/],
     ['an X25519 key for EdDSA', { algorithm: 'EdDSA', keys: { access: generateKeyPairSync('x25519').privateKey.export({ format: 'jwk' }), refresh } }, /Ed25519/],
