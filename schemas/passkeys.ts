@@ -1,12 +1,12 @@
 /** Passkeys as browsers write them in JSON (WebAuthn Level 3, 5.1 and 5.8): `PublicKeyCredential.toJSON()` and what `parse…OptionsFromJSON()` takes. */
-import { Type, type Static } from '@sinclair/typebox'
+import { Type, type Static, type StringOptions } from '@sinclair/typebox'
 import { closed } from './closed.js'
 
-const base64url = (maxLength: number, description?: string) =>
-  Type.String({ minLength: 1, maxLength, pattern: '^[A-Za-z0-9_-]+$', ...description !== undefined && { description } })
+/** Without padding. */
+const base64url = (maxLength: number, more: StringOptions = {}) => Type.String({ minLength: 1, maxLength, pattern: '^[A-Za-z0-9_-]+$', ...more })
 
 /** Of at most 1023 bytes (WebAuthn, 4). */
-export const CredentialId = base64url(1364, 'base64url, without padding')
+export const CredentialId = base64url(1364, { examples: ['TtZ6wHN2xR1bIYgBzY9nWQ'] })
 const ClientData = base64url(4096)
 const AuthenticatorData = base64url(8192)
 const Attachment = Type.Optional(Type.String({ maxLength: 32, pattern: '^[a-z-]*$' }))
@@ -20,6 +20,7 @@ const Result = Type.Union([...Plain, Type.Array(Shallow, { maxItems: 16 }), Type
 const ExtensionResults = Type.Object({}, { additionalProperties: Result, maxProperties: 16 })
 
 const credential = { id: CredentialId, rawId: CredentialId, type: Type.Literal('public-key'), authenticatorAttachment: Attachment, clientExtensionResults: ExtensionResults }
+const EXAMPLE = { id: 'TtZ6wHN2xR1bIYgBzY9nWQ', rawId: 'TtZ6wHN2xR1bIYgBzY9nWQ', type: 'public-key' }
 
 /** `RegistrationResponseJSON`: a passkey that was just made. */
 export const PasskeyRegistration = closed({
@@ -33,7 +34,7 @@ export const PasskeyRegistration = closed({
     publicKey: Type.Optional(base64url(4096)),
     publicKeyAlgorithm: Type.Optional(Type.Integer({ minimum: -65_536, maximum: 65_535 })),
   }),
-})
+}, { examples: [{ ...EXAMPLE, clientExtensionResults: { credProps: { rk: true } }, response: { clientDataJSON: 'eyJ0eXBlIjoi', attestationObject: 'o2NmbXRk', transports: ['internal', 'hybrid'] } }] })
 export type PasskeyRegistration = Static<typeof PasskeyRegistration>
 
 /** `AuthenticationResponseJSON`: a passkey that was just shown. */
@@ -45,7 +46,7 @@ export const PasskeyAssertion = closed({
     signature: base64url(2048),
     userHandle: Type.Optional(base64url(86)),
   }),
-})
+}, { examples: [{ ...EXAMPLE, clientExtensionResults: {}, response: { clientDataJSON: 'eyJ0eXBlIjoi', authenticatorData: 'SZYN5YgO', signature: 'MEUCIQDx', userHandle: 'q1w2e3r4' } }] })
 export type PasskeyAssertion = Static<typeof PasskeyAssertion>
 
 const Descriptor = closed({ id: CredentialId, type: Type.Literal('public-key'), transports: Type.Optional(Transports) })

@@ -5,8 +5,11 @@ import { Ajv } from 'ajv'
 import t from 'tap'
 import * as schemas from '../schemas/index.js'
 
-const { Age, Amount, Bio, Content, Credentials, Currency, Cursor, Email, Id, Money, PageQuery, PasswordInput, Phone, Problem, Slug, Tag, TagList, Title, TokenInput, TokenPair, Url, Username, closed, noBody, page } = schemas
+const { Age, Amount, Bio, Content, CredentialId, Credentials, Currency, Cursor, Email, Id, Money, PageQuery, PasskeyAssertion, PasskeyCreationOptions, PasskeyRegistration, PasskeyRequestOptions, PasswordInput, Phone, Problem, Slug, Tag, TagList, Title, TokenInput, TokenPair, Url, Username, closed, noBody, page } = schemas
 const ajv = new Ajv({ strict: true, strictTypes: false })
+
+const shown = PasskeyAssertion.examples[0]
+const made = PasskeyRegistration.examples[0]
 
 /** What each takes beside its examples, and what it refuses. */
 const cases: Record<string, { schema: TSchema, good: unknown[], bad: unknown[] }> = {
@@ -42,6 +45,24 @@ const cases: Record<string, { schema: TSchema, good: unknown[], bad: unknown[] }
   PageQuery: { schema: PageQuery, good: [{ limit: 1 }], bad: [{ limit: 0 }, { limit: 101 }, { limit: 5, offset: 1 }, { limit: 5, cursor: '' }] },
   Credentials: { schema: Credentials, good: [{ username: "x' or 1=1", password: 'p' }], bad: [{ username: 'a' }, { password: 'p' }, { username: '', password: 'p' }, { username: 'a', password: '' }, { username: 'a', password: 'p', role: 'admin' }, { username: 'x'.repeat(255), password: 'p' }, { username: { $ne: null }, password: 'p' }] },
   TokenInput: { schema: TokenInput, good: ['a', 'a.b.c==', 'x'.repeat(4096)], bad: ['', 'x'.repeat(4097), 'a b', 'a=b', 'a\n', '='] },
+  CredentialId: { schema: CredentialId, good: ['a', '-_', 'x'.repeat(1364)], bad: ['', 'x'.repeat(1365), 'a=', 'a+', 'a/b', 'a\n', 1] },
+  PasskeyAssertion: {
+    schema: PasskeyAssertion,
+    good: [{ ...shown, clientExtensionResults: { appid: false, uvm: [[2, 4, 2]], prf: { results: { first: 'AAAA' } } } }, { ...shown, authenticatorAttachment: 'cross-platform' }, { ...shown, response: { ...shown.response, userHandle: 'a'.repeat(86) } }],
+    bad: [
+      {}, null, [], { ...shown, id: '' }, { ...shown, type: 'password' }, { ...shown, more: 1 }, { ...shown, response: { ...shown.response, more: 1 } }, { ...shown, response: { ...shown.response, userHandle: 'a'.repeat(87) } },
+      { ...shown, response: { ...shown.response, signature: 'a'.repeat(2049) } }, { ...shown, clientExtensionResults: { a: { b: { c: { d: 1 } } } } }, { ...shown, clientExtensionResults: { a: 'x'.repeat(1025) } },
+      { ...shown, clientExtensionResults: Object.fromEntries(Array.from({ length: 17 }, (_none, i) => [`x${i}`, 1])) }, { ...shown, clientExtensionResults: { a: Array(17).fill(1) } },
+    ],
+  },
+  PasskeyRegistration: {
+    schema: PasskeyRegistration,
+    good: [{ ...made, response: { ...made.response, authenticatorData: 'SZYN', publicKey: 'MFkw', publicKeyAlgorithm: -7 } }, { ...made, authenticatorAttachment: 'platform' }],
+    bad: [
+      {}, shown, { ...made, more: 1 }, { ...made, response: { ...made.response, attestationObject: 'a'.repeat(16_385) } }, { ...made, response: { ...made.response, transports: Array(17).fill('usb') } },
+      { ...made, response: { ...made.response, transports: ['<b>'] } }, { ...made, response: { ...made.response, publicKeyAlgorithm: '-7' } },
+    ],
+  },
 }
 
 for (const [name, { schema, good, bad }] of Object.entries(cases)) {
@@ -58,13 +79,14 @@ for (const [name, { schema, good, bad }] of Object.entries(cases)) {
 }
 
 t.test('every leaf that takes input is in the table above', async t => {
-  const answers: unknown[] = [Problem, TokenPair, noBody]
+  const answers: unknown[] = [PasskeyCreationOptions, PasskeyRequestOptions, Problem, TokenPair, noBody]
   const named = Object.entries(schemas).filter(([, value]) => typeof value === 'object' && !answers.includes(value)).map(([name]) => name)
   t.same(named.sort(), Object.keys(cases).sort())
 })
 
 t.test('every text, list and number that is taken has its bounds [ASVS 2.2.1]', async t => {
   const unbounded = (schema: TSchema): string[] => {
+    if (schema.const !== undefined) return []
     if (schema.type === 'string') return schema.maxLength === undefined ? ['maxLength'] : []
     if (schema.type === 'integer' || schema.type === 'number') return ['minimum', 'maximum'].filter(name => schema[name] === undefined)
     if (schema.type === 'array') return [...schema.maxItems === undefined ? ['maxItems'] : [], ...unbounded(schema.items as TSchema)]
