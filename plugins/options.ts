@@ -18,3 +18,16 @@ export function checkOptions<Schema extends TSchema> (
     .map(({ path, message }) => `${path === '' ? 'options' : path.slice(1).replaceAll('/', '.')}: ${message.toLowerCase()}`)
   throw new Misconfigured(`${concern}: ${[...new Set(faults)].join('; ')}`)
 }
+
+const MIN_KEY_BYTES = 32
+
+/**
+ * The keys of an option that takes one or several, each of 32 bytes or more.
+ *
+ * @throws Misconfigured with a line that names the option
+ */
+export function checkKeys (keys: unknown, option: string, Misconfigured: FastifyErrorConstructor<{ code: string }, [string]>): readonly Buffer[] {
+  const list = [keys].flat() as Buffer[]
+  if (list.length > 0 && list.every(key => Buffer.isBuffer(key) && key.length >= MIN_KEY_BYTES)) return list
+  throw new Misconfigured(`${option}: must be a Buffer of at least ${MIN_KEY_BYTES} bytes, or a list of them`)
+}

@@ -15,7 +15,7 @@ import fp from 'fastify-plugin'
 import type { Permission } from '../access/index.js'
 import { addressRanges } from '../address.js'
 import type { Principal } from '../identity.js'
-import { checkOptions } from '../options.js'
+import { checkKeys, checkOptions } from '../options.js'
 import { ApiKeyExceeds, ApiKeyExpired, ApiKeyRefused, ApiKeysFull, ApiKeysMisconfigured } from './errors.js'
 import { keyFormat, MODES, type Mode } from './format.js'
 import { keyReader } from './reader.js'
@@ -114,16 +114,12 @@ export type ApiKeysOptions = Static<typeof ApiKeysOptions> & {
 }
 
 const PORT = ['add', 'find', 'list', 'setActive', 'rotate', 'remove', 'used'] as const
-const MIN_SECRET = 32
 const MAX_ADDRESSES = 100
 
 async function apiKeys (app: FastifyInstance, options: ApiKeysOptions): Promise<void> {
   const { secret, store, owner, now = Date.now, ...plain } = options
   checkOptions(ApiKeysOptions, plain, 'api-keys', ApiKeysMisconfigured)
-  const secrets = [secret].flat() as Buffer[]
-  if (secrets.length === 0 || !secrets.every(bytes => Buffer.isBuffer(bytes) && bytes.length >= MIN_SECRET)) {
-    throw new ApiKeysMisconfigured(`api-keys: secret: must be a Buffer of at least ${MIN_SECRET} bytes, or several`)
-  }
+  const secrets = checkKeys(secret, 'api-keys: secret', ApiKeysMisconfigured)
   if (!PORT.every(name => typeof store?.[name] === 'function')) throw new ApiKeysMisconfigured(`api-keys: store: must be an object with ${PORT.join(', ')}: sqlApiKeys(sql) makes one`)
   if (typeof owner !== 'function') throw new ApiKeysMisconfigured('api-keys: owner: must be a function that answers { isActive, roles } or null')
   const { prefix = 'sk', modes = MODES, overlap = 86_400, perUser = 50, remembered = 10_000, rememberFor = 60, lastUsedEvery = 60, deadline, whenAway = 'refuse' } = plain

@@ -12,7 +12,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { createError } from '@fastify/error'
 import { Type, type Static } from '@sinclair/typebox'
 import fp from 'fastify-plugin'
-import { checkOptions } from '../options.js'
+import { checkKeys, checkOptions } from '../options.js'
 import { isExactOrigin } from '../origin.js'
 import type { PlannedRoute } from '../plan/index.js'
 import { cookieIn, newCookie, tokensOf, type Binding } from './tokens.js'
@@ -81,7 +81,6 @@ export type CsrfOptions = Static<typeof CsrfOptions> & {
   now?: () => number
 }
 
-const MIN_KEY_BYTES = 32
 const SAFE: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE'])
 const PARSED: ReadonlySet<string> = new Set(['application/json', 'application/x-www-form-urlencoded'])
 
@@ -91,10 +90,7 @@ const waiting = Symbol('bastion.csrf.waiting')
 async function csrf (app: FastifyInstance, options: CsrfOptions): Promise<void> {
   const { key, now = Date.now, ...plain } = options
   checkOptions(CsrfOptions, plain, 'csrf', CsrfMisconfigured)
-  const keys = [key].flat()
-  if (keys.length === 0 || !keys.every(one => Buffer.isBuffer(one) && one.length >= MIN_KEY_BYTES)) {
-    throw new CsrfMisconfigured(`csrf: key: must be a Buffer of at least ${MIN_KEY_BYTES} bytes, or a list of them`)
-  }
+  const keys = checkKeys(key, 'csrf: key', CsrfMisconfigured)
   const { secure = true, origins = [], sameSite = false, field = '_csrf', lifetime = Infinity } = plain
   const inexact = origins.find(origin => !isExactOrigin(origin))
   if (inexact !== undefined) throw new CsrfMisconfigured(`csrf: origins: ${JSON.stringify(inexact)} is not an exact origin such as https://app.example.com`)

@@ -15,7 +15,7 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { Type, type Static } from '@sinclair/typebox'
 import fp from 'fastify-plugin'
-import { checkOptions } from '../options.js'
+import { checkKeys, checkOptions } from '../options.js'
 import { tellInProblem } from '../problem.js'
 import type { Account, Accounts } from '../sign-in.js'
 import { attemptsOf, STREAK_MS } from './attempts.js'
@@ -25,7 +25,7 @@ import { devicesOf } from './devices.js'
 import { MfaAccountInactive, MfaLocked, MfaMisconfigured, MfaRefused, MfaRequired } from './errors.js'
 import { fingerprintOf, type OtherFactor, type OtherProof } from './factors.js'
 import { fingerprint, pendingSignIns, type PendingSignIn } from './pending.js'
-import { MIN_KEY_BYTES, sealOf } from './seal.js'
+import { sealOf } from './seal.js'
 import type { MfaStore } from './store.js'
 
 export * from './errors.js'
@@ -78,10 +78,7 @@ async function mfa (app: FastifyInstance, options: MfaOptions): Promise<void> {
   checkOptions(MfaOptions, plain, 'mfa', MfaMisconfigured)
   if (!STORE.every(name => typeof store?.[name] === 'function')) throw new MfaMisconfigured(`mfa: store: must be an object with ${STORE.join(', ')}`)
   if (typeof accounts?.findById !== 'function') throw new MfaMisconfigured('mfa: accounts: must be an object with findById')
-  const keys = [key].flat()
-  if (keys.length === 0 || !keys.every(one => Buffer.isBuffer(one) && one.length >= MIN_KEY_BYTES)) {
-    throw new MfaMisconfigured(`mfa: key: must be a Buffer of at least ${MIN_KEY_BYTES} bytes, or a list of them`)
-  }
+  const keys = checkKeys(key, 'mfa: key', MfaMisconfigured)
   const { issuer, drift = 1, attempts: limit = 5, windowMs = 900_000, streak = 100, enrolmentMs = 900_000, challengeMs = 300_000, rememberDevice } = plain
   if (windowMs > STREAK_MS) throw new MfaMisconfigured(`mfa: windowMs: must not be longer than ${STREAK_MS}`)
   const state = plain.deadline === undefined ? app.state : app.state.within(plain.deadline)

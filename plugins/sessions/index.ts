@@ -14,7 +14,7 @@ import cookie from '@fastify/cookie'
 import session, { type FastifySessionObject } from '@fastify/session'
 import fp from 'fastify-plugin'
 import type { Principal, Reading } from '../identity.js'
-import { checkOptions } from '../options.js'
+import { checkKeys, checkOptions } from '../options.js'
 import { SessionsOptions, type RenewOptions, type Sessions, type SessionSubject, type StartOptions } from './contract.js'
 import { devicesOf } from './devices.js'
 import { SessionInvalid, SessionsMisconfigured } from './errors.js'
@@ -55,7 +55,6 @@ interface Visit {
   next: Held | null
 }
 
-const MIN_SECRET_BYTES = 32
 const MAX_AGENT = 256
 /** A cookie that is longer is none of ours. */
 const MAX_COOKIE = 1024
@@ -68,10 +67,7 @@ const visit = Symbol('bastion.sessions.visit')
 async function sessions (app: FastifyInstance, options: SessionsOptions): Promise<void> {
   const { secret, now = Date.now, ...plain } = options
   checkOptions(SessionsOptions, plain, 'sessions', SessionsMisconfigured)
-  const secrets = [secret].flat()
-  if (secrets.length === 0 || !secrets.every(one => Buffer.isBuffer(one) && one.length >= MIN_SECRET_BYTES)) {
-    throw new SessionsMisconfigured(`sessions: secret: must be a Buffer of at least ${MIN_SECRET_BYTES} bytes, or a list of them`)
-  }
+  const secrets = checkKeys(secret, 'sessions: secret', SessionsMisconfigured)
   const { secure = true, sameSite = 'lax', persistent = false, idleTtl = 1800, absoluteTtl = 43_200, perUser = 50 } = plain
   if (idleTtl > absoluteTtl) throw new SessionsMisconfigured('sessions: idleTtl: must not be longer than absoluteTtl')
   const name = `${secure ? '__Host-' : ''}${plain.name ?? 'session'}`
