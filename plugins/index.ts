@@ -28,7 +28,7 @@ import signIn, { type SignInOptions } from './sign-in.js'
 import state, { type StateOptions } from './state/index.js'
 import tokens, { type TokensOptions } from './tokens/index.js'
 import transport, { type TransportOptions } from './transport.js'
-import validation from './validation.js'
+import validation, { type ValidationOptions } from './validation/index.js'
 
 /** Options of the suite: one key a concern. `false` leaves out what a service does not need. */
 export interface BastionOptions {
@@ -41,6 +41,7 @@ export interface BastionOptions {
   access?: AccessOptions
   /** For credentials that browsers send by themselves (sessions). Needs a `key`. */
   csrf?: CsrfOptions
+  validation?: ValidationOptions
   passwords?: PasswordsOptions
   tokens?: TokensOptions
   /** Of browsers. Needs a `secret`, and `csrf`. */
@@ -70,7 +71,7 @@ async function bastion (app: FastifyInstance, options: BastionOptions): Promise<
   await app.register(limits, options.limits ?? {})          // counted before anything expensive, failed credentials too
   await app.register(access, options.access ?? {})          // who may: 401, 403 and hidden 404
   if (options.csrf !== undefined) await app.register(csrf, options.csrf) // that a page of ours sent it: after who, before the body is read
-  await app.register(validation)                            // closed bodies
+  await app.register(validation, options.validation ?? {})                         // closed bodies
   await app.register(exposure)                              // declared answers
   await app.register(passwords, options.passwords ?? {})
   if (options.tokens !== undefined) await app.register(tokens, options.tokens)

@@ -14,7 +14,7 @@ import exposure from '../plugins/exposure.js'
 import identity, { type Principal } from '../plugins/identity.js'
 import plan from '../plugins/plan/index.js'
 import posture from '../plugins/posture.js'
-import validation from '../plugins/validation.js'
+import validation from '../plugins/validation/index.js'
 import { closed, noBody } from '../schemas/index.js'
 
 const key = randomBytes(32)

@@ -16,7 +16,7 @@ import { server } from '../plugins/server.js'
 import signIn, { type Account } from '../plugins/sign-in.js'
 import state from '../plugins/state/index.js'
 import tokens, { type TokenSubject } from '../plugins/tokens/index.js'
-import validation from '../plugins/validation.js'
+import validation from '../plugins/validation/index.js'
 
 const PASSWORD = 'a right password'
 const passwordHash = await argon2.hash(PASSWORD, { memoryCost: 1024, timeCost: 2 })
