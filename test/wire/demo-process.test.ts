@@ -1,5 +1,5 @@
 /** The portal as a process: how it starts, what it prints, how it ends. */
-import { spawn, type ChildProcess } from 'node:child_process'
+import type { ChildProcess } from 'node:child_process'
 import { generateKeyPairSync, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
@@ -7,25 +7,15 @@ import https from 'node:https'
 import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
+import { launch, start } from '../fixtures/portal-process.js'
 import { postgres } from '../services.js'
 import { selfSigned } from './certificate.js'
 
 t.setTimeout(900_000)
-const ROOT = fileURLToPath(new URL('../../', import.meta.url))
 const SECRET = randomBytes(48).toString('base64url')
 const PASSWORD = 'Process-pass-1'
 const { cert: CERTIFICATE, key: KEY } = selfSigned(['localhost'])
-
-interface Portal {
-  child: ChildProcess
-  /** Where it listens, as it says itself. */
-  url: string
-  output: () => string
-  /** Exit code, or the signal that ended it. */
-  ended: Promise<number | string>
-}
 
 function folder (t: Test): string {
   const path = mkdtempSync(join(tmpdir(), 'portal-'))
@@ -38,31 +28,6 @@ function seededFolder (t: Test): string {
   const path = folder(t)
   cpSync(SEEDED, path, { recursive: true })
   return path
-}
-
-function launch (t: Test, env: Record<string, string>, command: string[] = [process.execPath, '--import', 'tsx', 'demo/server.ts']): Omit<Portal, 'url'> {
-  const { PATH, HOME } = process.env
-  const child = spawn(command[0]!, command.slice(1), { cwd: ROOT, env: { PATH, HOME, PORT: '0', ...env }, stdio: ['ignore', 'pipe', 'pipe'], detached: true })
-  let output = ''
-  for (const stream of [child.stdout!, child.stderr!]) stream.setEncoding('utf8').on('data', (text: string) => { output += text })
-  const ended = once(child, 'close').then(([code, signal]) => (code ?? signal) as number | string)
-  t.teardown(async () => {
-    try { process.kill(-child.pid!, 'SIGKILL') } catch {} // its group is gone already
-    await ended
-  })
-  return { child, output: () => output, ended }
-}
-
-async function start (t: Test, env: Record<string, string>, command?: string[]): Promise<Portal> {
-  const portal = launch(t, env, command)
-  let isOver = false
-  portal.ended.then(() => { isOver = true }, () => {})
-  for (;;) {
-    const [, url] = /^listening on (\S+)$/m.exec(portal.output()) ?? []
-    if (url !== undefined) return { ...portal, url }
-    if (isOver) throw new Error(`the portal did not start:\n${portal.output()}`)
-    await pause(20)
-  }
 }
 
 /** Starts what must not start: its exit code and its output. */
