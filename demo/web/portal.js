@@ -7,7 +7,12 @@ const SIGNED_OUT = ['FST_BASTION_SESSIONS_INVALID', 'FST_BASTION_ACCESS_UNAUTHEN
 /** Who was never signed in here need not ask whether they are. */
 const WAS_HERE = 'was-here'
 /** What browsers call the ends of a ceremony. */
-const CEREMONY = { NotAllowedError: 'No passkey was used', AbortError: 'No passkey was used', InvalidStateError: 'This device has a passkey of yours already' }
+const CEREMONY = {
+  NotAllowedError: 'No passkey was used',
+  AbortError: 'No passkey was used',
+  InvalidStateError: 'This device has a passkey of yours already',
+  SecurityError: 'Passkeys are for the name of this service: open it by that, and not by its address',
+}
 
 const at = id => document.getElementById(id)
 const time = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium', timeStyle: 'short' })

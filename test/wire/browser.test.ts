@@ -165,7 +165,16 @@ async function walk (t: Test, executable: string): Promise<void> {
     await signOut(page)
   })
 
-  await t.test('and beside the password in place of the code', async t => {
+  await t.test('by its address the page says why there are no passkeys', async t => {
+    const tab = await (await person()).newPage()
+    await tab.goto(portal.url)
+    await tab.getByRole('button', { name: 'Sign in with a passkey' }).click()
+    await tab.getByRole('alert').filter({ hasText: 'Passkeys are for the name of this service' }).waitFor()
+    t.strictSame(await sessionCookies(tab.context()), [])
+    await tab.context().close()
+  })
+
+  await t.test('a passkey does beside the password, in place of the code', async t => {
     await fillSignIn(page)
     await page.getByRole('button', { name: 'Use a passkey' }).click()
     await isSignedIn(page)
