@@ -54,6 +54,7 @@ export interface SecurityEventTypes {
   rate_limited: true
   limit_reset: true
   malformed_request: true
+  card_refused: true
   untrusted_host: true
   plain_http_refused: true
   undeclared_answer: true

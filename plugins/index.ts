@@ -8,6 +8,7 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import access, { type AccessOptions } from './access/index.js'
 import apiKeys, { type ApiKeysOptions } from './api-keys/index.js'
+import cards from './cards.js'
 import cors, { type CorsOptions } from './cors.js'
 import csrf, { type CsrfOptions } from './csrf/index.js'
 import errors from './errors.js'
@@ -71,7 +72,8 @@ async function bastion (app: FastifyInstance, options: BastionOptions): Promise<
   await app.register(limits, options.limits ?? {})          // counted before anything expensive, failed credentials too
   await app.register(access, options.access ?? {})          // who may: 401, 403 and hidden 404
   if (options.csrf !== undefined) await app.register(csrf, options.csrf) // that a page of ours sent it: after who, before the body is read
-  await app.register(validation, options.validation ?? {})                         // closed bodies
+  await app.register(cards)                                 // no card number comes in: before validation names what it does not know
+  await app.register(validation, options.validation ?? {})  // closed bodies
   await app.register(exposure)                              // declared answers
   await app.register(passwords, options.passwords ?? {})
   if (options.tokens !== undefined) await app.register(tokens, options.tokens)

@@ -84,8 +84,14 @@ export function schemaCompiler (): SchemaCompiler {
 
 function makeAjv (kind: Kind, shared: Shared): Ajv {
   const ajv = new Ajv({
-    coerceTypes: kind === 'text', allErrors: kind === 'faults',
-    useDefaults: true, removeAdditional: false, strict: true, strictTypes: false, strictRequired: false, allowUnionTypes: true,
+    coerceTypes: kind === 'text',
+    allErrors: kind === 'faults',
+    useDefaults: true,
+    removeAdditional: false,
+    strict: true,
+    strictTypes: false,
+    strictRequired: false,
+    allowUnionTypes: true,
   })
   for (const keyword of ANNOTATIONS) ajv.addKeyword({ keyword })
   addFormats(ajv, FORMATS)

@@ -29,19 +29,29 @@ export function addKeywords (ajv: Ajv, { askRules = true }: { askRules?: boolean
   const changesText = { type: 'string', modifying: true, before: 'maxLength' } as const
   ajv.addKeyword({ ...changesText, keyword: 'html', schemaType: ['string', 'object'], compile: htmlKeyword, error: { message: 'must not be twice as long as its maximum' } })
   ajv.addKeyword({
-    ...changesText, keyword: 'normalize', metaSchema: { enum: FORMS }, errors: false,
+    ...changesText,
+    keyword: 'normalize',
+    metaSchema: { enum: FORMS },
+    errors: false,
     // In HTML only what is text is composed, and `html` does it.
     compile: (form: string, { html }) => html === undefined ? replaceBy(text => text.normalize(form)) : () => true,
   })
   ajv.addKeyword({ ...changesText, keyword: 'trim', schemaType: 'boolean', errors: false, compile: (isOn: boolean) => isOn ? replaceBy(text => text.trim()) : () => true })
   ajv.addKeyword({
-    keyword: 'maxLines', type: 'string', before: 'maxLength', metaSchema: { type: 'integer', minimum: 1 },
-    validate: (lines: number, text: string) => hasLines(text, lines), error: { message: ({ schema }) => `must NOT have more than ${String(schema)} lines` },
+    keyword: 'maxLines',
+    type: 'string',
+    before: 'maxLength',
+    metaSchema: { type: 'integer', minimum: 1 },
+    validate: (lines: number, text: string) => hasLines(text, lines),
+    error: { message: ({ schema }) => `must NOT have more than ${String(schema)} lines` },
   })
   ajv.addKeyword({ keyword: 'distinct', type: 'array', schemaType: 'boolean', modifying: true, compile: distinctKeyword, error: { message: 'must have more items that differ' } })
   ajv.addKeyword({
-    keyword: 'rules', type: 'object', metaSchema: { type: 'array', items: { type: 'object', required: ['path', 'message', 'holds'] } },
-    compile: (rules: readonly Rule[]) => askRules ? rulesKeyword(rules) : () => true, errors: 'full',
+    keyword: 'rules',
+    type: 'object',
+    schemaType: 'array',
+    compile: (rules: readonly Rule[]) => askRules ? rulesKeyword(rules) : () => true,
+    errors: 'full',
   } as FuncKeywordDefinition)
   return ajv
 }
@@ -111,6 +121,7 @@ function distinctKeyword (isOn: boolean, { minItems = 0 }: Schema): DataValidate
 }
 
 function rulesKeyword (rules: readonly Rule[]): DataValidateFunction {
+  if (!rules.every(rule => typeof rule?.path === 'string' && typeof rule.message === 'string' && typeof rule.holds === 'function')) throw new Error('rules: each has a path, a message and holds()')
   const ask: DataValidateFunction = (value: unknown, at) => {
     const broken = rules.find(rule => !rule.holds(value))
     if (broken === undefined) return true

@@ -52,4 +52,3 @@ function isTaken (request: FastifyRequest, header: string, mediaTypes: readonly 
 function hasContent ({ headers }: FastifyRequest): boolean {
   return headers['transfer-encoding'] !== undefined || (headers['content-length'] !== undefined && headers['content-length'] !== '0')
 }
-

@@ -39,4 +39,3 @@ function isNumber (text: string, kind: 'number' | 'integer'): boolean {
 function notA (kind: string, name: string): ErrorObject {
   return { instancePath: `/${name}`, schemaPath: '#', keyword: 'type', params: { type: kind }, message: `must be ${kind}` }
 }
-
