@@ -64,6 +64,9 @@ export interface SecurityEventTypes {
   state_away: true
   state_back: true
   state_unconfirmed: true
+  upload_stored: true
+  upload_refused: true
+  upload_removed: true
   data_access: true
   data_modification: true
 }
@@ -96,7 +99,7 @@ export interface SecurityEvents {
 }
 
 const ROUTINE: ReadonlySet<SecurityEventType> = new Set<SecurityEventType>([
-  'login_success', 'mfa_enrolled', 'mfa_success', 'mfa_device_remembered', 'passkey_added', 'key_created', 'key_rotated', 'session_started', 'session_ended', 'logout', 'token_issued', 'password_change', 'data_access', 'data_modification',
+  'login_success', 'mfa_enrolled', 'mfa_success', 'mfa_device_remembered', 'passkey_added', 'key_created', 'key_rotated', 'session_started', 'session_ended', 'logout', 'token_issued', 'password_change', 'upload_stored', 'upload_removed', 'data_access', 'data_modification',
 ])
 
 async function events (app: FastifyInstance): Promise<void> {
