@@ -14,6 +14,7 @@ import csrf, { type CsrfOptions } from './csrf/index.js'
 import errors from './errors.js'
 import events from './events.js'
 import exposure from './exposure.js'
+import files, { type FilesOptions } from './files.js'
 import headers, { type HeadersOptions } from './headers.js'
 import identity from './identity.js'
 import limits, { type LimitsOptions } from './limits/index.js'
@@ -29,6 +30,7 @@ import signIn, { type SignInOptions } from './sign-in.js'
 import state, { type StateOptions } from './state/index.js'
 import tokens, { type TokensOptions } from './tokens/index.js'
 import transport, { type TransportOptions } from './transport.js'
+import uploads, { type UploadsOptions } from './uploads/index.js'
 import validation, { type ValidationOptions } from './validation/index.js'
 
 /** Options of the suite: one key a concern. `false` leaves out what a service does not need. */
@@ -57,6 +59,10 @@ export interface BastionOptions {
   mfa?: MfaOptions
   /** Needs `rpId`, `rpName`, `origins`, `accounts` and a `store`; and the package @simplewebauthn/server. */
   passkeys?: PasskeysOptions
+  /** Needs a `folder` or a `storage`; and the package sharp where a route takes images. */
+  uploads?: UploadsOptions
+  /** Needs `roots`: the folders from which files are served. */
+  files?: FilesOptions
 }
 
 async function bastion (app: FastifyInstance, options: BastionOptions): Promise<void> {
@@ -83,6 +89,8 @@ async function bastion (app: FastifyInstance, options: BastionOptions): Promise<
   if (options.oauth2 !== undefined) await app.register(oauth2, options.oauth2)
   if (options.mfa !== undefined) await app.register(mfa, options.mfa)
   if (options.passkeys !== undefined) await app.register(passkeys, options.passkeys)
+  if (options.uploads !== undefined) await app.register(uploads, options.uploads) // makes its folder
+  if (options.files !== undefined) await app.register(files, options.files)
   await app.register(posture)                               // what all of this came to
 }
 
