@@ -20,6 +20,7 @@ import { keyRoutes } from './routes/keys.js'
 import { operationRoutes } from './routes/operations.js'
 import { orderRoutes } from './routes/orders.js'
 import { passkeyRoutes } from './routes/passkeys.js'
+import { paymentRoutes } from './routes/payments.js'
 import { postRoutes } from './routes/posts.js'
 import { recoveryRoutes } from './routes/recovery.js'
 import { registrationRoutes } from './routes/registration.js'
@@ -97,7 +98,7 @@ export async function buildPortal ({ settings, secret, sql, origin, logger, http
     await app.sessions.endAll(userId, { except: except?.via === 'session' ? except.credentialId : undefined })
   }
   const portal: Portal = { app: app as unknown as Portal['app'], sql, accounts, signOut, registration: settings.REGISTRATION, post: postman(app as unknown as FastifyInstance, mail), now: now ?? Date.now }
-  for (const routes of [authRoutes, sessionRoutes, mfaRoutes, passkeyRoutes, userRoutes, keyRoutes, postRoutes, documentRoutes, orderRoutes, operationRoutes, registrationRoutes, recoveryRoutes]) routes(portal)
+  for (const routes of [authRoutes, sessionRoutes, mfaRoutes, passkeyRoutes, userRoutes, keyRoutes, postRoutes, documentRoutes, orderRoutes, paymentRoutes, operationRoutes, registrationRoutes, recoveryRoutes]) routes(portal)
   return app as unknown as FastifyInstance
 }
 

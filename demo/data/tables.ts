@@ -28,6 +28,7 @@ interface CommentsTable { id: string, post_id: string, author_id: string, conten
 interface DocumentsTable { id: string, owner_id: string, title: string, content: string, updated_at: Generated<Date> }
 interface SharesTable { document_id: string, user_id: string, actions: string[] }
 interface OrdersTable { id: string, user_id: string | null, item: string, total: number, currency: string, status: Generated<string>, created_at: Generated<Date> }
+interface PaymentsTable { id: string, order_id: string, amount: number, currency: string, status: string, last_four: string, created_at: Generated<Date> }
 
 export interface RegistrationsTable {
   id: string
@@ -49,6 +50,7 @@ export interface Tables {
   documents: DocumentsTable
   document_shares: SharesTable
   orders: OrdersTable
+  payments: PaymentsTable
   registrations: RegistrationsTable
 }
 
@@ -57,6 +59,7 @@ export type PostRow = Selectable<PostsTable>
 export type CommentRow = Selectable<CommentsTable>
 export type DocumentRow = Selectable<DocumentsTable>
 export type OrderRow = Selectable<OrdersTable>
+export type PaymentRow = Selectable<PaymentsTable>
 
 export const build = new Kysely<Tables>({
   dialect: {

@@ -3,10 +3,10 @@ import { Type } from '@sinclair/typebox'
 import { createError } from '@fastify/error'
 import { resourceOf } from '../../plugins/access/index.js'
 import { NotFound } from '../../plugins/errors.js'
-import { closed, Id } from '../../schemas/index.js'
+import { closed, Id, Title } from '../../schemas/index.js'
 import type { Portal } from '../app.js'
 import { build, first, rows } from '../data/tables.js'
-import { Document, Title, documentShape, notFoundWhereGone } from './shapes.js'
+import { Document, documentShape, notFoundWhereGone } from './shapes.js'
 
 const UnknownUser = createError('FST_PORTAL_UNKNOWN_USER', 'There is no such user to share with', 400)
 
@@ -30,7 +30,7 @@ export function documentRoutes ({ app, sql, accounts }: Portal): void {
   }, async request => {
     const { id } = resourceOf(request, 'document')
     const { title, content } = request.body
-    const document = await first(sql, build.updateTable('documents').set({ title: title.trim(), content, updated_at: new Date() }).where('id', '=', id).returningAll())
+    const document = await first(sql, build.updateTable('documents').set({ title, content, updated_at: new Date() }).where('id', '=', id).returningAll())
     if (document === null) throw new NotFound()
     return documentShape(document)
   })

@@ -1,27 +1,21 @@
-/** Posts and comments. What people write as HTML is cut down to a few harmless elements before it is stored. */
+/** Posts and comments. What people write as HTML is cut down to a few harmless elements while it is validated, and so before it is stored. */
 import { Type } from '@sinclair/typebox'
-import sanitizeHtml from 'sanitize-html'
 import { createError } from '@fastify/error'
 import { resourceOf } from '../../plugins/access/index.js'
 import { NotFound } from '../../plugins/errors.js'
+import { showHtml } from '../../plugins/html.js'
 import { principalOf } from '../../plugins/identity.js'
-import { closed, Id, page, PageQuery } from '../../schemas/index.js'
+import { closed, Comment as CommentText, Content, Id, page, PageQuery, TagList, Title } from '../../schemas/index.js'
 import { newId } from '../accounts.js'
 import type { Portal } from '../app.js'
-import { build, first, rows } from '../data/tables.js'
-import { Comment, Post, Title, commentShape, notFoundWhereGone, paged, postShape } from './shapes.js'
+import { build, first, rows, type PostRow } from '../data/tables.js'
+import { Comment, Post, commentShape, notFoundWhereGone, paged, postShape } from './shapes.js'
 
-const NothingLeft = createError('FST_PORTAL_POST_EMPTY', 'The content has fewer than 10 characters once unsafe HTML is taken out', 400)
 const UnknownCursor = createError('FST_PORTAL_UNKNOWN_CURSOR', 'This page is gone: begin again without a cursor', 400)
-const MIN_CONTENT = 10
-const SAFE_LINK = /^(?:https?:|mailto:)/i
 
 const PostParams = closed({ postId: Id })
-const PostBody = closed({
-  title: Title,
-  content: Type.String({ minLength: MIN_CONTENT, maxLength: 10_000 }),
-  tags: Type.Optional(Type.Array(Type.String({ minLength: 1, maxLength: 50, pattern: '^[A-Za-z0-9-]+$' }), { maxItems: 10 })),
-})
+/** Kept as its schemas leave it: trimmed, cleaned, each tag once. */
+const PostBody = closed({ title: Title, content: Content, tags: Type.Optional(TagList) })
 
 export function postRoutes ({ app, sql }: Portal): void {
   app.get('/posts', {
@@ -35,7 +29,7 @@ export function postRoutes ({ app, sql }: Portal): void {
       .$if(cursor !== undefined, query => query.where(eb => eb(eb.refTuple('created_at', 'id'), '<',
         eb.selectFrom('posts').select(['created_at', 'id']).where('id', '=', cursor!).$asTuple('created_at', 'id'))))
       .orderBy('created_at', 'desc').orderBy('id', 'desc').limit(limit + 1))
-    return paged(found, limit, postShape)
+    return paged(found, limit, shown)
   })
 
   app.get('/posts/:postId', {
@@ -44,7 +38,7 @@ export function postRoutes ({ app, sql }: Portal): void {
   }, async request => {
     const post = await first(sql, build.selectFrom('posts').selectAll().where('id', '=', request.params.postId))
     if (post === null) throw new NotFound()
-    return postShape(post)
+    return shown(post)
   })
 
   app.post('/posts', {
@@ -52,9 +46,9 @@ export function postRoutes ({ app, sql }: Portal): void {
     config: { access: { permissions: 'posts:write' }, audit: 'data_modification' },
   }, async (request, reply) => {
     const post = await first(sql, build.insertInto('posts')
-      .values({ id: newId(), author_id: principalOf(request).userId, ...clean(request.body) }).returningAll()).catch(notFoundWhereGone)
+      .values({ id: newId(), author_id: principalOf(request).userId, tags: [], ...request.body }).returningAll()).catch(notFoundWhereGone)
     reply.code(201)
-    return postShape(post!)
+    return shown(post!)
   })
 
   app.put('/posts/:postId', {
@@ -62,9 +56,9 @@ export function postRoutes ({ app, sql }: Portal): void {
     config: { access: { resource: 'post', action: 'write' }, audit: 'data_modification' },
   }, async request => {
     const { id } = resourceOf(request, 'post')
-    const post = await first(sql, build.updateTable('posts').set({ ...clean(request.body), updated_at: new Date() }).where('id', '=', id).returningAll())
+    const post = await first(sql, build.updateTable('posts').set({ tags: [], ...request.body, updated_at: new Date() }).where('id', '=', id).returningAll())
     if (post === null) throw new NotFound()
-    return postShape(post)
+    return shown(post)
   })
 
   app.delete('/posts/:postId', {
@@ -89,7 +83,7 @@ export function postRoutes ({ app, sql }: Portal): void {
   })
 
   app.post('/posts/:postId/comments', {
-    schema: { params: PostParams, body: closed({ content: Type.String({ minLength: 1, maxLength: 2000, pattern: '\\S' }) }), response: { 201: Comment } },
+    schema: { params: PostParams, body: closed({ content: CommentText }), response: { 201: Comment } },
     config: { access: { permissions: 'posts:write' }, audit: 'data_modification' },
   }, async (request, reply) => {
     const { postId } = request.params
@@ -100,14 +94,7 @@ export function postRoutes ({ app, sql }: Portal): void {
   })
 }
 
-function clean ({ title, content, tags = [] }: { title: string, content: string, tags?: string[] }) {
-  const safe = sanitizeHtml(content, {
-    allowedTags: ['p', 'br', 'strong', 'em', 'ul', 'ol', 'li', 'a'],
-    allowedAttributes: { a: ['href', 'title'] },
-    allowedSchemes: ['http', 'https', 'mailto'],
-    // A link that names no scheme leads wherever the page that shows it stands.
-    transformTags: { a: (tagName, { href = '', ...rest }) => ({ tagName, attribs: SAFE_LINK.test(href.trim()) ? { href: href.trim(), ...rest } : rest }) },
-  })
-  if (safe.trim().length < MIN_CONTENT) throw new NothingLeft()
-  return { title: title.trim(), content: safe, tags: [...new Set(tags)] }
+/** A post as it is read: its links are told apart from the portal's own. */
+function shown (row: PostRow) {
+  return postShape({ ...row, content: showHtml(row.content) })
 }

@@ -14,9 +14,6 @@ export function paged<Row extends { id: string }, Item> (rows: readonly Row[], l
   return { items: shown.map(shape), nextCursor: rows.length > limit ? shown.at(-1)!.id : null }
 }
 
-/** 1 to 200 characters once it is trimmed, one of which can be seen. */
-export const Title = Type.String({ minLength: 1, maxLength: 1000, pattern: '^(?=[^]*[\\p{L}\\p{N}\\p{P}\\p{S}])\\s*\\S[^]{0,199}\\s*$' })
-
 /** For statements whose row may refer to what was deleted a moment ago. */
 export function notFoundWhereGone (error: unknown): never {
   throw violates(error, 'reference') ? new NotFound() : error

@@ -77,15 +77,34 @@ t.test('attack: HTML comes out as the few harmless elements, with http, https an
     for (const [tag, name = '', attributes = ''] of content.matchAll(/<\/?([^\s>/]+)([^>]*)>/g)) {
       t.match(name, /^(?:p|br|strong|em|ul|ol|li|a)$/, tag)
       if (name !== 'a') t.match(attributes, /^\s*\/?$/, tag)
-      t.match(attributes.replace(/\s(?:href|title)="[^"]*"/g, ''), /^\s*\/?$/, tag)
+      t.match(attributes.replace(/\s(?:href|title)="[^"]*"/g, '').replace(' rel="noopener nofollow"', ''), /^\s*\/?$/, tag)
       for (const [, href] of attributes.matchAll(/href="([^"]*)"/g)) t.match(href, /^(?:https?:|mailto:)/i, tag)
     }
     t.notMatch(content.replace(/<[^>]*>/g, ''), /[<>]/, 'what is text is escaped')
     const again = await call('PUT', `/posts/${body.id}`, { token: author.token, body: { title: 'x', content } })
     t.equal(again.body.content, content, 'cleaning what is clean changes nothing')
   }
-  t.equal((await write({ title: 'x', content: '<p>See <a href="https://x.example/?a=1&amp;b=2" title="there">there</a>, <em>now</em><br />or</p>' })).body.content,
-    '<p>See <a href="https://x.example/?a=1&amp;b=2" title="there">there</a>, <em>now</em><br />or</p>')
+})
+
+t.test('links tell nothing of who follows them, and pass no reputation on: when they are shown, not when they are stored', async t => {
+  const content = '<p>See <a href="https://x.example/?a=1&amp;b=2" title="there">there</a>, <em>now</em><br />or</p>'
+  const shown = content.replace('<a ', '<a rel="noopener nofollow" ')
+  const { status, body } = await write({ title: 'x', content })
+  t.equal(status, 201)
+  t.equal(body.content, shown)
+  t.equal((await call('GET', `/posts/${body.id}`)).body.content, shown)
+  t.equal((await call('GET', '/posts?limit=1')).body.items[0].content, shown)
+  t.strictSame(await sql.query('select content from posts where id = $1', [body.id]), [{ content }])
+  const again = await call('PUT', `/posts/${body.id}`, { token: author.token, body: { title: 'x', content: shown } })
+  t.equal(again.body.content, shown)
+  t.strictSame(await sql.query('select content from posts where id = $1', [body.id]), [{ content }], 'what was read is stored as it was')
+})
+
+t.test('bio keeps paragraphs and emphasis', async t => {
+  const { status, body } = await call('PATCH', '/users/me', { token: author.token, body: { bio: ' <p onclick="alert(1)">Hi <a href="https://x.example">there</a>, <em>you</em></p><script>alert(1)</script>' } })
+  t.equal(status, 200)
+  t.equal(body.bio, '<p>Hi there, <em>you</em></p>')
+  t.equal((await call('PATCH', '/users/me', { token: author.token, body: { bio: 'a\n'.repeat(21) + 'b' } })).status, 400)
 })
 
 t.test('attack: fields that are not asked for [OWASP API3]', async t => {
