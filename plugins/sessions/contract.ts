@@ -27,7 +27,7 @@ export interface RenewOptions {
   load?: SessionLoader
   /** Seconds since the epoch. */
   authTime?: number
-  /** What was shown (RFC 8176). */
+  /** What was shown (RFC 8176): with `authTime` only what is named here counts as shown then. */
   amr?: readonly string[]
 }
 

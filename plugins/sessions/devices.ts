@@ -91,12 +91,14 @@ export function devicesOf ({ state, absoluteMs, idleMs, perUser, now }: DevicesP
   }
 
   async function endAll (userId: string, except: string | undefined): Promise<void> {
+    // Those that are started from now on are none of these.
+    const before = idsIn(await state.get(devicesKey(userId)))
     // Milliseconds as the floor: the number never falls back, even after the key has expired.
     const floor = Math.max(Number(await state.get(generationKey(userId)) ?? 0) + 1, now())
     // The one that stays is lifted first: at no moment does it count as ended.
     if (except !== undefined) await lift(userId, except, floor)
     await state.raise(generationKey(userId), floor, absoluteMs)
-    await change(userId, ids => ids.filter(id => id === except))
+    await change(userId, ids => ids.filter(id => id === except || !before.includes(id)))
   }
 
   async function lift (userId: string, id: string, gen: number): Promise<void> {

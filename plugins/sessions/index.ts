@@ -18,7 +18,7 @@ import { checkKeys, checkOptions } from '../options.js'
 import { SessionsOptions, type RenewOptions, type Sessions, type SessionSubject, type StartOptions } from './contract.js'
 import { devicesOf } from './devices.js'
 import { SessionInvalid, SessionsMisconfigured } from './errors.js'
-import { generationKey, movedText, newSessionId, publicId, readRecord, sessionKey, type SessionRecord, type SignedIn } from './record.js'
+import { generationKey, movedText, newSessionId, publicId, readRecord, sessionKey, successorIn, type SessionRecord, type SignedIn } from './record.js'
 import { apply, changesOf, dataOf, storeOf, type Held } from './store.js'
 
 export { SessionsOptions } from './contract.js'
@@ -76,7 +76,7 @@ async function sessions (app: FastifyInstance, options: SessionsOptions): Promis
   const seenEveryMs = Math.min(SEEN_EVERY_MS, idleMs / 10)
   const state = plain.deadline === undefined ? app.state : app.state.within(plain.deadline)
   const devices = devicesOf({ state, absoluteMs, idleMs, perUser, now })
-  const { store, heldBy, hold, lastFound, noteSeen } = storeOf({ state, devices, log: app.log, idleMs, now, newRecord: () => newRecord(now()) })
+  const { store, heldBy, hold, foundNow, noteSeen } = storeOf({ state, devices, log: app.log, idleMs, now, newRecord: () => newRecord(now()) })
 
   if (!app.hasDecorator('parseCookie')) await app.register(cookie)
   // In a scope of its own its hooks run for no route: what they do for each request is done here, where there is a cookie.
@@ -125,10 +125,9 @@ async function sessions (app: FastifyInstance, options: SessionsOptions): Promis
     let go = () => {}
     scope.decryptSession(offered, request, (error: Error | undefined) => {
       isDone = true
-      const found = lastFound()
+      const isReplaced = foundNow() === 'ended'
       if (error !== undefined && error !== null) seen.fault = error
-      else if (found === null || found === 'ended') Object.assign(seen, { isDead: true, isReplaced: found === 'ended', takesBack: found === null, session: null })
-      else hold(seen.session!, found)
+      else if (heldBy(seen.session!) === undefined) Object.assign(seen, { isDead: true, isReplaced, takesBack: !isReplaced, session: null })
       go()
     })
     if (!isDone) return new Promise(resolve => { go = resolve })
@@ -162,7 +161,13 @@ async function sessions (app: FastifyInstance, options: SessionsOptions): Promis
   function setSession (this: FastifyRequest, made: FastifySessionObject | null): void {
     const seen = visitOf(this)
     seen.session = made
-    if (made === null) seen.takesBack = seen.offered !== null
+    if (made === null) {
+      seen.takesBack = seen.offered !== null
+      return
+    }
+    // Made of what the store has just answered: at the beginning of a request, or as a handler loads it anew.
+    const found = foundNow()
+    if (found !== null && found !== 'ended' && found.id === publicId(made.sessionId)) hold(made, found)
   }
 
   async function start (request: FastifyRequest, known: SessionSubject, { load, keep = [] }: StartOptions = {}): Promise<void> {
@@ -189,11 +194,12 @@ async function sessions (app: FastifyInstance, options: SessionsOptions): Promis
       throw new SessionInvalid()
     }
     const changes = changesOf(known.record.data, dataOf(before))
+    let text: string | null = null
     for (let tries = 0; tries < TRIES; tries++) {
-      const text = await state.get(sessionKey(known.id))
+      text = await state.get(sessionKey(known.id))
       const record = readRecord(text)
       if (record?.user === undefined || record.user === null) break
-      const user = userFrom(subject ?? record.user, userId, authTime ?? record.user.authTime, amr ?? record.user.amr)
+      const user = userFrom(subject ?? record.user, userId, authTime ?? record.user.authTime, amr ?? (authTime === undefined ? record.user.amr : undefined))
       const id = await make(request, { ...record, user, seen: now() }, apply(record.data, changes))
       // The new one is there before the old one says so: whoever ends the old one from now on ends the new one.
       const outcome = await state.swap(sessionKey(known.id), text!, movedText(id), idleMs)
@@ -202,6 +208,8 @@ async function sessions (app: FastifyInstance, options: SessionsOptions): Promis
       if (outcome === 'missing') break
     }
     request.session = null as never
+    // Renewed by another request at the same time: the browser has its cookie from there.
+    if (successorIn(text) !== null) Object.assign(request[visit]!, { isReplaced: true, takesBack: false })
     throw new SessionInvalid()
   }
 

@@ -5,8 +5,8 @@ import type { State } from '../state/index.js'
 import type { Devices } from './devices.js'
 import { generationKey, isAlive, publicId, readRecord, recordText, sessionKey, userIn, type SessionRecord } from './record.js'
 
-/** A session and its record as it was read or written last; `text` is null where it stands in no store. */
-export interface Held { id: string, record: SessionRecord, text: string | null }
+/** A session and its record as it was read or written last; `text` is null where it stands in no store: `isOver` where it did, and has ended. */
+export interface Held { id: string, record: SessionRecord, text: string | null, isOver?: true }
 
 interface StoreParts {
   state: State
@@ -37,7 +37,11 @@ export function storeOf ({ state, devices, log, idleMs, now, newRecord }: StoreP
         const record = readRecord(text)
         const isGood = record !== null && isAlive(record, generation, now()) && (record.user?.id ?? null) === userId
         found = isGood ? { id, record, text } : record === null && text !== null ? 'ended' : null
-        done(null, isGood ? structuredClone(record.data) as never : null)
+        try {
+          done(null, isGood ? structuredClone(record.data) as never : null)
+        } finally {
+          found = null
+        }
       }
       try {
         const values = state.getMany(userId === null ? [sessionKey(id)] : [sessionKey(id), generationKey(userId)])
@@ -55,7 +59,7 @@ export function storeOf ({ state, devices, log, idleMs, now, newRecord }: StoreP
     },
   }
 
-  return { store, heldBy, hold, lastFound, noteSeen }
+  return { store, heldBy, hold, foundNow, noteSeen }
 
   /** Undefined for an object that stands in no store and was not meant for one. */
   function heldBy (session: object): Held | undefined {
@@ -66,16 +70,16 @@ export function storeOf ({ state, devices, log, idleMs, now, newRecord }: StoreP
     held.set(session, known)
   }
 
-  /** What the look-up found of which a session object was made just now, in the same turn; `ended`: moments ago. */
-  function lastFound (): Held | 'ended' | null {
-    const last = found
-    found = null
-    return last
+  /** What the look-up has found that is being answered right now; `ended`: moments ago. */
+  function foundNow (): Held | 'ended' | null {
+    return found
   }
 
   async function write (sessionId: string, session: FastifySessionObject): Promise<void> {
     const data = dataOf(session)
     const known = held.get(session) ?? { id: publicId(sessionId), record: newRecord(), text: null }
+    // What has ended is not brought back, nor is an object filled that was loaded anew after its session had ended.
+    if (known.isOver === true || (!held.has(session) && userIn(sessionId) !== null)) return
     if (known.text === null) {
       const record = { ...known.record, data }
       const text = recordText(record)
@@ -99,8 +103,7 @@ export function storeOf ({ state, devices, log, idleMs, now, newRecord }: StoreP
       if (outcome === 'missing') break
       text = await state.get(sessionKey(known.id))
     }
-    // It has ended meanwhile, and is not brought back.
-    held.set(session, { ...known, text: null })
+    held.set(session, { ...known, text: null, isOver: true })
   }
 
   /** Nobody waits for it; where it fails, a later request says so. */

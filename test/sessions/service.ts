@@ -98,6 +98,33 @@ export async function service (t: Test, sessions: Partial<SessionsOptions> = {},
     await app.sessions.end(request)
     return { value: 'out' }
   })
+  app.post('/reload', { schema: { body: Body, response }, config: { access: 'public', csrf: false } }, async request => {
+    await request.session.reload()
+    if ((request.body as { value?: string }).value !== undefined) request.session.set('theme', 'reloaded')
+    return { value: request.session.get('theme') ?? null }
+  })
+  app.post('/slow-twice', { schema: { body: Body, response }, config: { access: 'public', csrf: false } }, async request => {
+    const { session } = request
+    session.set('note', 'once')
+    entered()
+    await gate
+    await session.save()
+    session.set('note', 'twice')
+    await session.save()
+    session.set('note', 'three times')
+    return { value: null }
+  })
+  app.post('/write-after', { schema: { body: Body, response }, config: { access: 'user', csrf: false } }, async request => {
+    const { session } = request
+    if ((request.body as { value: string }).value === 'end') await app.sessions.end(request)
+    else if ((request.body as { value: string }).value === 'renew') await app.sessions.renew(request)
+    else await app.sessions.start(request, { id: 'ada', roles: ['user'] })
+    for (const note of ['a', 'b', 'c']) {
+      session.set('note', note)
+      await session.save()
+    }
+    return { value: null }
+  })
   app.post('/slow-logout', { schema: { body: Body, response }, config: { access: 'user', csrf: false } }, async request => {
     entered()
     await gate

@@ -177,6 +177,57 @@ t.test('what was ended does not come back through a request in flight [ASVS 7.4.
   }
 })
 
+t.test('nor through one that saves as often as it likes, nor through the old object of a session that has another id', async t => {
+  for (const how of ['logout', 'renew', 'all', 'expiry'] as const) {
+    const { app, browser, wait, clock } = await service(t)
+    const ada = browser()
+    const stolen = await ada.signIn()
+    const slow = browser({ [NAME]: stolen }).ask('POST', '/slow-twice')
+    await wait.in()
+    if (how === 'all') await app.sessions.endAll('ada')
+    else if (how === 'expiry') clock.ms += DAY
+    else t.equal((await ada.ask('POST', `/${how}`)).status, 200)
+    wait.go()
+    t.equal((await slow).status, 200)
+    t.match(await browser({ [NAME]: stolen }).ask('GET', '/me'), INVALID, how)
+  }
+  for (const value of ['end', 'renew', 'start']) {
+    const { browser } = await service(t)
+    const stolen = await browser().signIn()
+    t.equal((await browser({ [NAME]: stolen }).ask('POST', '/write-after', { value })).status, 200)
+    t.match(await browser({ [NAME]: stolen }).ask('GET', '/me'), INVALID, value)
+  }
+})
+
+t.test('a session that is loaded anew is that of its request, and of nobody else', async t => {
+  const { app, browser } = await service(t)
+  const [ada, bob] = [browser(), browser()]
+  await ada.signIn()
+  await bob.signIn('bob')
+  for (const value of [undefined, 'write']) {
+    t.match(await bob.ask('POST', '/reload', { value }), { status: 200, value: value === undefined ? null : 'reloaded' })
+    t.match(await browser({ [NAME]: 'forged' }).ask('GET', '/me'), INVALID)
+    t.match(await browser({ [NAME]: `${ada.jar.get(NAME)}x` }).ask('GET', '/me'), INVALID)
+    t.match(await bob.ask('GET', '/me'), { status: 200, value: { id: 'bob' } })
+    t.match(await ada.ask('GET', '/me'), { status: 200, value: { id: 'ada' } })
+  }
+  const stolen = bob.jar.get(NAME)!
+  await app.sessions.endAll('bob')
+  t.equal((await browser({ [NAME]: stolen }).ask('POST', '/reload', { value: 'write' })).status, 200)
+  t.match(await browser({ [NAME]: stolen }).ask('GET', '/me'), INVALID)
+})
+
+t.test('of two renewals at once the one that comes too late leaves the browser its cookie', async t => {
+  const { browser, wait } = await service(t)
+  const ada = browser()
+  await ada.signIn()
+  const slow = browser(Object.fromEntries(ada.jar)).ask('POST', '/slow-renew')
+  await wait.in()
+  t.equal((await ada.ask('POST', '/renew')).status, 200)
+  wait.go()
+  t.match(await slow, { ...INVALID, cookies: [] })
+})
+
 t.test('negative control: with @fastify/session a request in flight undoes the logout', async t => {
   const app = Fastify()
   t.teardown(() => app.close())
