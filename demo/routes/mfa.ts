@@ -79,7 +79,7 @@ export function stepUpOf ({ familyId, credentialId }: Principal): string {
 /**
  * Checks what somebody shows again: the second factor where the account has one, where the password alone is not looked at.
  *
- * @returns what was shown, this time and before (RFC 8176)
+ * @returns what was shown now (RFC 8176)
  * @throws MfaRequired (401) for the password of an account with a second factor
  */
 export async function proveAgain ({ app }: Portal, user: UserRow, proof: Static<typeof Proof>, request: FastifyRequest): Promise<readonly string[]> {
@@ -92,5 +92,5 @@ export async function proveAgain ({ app }: Portal, user: UserRow, proof: Static<
   }
   const isCode = 'code' in proof
   await app.mfa.verify(user.id, isCode ? proof.code : { factor: 'passkey', response: proof.passkey, boundTo: stepUpOf(principal) }, request)
-  return [...new Set([...principal.amr ?? [], isCode ? 'otp' : 'pop', 'mfa'])]
+  return [isCode ? 'otp' : 'pop', 'mfa']
 }

@@ -121,7 +121,8 @@ export function makeGrants (parts: GrantParts): Pick<Tokens, 'issue' | 'refresh'
     if (!await state.claim(deniedKey(jti), '1', (accessTtl + clockTolerance) * 1000)) throw new TokenInvalid()
     const gen = Math.max(claims.gen, generationOf(found[0]!))
     const family = { id: fam, gen, end: claims.fam_exp, jkt: claims.cnf?.jkt }
-    const proven = { ...subject, scopes: scopesOf(claims), id: sub, authTime: seconds(), amr: amr ?? claims.amr }
+    // What was shown before was not shown now: that is for the caller to say.
+    const proven = { ...subject, scopes: scopesOf(claims), id: sub, authTime: seconds(), amr }
     return mint.access(proven, family, load === undefined ? claims.exp : undefined)
   }
 }
