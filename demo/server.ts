@@ -32,7 +32,8 @@ async function start (settings: PortalSettings): Promise<void> {
   process.on('exit', lockDirectory(DATA_DIR))
   const https = readCertificate(settings)
   const scheme = https === undefined ? 'http' : 'https'
-  const port = settings.PORT === 0 ? await freePort(HOST) : settings.PORT
+  const held = settings.PORT === 0 ? await holdPort(HOST) : null
+  const port = held?.port ?? settings.PORT
   const origin = settings.PUBLIC_ORIGIN ?? `${scheme}://localhost:${port}`
   const sql = await openDatabase({ url: DATABASE_URL, directory: DATA_DIR })
   close = () => sql.close()
@@ -43,6 +44,7 @@ async function start (settings: PortalSettings): Promise<void> {
   await app.ready()
   if (settings.JWT_KEYS !== undefined && settings.JWT_ALGORITHM !== 'HS256') process.on('SIGHUP', () => rereadKeys(app, secret, settings))
   await seedAndTell(settings, app, sql)
+  await held?.release()
   await app.listen({ host: HOST, port, listenTextResolver: () => 'the portal is open' })
   console.log(`listening on ${scheme}://${HOST.includes(':') ? `[${HOST}]` : HOST}:${port}`)
 }
@@ -92,11 +94,12 @@ function readCertificate ({ TLS_CERT, TLS_KEY }: PortalSettings): { cert: string
   return TLS_CERT === undefined ? undefined : { cert: readFileSync(TLS_CERT, 'utf8'), key: readFileSync(TLS_KEY!, 'utf8') }
 }
 
-/** A port that is free now: the issuer and the links of the portal must know it before it listens. */
-async function freePort (host: string): Promise<number> {
-  const probe = createServer()
+/** A port that was free: the issuer and the links of the portal must know it before it listens. Nobody else can have it until it is released. */
+async function holdPort (host: string): Promise<{ port: number, release: () => Promise<void> }> {
+  const probe = createServer(socket => { socket.destroy() })
   await new Promise<void>((resolve, reject) => { probe.once('error', reject).listen(0, host, resolve) })
-  const { port } = probe.address() as AddressInfo
-  await new Promise(resolve => { probe.close(resolve) })
-  return port
+  return {
+    port: (probe.address() as AddressInfo).port,
+    release: () => new Promise(resolve => { probe.close(() => resolve()) }),
+  }
 }
