@@ -48,10 +48,10 @@ async function walk (t: Test, executable: string): Promise<void> {
   })
 
   await t.test('a change in the profile passes CSRF, and is there after a reload', async t => {
-    await saveBio(page, 'Likes <b>long</b> walks.\nAnd the sea.')
+    await saveBio(page, 'Likes long walks.\nAnd the sea.')
     await page.reload()
     await isSignedIn(page)
-    t.equal(await bioOf(page), 'Likes <b>long</b> walks.\nAnd the sea.')
+    t.equal(await bioOf(page), 'Likes long walks.\nAnd the sea.')
   })
 
   await t.test('the same request without the token, or with another, is refused [ASVS 3.5.1]', async t => {
