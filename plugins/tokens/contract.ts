@@ -54,7 +54,7 @@ export interface Tokens {
    * A new access token in the principal's family whose `auth_time` is now; the presented one is dead. With `load` its roles
    * are looked up anew; without, they are those of the presented one, and the new one lives no longer than that.
    *
-   * @param amr what was shown this time; default: what the presented one says
+   * @param amr what was shown now; default: nothing is said
    * @throws TokenInvalid where the presented one is dead already, or `load` finds nobody
    */
   stepUp: (principal: Principal, load?: SubjectLoader, amr?: readonly string[]) => Promise<AccessGrant>

@@ -20,7 +20,7 @@ const Anything = Type.Object({ value: Type.Unknown({ open: 'whatever a test asks
 const Body = Type.Object({ value: Type.Optional(Type.String()) }, { additionalProperties: false })
 const response = { 200: Anything }
 
-export interface Answer { status: number, code: string | undefined, value: any, cookies: string[] }
+export interface Answer { status: number, code: string | undefined, value: any, cookies: string[], /** How many cookies were given. */ given: number }
 export interface Browser {
   /** Its cookies, by name. */
   jar: Map<string, string>
@@ -156,7 +156,7 @@ export async function service (t: Test, sessions: Partial<SessionsOptions> = {},
         else jar.set(name!, text!)
       }
       const body = answer.body === '' ? {} : answer.json()
-      return { status: answer.statusCode, code: body.code, value: body.value, cookies: set }
+      return { status: answer.statusCode, code: body.code, value: body.value, cookies: set, given: set.length }
     }
     return {
       jar,
