@@ -55,6 +55,7 @@ export interface SecurityEventTypes {
   limit_reset: true
   malformed_request: true
   card_refused: true
+  outbound_refused: true
   untrusted_host: true
   plain_http_refused: true
   undeclared_answer: true

@@ -19,6 +19,7 @@ import headers, { type HeadersOptions } from './headers.js'
 import identity from './identity.js'
 import limits, { type LimitsOptions } from './limits/index.js'
 import mfa, { type MfaOptions } from './mfa/index.js'
+import outbound, { type OutboundOptions } from './outbound/index.js'
 import overload, { type OverloadOptions } from './overload.js'
 import oauth2, { type OAuth2Options } from './oauth2.js'
 import passkeys, { type PasskeysOptions } from './passkeys/index.js'
@@ -45,6 +46,8 @@ export interface BastionOptions {
   /** For credentials that browsers send by themselves (sessions). Needs a `key`. */
   csrf?: CsrfOptions
   validation?: ValidationOptions
+  /** Requests to URLs that users give. */
+  outbound?: OutboundOptions
   passwords?: PasswordsOptions
   tokens?: TokensOptions
   /** Of browsers. Needs a `secret`, and `csrf`. */
@@ -80,6 +83,7 @@ async function bastion (app: FastifyInstance, options: BastionOptions): Promise<
   if (options.csrf !== undefined) await app.register(csrf, options.csrf) // that a page of ours sent it: after who, before the body is read
   await app.register(cards)                                 // no card number comes in: before validation names what it does not know
   await app.register(validation, options.validation ?? {})  // closed bodies
+  await app.register(outbound, options.outbound ?? {})      // what users have it fetch, and not what is inside
   await app.register(exposure)                              // declared answers
   await app.register(passwords, options.passwords ?? {})
   if (options.tokens !== undefined) await app.register(tokens, options.tokens)
