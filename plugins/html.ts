@@ -64,7 +64,7 @@ export function htmlCleaner (allowed: HtmlAllowlist, { normalize = false }: Html
         const kept: Record<string, string> = {}
         for (const [name, value] of Object.entries(attribs)) {
           const text = compose(name === 'href' ? value.trim() : value)
-          if (name !== 'href' || SAFE_LINK.test(text)) kept[name] = text
+          if (name !== 'href' || (SAFE_LINK.test(text) && URL.canParse(text))) kept[name] = text
         }
         return { tagName, attribs: kept }
       },
