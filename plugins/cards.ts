@@ -63,7 +63,7 @@ async function cards (app: FastifyInstance): Promise<void> {
     // Before validation, whose messages name unknown fields.
     stage: 'body',
     compile (route) {
-      const rule = (route.options.config as { cards?: unknown } | undefined)?.cards ?? 'cards'
+      const { cards: rule = 'cards' } = (route.options.config ?? {}) as { cards?: unknown }
       if (rule !== false && rule !== 'cards' && rule !== 'strict') route.object("cards: write 'cards', 'strict' or false")
       if (route.kind === 'not-found' || rule === false) return { promise: rule }
       const search: CardSearch = { strict: rule === 'strict' }
