@@ -31,6 +31,7 @@ export interface Exchange {
 /** @throws OutboundFault where the body is too large; else what the connection does */
 export function exchange ({ url, addresses, method, headers, body, maxBytes, maxHeaderBytes, signal, ca }: Exchange): Promise<OutboundResponse> {
   return new Promise((resolve, reject) => {
+    let isAnswered = false
     const isSecure = url.protocol === 'https:'
     const request = (isSecure ? https : http).request({
       host: hostOf(url),
@@ -48,7 +49,10 @@ export function exchange ({ url, addresses, method, headers, body, maxBytes, max
       ...(isSecure && { rejectUnauthorized: true, minVersion: 'TLSv1.2' as const, ca }),
     })
     request.on('error', reject)
+    // Also where it is no answer that came: a switch to another protocol, for which nobody asked.
+    request.on('close', () => { if (!isAnswered) reject(new Error('closed without an answer')) })
     request.on('response', response => {
+      isAnswered = true
       read(response, maxBytes, method !== 'HEAD').then(bytes => {
         resolve({ status: response.statusCode!, headers: response.headers, body: bytes, url: url.href })
       }, reject).finally(() => { request.destroy() })
