@@ -521,3 +521,55 @@ t.test('misconfiguration stops boot', async t => {
     t.equal((await send(app, '/4', { a: 'x', c: 1 })).statusCode, 400)
   })
 })
+
+t.test('a body over the limit is refused at once, over a socket, without reading the rest', async t => {
+  const { app, seen, take } = await build(t)
+  take('POST', '/small', { body: closed({ text: Type.String() }) }, { bodyLimit: 1000 })
+  await app.listen({ host: '127.0.0.1', port: 0 })
+  const { port } = app.server.address() as AddressInfo
+  const HEAD = 'POST /small HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n'
+
+  /** Sends, and goes on sending `more` until the server has closed: what was answered, and how many bytes went out. */
+  const send = async (head: string, more: Buffer | null) => {
+    const socket = connect(port, '127.0.0.1')
+    let answer = ''
+    socket.on('data', part => { answer += String(part) })
+    socket.on('error', () => {}) // the server ends what it does not read
+    const ended = new Promise(resolve => { socket.once('close', resolve) })
+    socket.write(head)
+    const pump = () => { if (more !== null && answer === '') socket.write(more, () => { setImmediate(pump) }) }
+    pump()
+    await ended
+    return { answer, sent: socket.bytesWritten }
+  }
+
+  const declared = await send(`${HEAD}Content-Length: 10737418240\r\n\r\n{"text":"`, null)
+  t.match(declared.answer, /^HTTP\/1\.1 413 /, 'ten GiB are refused before they are sent')
+  t.match(declared.answer, /"code":"FST_ERR_CTP_BODY_TOO_LARGE"/)
+  t.match(declared.answer, /connection: close/i)
+  const chunk = Buffer.from(`4000\r\n${'x'.repeat(0x4000)}\r\n`)
+  const chunked = await send(`${HEAD}Transfer-Encoding: chunked\r\n\r\n`, chunk)
+  t.match(chunked.answer, /^HTTP\/1\.1 413 /, 'and so is what has no length')
+  t.ok(chunked.sent < 50_000_000, `${chunked.sent} bytes were sent`)
+  t.match((await send(`${HEAD}Content-Length: 12\r\nConnection: close\r\n\r\n{"text":"x"}`, null)).answer, /^HTTP\/1\.1 200 /)
+  t.strictSame(seen.length, 1)
+})
+
+t.test('a body that does not come in time is given up', async t => {
+  const app = Fastify(server({ logger: false, requestTimeout: 300, fastify: { http: { connectionsCheckingInterval: 50 } } as never }))
+  t.teardown(() => app.close())
+  for (const plugin of [plan, events, errors, validation]) await app.register(plugin as never)
+  let ran = false
+  app.post('/', { schema: { body: closed({ text: Type.String() }) } }, async () => { ran = true; return {} })
+  await app.listen({ host: '127.0.0.1', port: 0 })
+  const socket = connect((app.server.address() as AddressInfo).port, '127.0.0.1')
+  let answer = ''
+  socket.on('data', part => { answer += String(part) })
+  socket.on('error', () => {})
+  socket.write('POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{')
+  const drip = setInterval(() => { socket.write(' ') }, 40)
+  await new Promise(resolve => { socket.once('close', resolve) })
+  clearInterval(drip)
+  t.match(answer, /^HTTP\/1\.1 408 /)
+  t.notOk(ran)
+})
