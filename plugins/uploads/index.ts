@@ -96,6 +96,8 @@ interface Incoming {
 
 const STORAGE = ['create', 'commit', 'discard', 'open', 'remove'] as const
 const RECORDS = ['reserve', 'settle', 'release', 'find', 'list', 'remove', 'known'] as const
+/** Milliseconds in which a client that still sends may read why it should not. */
+const LINGER_MS = 1000
 const FOR_CONTENT: ReadonlySet<string> = new Set(['POST', 'PUT', 'PATCH'])
 
 const incoming = Symbol('bastion.uploads.incoming')
@@ -284,13 +286,28 @@ async function uploads (app: FastifyInstance, options: UploadsOptions): Promise<
 
   function refuse (request: FastifyRequest, reply: FastifyReply, error: Error): Error {
     const { code, statusCode = 500 } = error as { code?: string, statusCode?: number }
-    // Nobody reads the rest: the connection ends with the answer.
-    if (!request.raw.complete && !request.raw.readableEnded) reply.header('connection', 'close')
+    if (!request.raw.complete && !request.raw.readableEnded) {
+      reply.header('connection', 'close')
+      linger(request)
+    }
     if (statusCode < 500 || error instanceof UploadUnscanned) {
       const { cause } = error
       app.events.record('upload_refused', request, { code, ...cause instanceof Error && { reason: cause.message.slice(0, 200) } })
     }
     return error
+  }
+}
+
+/**
+ * A connection that is closed while its client still sends is reset, and with it goes the answer (RFC 9112, 9.6): what still comes is read to nowhere,
+ * for a moment.
+ */
+function linger ({ raw: { socket, httpVersionMajor } }: FastifyRequest): void {
+  if (httpVersionMajor !== 1 || typeof socket?.destroySoon !== 'function') return
+  socket.destroySoon = function closeSlowly () {
+    socket.end()
+    const timer = setTimeout(() => socket.destroy(), LINGER_MS)
+    socket.once('close', () => clearTimeout(timer))
   }
 }
 
