@@ -36,11 +36,15 @@ export function portalAccounts (sql: Sql) {
     /** Whose address this is; null where nobody has confirmed it. */
     byConfirmedEmail: (email: string) =>
       first(sql, build.selectFrom('users').selectAll().where(eb => eb(eb.fn('lower', ['email']), '=', email)).where('email_confirmed_at', 'is not', null)),
-    /** @throws LinkInvalid where somebody else has confirmed the address meanwhile */
-    async confirmEmail (id: string): Promise<void> {
-      await first(sql, build.updateTable('users').set({ email_confirmed_at: new Date() }).where('id', '=', id)).catch(error => {
+    /**
+     * Confirms this address, whatever the user's address became since it was read.
+     * @throws LinkInvalid where it is another one by now, or somebody else has confirmed it meanwhile
+     */
+    async confirmEmail (id: string, email: string): Promise<void> {
+      const confirmed = await first(sql, build.updateTable('users').set({ email_confirmed_at: new Date() }).where('id', '=', id).where('email', '=', email).returning('id')).catch(error => {
         throw violates(error, 'unique') ? new LinkInvalid() : error
       })
+      if (confirmed === null) throw new LinkInvalid()
     },
     /** @throws NotFound */
     async known (id: string): Promise<UserRow> {

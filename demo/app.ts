@@ -2,12 +2,14 @@
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import Fastify, { type FastifyBaseLogger, type FastifyInstance, type FastifyServerOptions, type RawServerDefault } from 'fastify'
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import { join, resolve } from 'node:path'
 import { sqlApiKeys } from '../plugins/api-keys/index.js'
 import bastion, { server, type ServerOptions } from '../plugins/index.js'
 import { sqlMfaStore } from '../plugins/mfa/index.js'
 import { sqlPasskeys } from '../plugins/passkeys/index.js'
 import type { Principal } from '../plugins/identity.js'
 import type { Sql } from '../plugins/sql.js'
+import { sqlUploads, type UploadRecords } from '../plugins/uploads/index.js'
 import { portalAccounts, type PortalAccounts } from './accounts.js'
 import { makeKeys } from './keys.js'
 import { mailer, type Mail, type SendMail } from './mail.js'
@@ -15,6 +17,7 @@ import { portalResources } from './resources.js'
 import { ADMIN_PERMISSIONS, ROLES } from './roles.js'
 import { authRoutes } from './routes/auth.js'
 import { documentRoutes } from './routes/documents.js'
+import { fileRoutes, QUOTA } from './routes/files.js'
 import { mfaRoutes } from './routes/mfa.js'
 import { keyRoutes } from './routes/keys.js'
 import { operationRoutes } from './routes/operations.js'
@@ -25,6 +28,7 @@ import { postRoutes } from './routes/posts.js'
 import { recoveryRoutes } from './routes/recovery.js'
 import { registrationRoutes } from './routes/registration.js'
 import { sessionRoutes } from './routes/sessions.js'
+import { toolRoutes } from './routes/tools.js'
 import { userRoutes } from './routes/users.js'
 import { listOf, type PortalSettings } from './settings.js'
 
@@ -33,6 +37,8 @@ export interface Portal {
   app: FastifyInstance<RawServerDefault, IncomingMessage, ServerResponse, FastifyBaseLogger, TypeBoxTypeProvider>
   sql: Sql
   accounts: PortalAccounts
+  /** Who has which files. */
+  uploads: UploadRecords
   /** Ends all of a user's tokens and sessions; `except` is the one that asks, which stays. */
   signOut: (userId: string, except?: Principal) => Promise<void>
   /** `quiet`: by mail, so that nobody learns which names and addresses are known. */
@@ -64,6 +70,8 @@ export async function buildPortal ({ settings, secret, sql, origin, logger, http
   const isProduction = settings.NODE_ENV === 'production'
   const { tokens, pepper, stateNames, apiKeys, mfa, sessions, csrf } = makeKeys(secret, settings)
   const accounts = portalAccounts(sql)
+  const uploads = sqlUploads(sql)
+  const folder = resolve(join(settings.DATA_DIR, 'uploads'))
   if (settings.REGISTRATION === 'quiet' && mail === null) throw new Error('REGISTRATION=quiet needs SMTP_URL: accounts are completed by a mail')
   /** The name of the cookies follows the scheme: over plain HTTP no browser takes one that is for HTTPS alone. */
   const isSecure = isProduction || origin.startsWith('https:')
@@ -81,7 +89,8 @@ export async function buildPortal ({ settings, secret, sql, origin, logger, http
     },
     cors: { origins: settings.CORS_ORIGINS !== undefined ? listOf(settings.CORS_ORIGINS) : isProduction ? [] : ['http://localhost:5173'] },
     state: { now, redis: settings.REDIS_URL, secret: stateNames },
-    access: { roles: ROLES, permissions: [...ADMIN_PERMISSIONS], resources: portalResources(sql), now },
+    access: { roles: ROLES, permissions: [...ADMIN_PERMISSIONS], resources: portalResources(sql, uploads), now },
+    outbound: { allowLoopback: !isProduction },
     csrf: { key: csrf, secure: isSecure },
     sessions: { secret: sessions, secure: isSecure, now },
     passwords: { pepper, policy: settings.PASSWORD_POLICY },
@@ -90,6 +99,8 @@ export async function buildPortal ({ settings, secret, sql, origin, logger, http
     signIn: { accounts },
     mfa: { issuer: 'Member portal', accounts, store: sqlMfaStore(sql), key: mfa, now },
     passkeys: { rpName: 'Member portal', ...relyingParty(origin, isProduction), accounts, store: sqlPasskeys(sql), secondFactor: true, now },
+    uploads: { folder, records: uploads, quota: QUOTA },
+    files: { roots: { uploads: folder } },
     oauth2: { passwordGrant: true, introspection: 'tokens:introspect', load: accounts.subjectOf },
   })
 
@@ -97,8 +108,8 @@ export async function buildPortal ({ settings, secret, sql, origin, logger, http
     await app.tokens.revokeUser(userId, { except: except?.familyId })
     await app.sessions.endAll(userId, { except: except?.via === 'session' ? except.credentialId : undefined })
   }
-  const portal: Portal = { app: app as unknown as Portal['app'], sql, accounts, signOut, registration: settings.REGISTRATION, post: postman(app as unknown as FastifyInstance, mail), now: now ?? Date.now }
-  for (const routes of [authRoutes, sessionRoutes, mfaRoutes, passkeyRoutes, userRoutes, keyRoutes, postRoutes, documentRoutes, orderRoutes, paymentRoutes, operationRoutes, registrationRoutes, recoveryRoutes]) routes(portal)
+  const portal: Portal = { app: app as unknown as Portal['app'], sql, accounts, uploads, signOut, registration: settings.REGISTRATION, post: postman(app as unknown as FastifyInstance, mail), now: now ?? Date.now }
+  for (const routes of [authRoutes, sessionRoutes, mfaRoutes, passkeyRoutes, userRoutes, keyRoutes, postRoutes, documentRoutes, fileRoutes, orderRoutes, paymentRoutes, operationRoutes, toolRoutes, registrationRoutes, recoveryRoutes]) routes(portal)
   return app as unknown as FastifyInstance
 }
 

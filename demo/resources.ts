@@ -2,9 +2,10 @@
 import type { FastifyRequest } from 'fastify'
 import type { AccessOptions } from '../plugins/access/index.js'
 import type { Sql } from '../plugins/sql.js'
+import type { UploadRecords } from '../plugins/uploads/index.js'
 import { build, first } from './data/tables.js'
 
-export function portalResources (sql: Sql): NonNullable<AccessOptions['resources']> {
+export function portalResources (sql: Sql, uploads: UploadRecords): NonNullable<AccessOptions['resources']> {
   const param = (request: FastifyRequest, name: string) => (request.params as Record<string, string>)[name]!
   const userOf = (request: FastifyRequest) => first(sql, build.selectFrom('users').selectAll().where('id', '=', param(request, 'userId')))
 
@@ -27,6 +28,7 @@ export function portalResources (sql: Sql): NonNullable<AccessOptions['resources
         return share?.actions ?? []
       },
     },
+    file: { load: request => uploads.find(param(request, 'name') ?? param(request, '*')), owner: file => file.owner },
     apiKey: { load: request => request.server.apiKeys.find(param(request, 'keyId')), owner: key => key.userId },
     order: {
       load: request => first(sql, build.selectFrom('orders').selectAll().where('id', '=', param(request, 'orderId'))),

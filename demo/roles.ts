@@ -1,5 +1,6 @@
 /** Who may do what in the portal: the names of the contract, typed for every route. */
 import type { ApiKey } from '../plugins/api-keys/index.js'
+import type { UploadRecord } from '../plugins/uploads/index.js'
 import type { RoleDefinition } from '../plugins/access/roles.js'
 import type { DocumentRow, OrderRow, PostRow, RoleName, UserRow } from './data/tables.js'
 
@@ -22,6 +23,6 @@ declare module '../plugins/access/index.js' {
   interface AccessNames {
     role: RoleName
     permission: Exclude<Named<typeof ROLES>, '*'> | typeof ADMIN_PERMISSIONS[number]
-    resources: { user: UserRow, post: PostRow, document: DocumentRow, order: OrderRow, ownOrders: UserRow, apiKey: ApiKey }
+    resources: { user: UserRow, post: PostRow, document: DocumentRow, order: OrderRow, ownOrders: UserRow, apiKey: ApiKey, file: UploadRecord }
   }
 }

@@ -65,7 +65,10 @@ export function authRoutes (portal: Portal): void {
     const user = await accounts.known(userId)
     await app.signIn.confirmPassword(userId, user.username, currentPassword, request)
     await app.passwords.checkNew(newPassword, [user.username, user.email.split('@')[0]!])
-    await accounts.savePassword(userId, await app.passwords.hash(newPassword))
+    const passwordHash = await app.passwords.hash(newPassword)
+    // Before, so that nothing is changed where the others cannot be signed out; and after, for who signed in meanwhile.
+    await signOut(userId, principalOf(request))
+    await accounts.savePassword(userId, passwordHash)
     await signOut(userId, principalOf(request))
     app.events.record('password_change', request)
     reply.code(204)

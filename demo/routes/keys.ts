@@ -1,12 +1,12 @@
 /** API keys: their users make and end them; programs read data by them. */
 import { Type, type Static } from '@sinclair/typebox'
-import { resourceOf } from '../../plugins/access/index.js'
+import { resourceOf, StepUpRequired } from '../../plugins/access/index.js'
 import type { ApiKey } from '../../plugins/api-keys/index.js'
 import { NotFound } from '../../plugins/errors.js'
 import { principalOf } from '../../plugins/identity.js'
 import { closed, Id, noBody, page, PageQuery } from '../../schemas/index.js'
 import type { Portal } from '../app.js'
-import { notFoundWhereGone, paged } from './shapes.js'
+import { notFoundWhereGone, paged, STEP_UP_SECONDS } from './shapes.js'
 
 const DAY = 86_400_000
 const Time = Type.String({ format: 'date-time' })
@@ -80,14 +80,17 @@ export function keyRoutes ({ app, sql, now }: Portal): void {
     schema: { params: KeyParams, body: closed({ isActive: Type.Boolean() }), response: { 200: KeyShape } },
     config: { access: { resource: 'apiKey', action: 'write' } },
   }, async request => {
-    const key = await app.apiKeys.setActive(resourceOf(request, 'apiKey').id, request.body.isActive, request)
+    const { isActive } = request.body
+    // What lets somebody in is asked for by who has just shown themselves; what keeps them out is not.
+    if (isActive && now() / 1000 - principalOf(request).authTime > STEP_UP_SECONDS) throw new StepUpRequired()
+    const key = await app.apiKeys.setActive(resourceOf(request, 'apiKey').id, isActive, request)
     if (key === null) throw new NotFound()
     return keyShape(key)
   })
 
   app.post('/api-keys/:keyId/rotate', {
     schema: { params: KeyParams, body: noBody, response: { 200: IssuedKey } },
-    config: { access: { resource: 'apiKey', action: 'write' } },
+    config: { access: { resource: 'apiKey', action: 'write', stepUp: true } },
   }, async request => {
     const rotated = await app.apiKeys.rotate(resourceOf(request, 'apiKey').id, { request })
     if (rotated === null) throw new NotFound()

@@ -63,7 +63,7 @@ export function mfaRoutes (portal: Portal): void {
 /** The one whose account it is learns of it, whoever did it. */
 export function tell ({ post }: Portal, user: UserRow, subject: string, what: string): void {
   if (user.email_confirmed_at === null) return
-  post(async () => ({ to: user.email, subject, text: `${what}: account ${user.username}.\n\nIf it was not you, POST /auth/forgot, choose a new password and end all sign-ins.` }))
+  post(async () => ({ to: user.email, subject, text: `${what}: account ${user.username}.\n\nIf it was not you, POST /auth/forgot and choose a new password, which ends all sign-ins; then ask an administrator to take away the second factors and API keys of the account.` }))
 }
 
 /** The account of a sign-in whose second factor is shown now. */

@@ -1,5 +1,6 @@
 /** Passkeys: made by who is signed in, and signed in with; beside a password and for a step-up too. */
 import { Type, type Static } from '@sinclair/typebox'
+import { Forbidden } from '../../plugins/access/index.js'
 import { NotFound } from '../../plugins/errors.js'
 import { principalOf } from '../../plugins/identity.js'
 import type { Passkey } from '../../plugins/passkeys/index.js'
@@ -89,6 +90,7 @@ export function passkeyRoutes (portal: Portal): void {
     if (mfaToken !== undefined) return app.passkeys.secondOptions(await app.mfa.pending(mfaToken, request), mfaToken)
     if (stepUp === undefined) return app.passkeys.loginOptions()
     const principal = principalOf(request)
+    if (principal.kind !== 'user' || principal.scopes !== undefined) throw new Forbidden()
     return app.passkeys.secondOptions(principal.userId, stepUpOf(principal))
   })
 

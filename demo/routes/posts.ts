@@ -1,10 +1,11 @@
 /** Posts and comments. What people write as HTML is cut down to a few harmless elements while it is validated, and so before it is stored. */
-import { Type } from '@sinclair/typebox'
+import { Type, type Static } from '@sinclair/typebox'
 import { createError } from '@fastify/error'
 import { resourceOf } from '../../plugins/access/index.js'
 import { NotFound } from '../../plugins/errors.js'
 import { showHtml } from '../../plugins/html.js'
 import { principalOf } from '../../plugins/identity.js'
+import type { Sql } from '../../plugins/sql.js'
 import { closed, Comment as CommentText, Content, Id, page, PageQuery, TagList, Title } from '../../schemas/index.js'
 import { newId } from '../accounts.js'
 import type { Portal } from '../app.js'
@@ -17,20 +18,25 @@ const PostParams = closed({ postId: Id })
 /** Kept as its schemas leave it: trimmed, cleaned, each tag once. */
 const PostBody = closed({ title: Title, content: Content, tags: Type.Optional(TagList) })
 
+/** A page of posts, the newest first; of those alone whose title holds this text, in any case, where one is given. */
+export async function recentPosts (sql: Sql, { cursor, limit }: Static<typeof PageQuery>, text?: string) {
+  if (cursor !== undefined && await first(sql, build.selectFrom('posts').select('id').where('id', '=', cursor)) === null) throw new UnknownCursor()
+  // Compared inside the database: its clock is finer than a Date.
+  const found = await rows(sql, build.selectFrom('posts').selectAll()
+    .$if(cursor !== undefined, query => query.where(eb => eb(eb.refTuple('created_at', 'id'), '<',
+      eb.selectFrom('posts').select(['created_at', 'id']).where('id', '=', cursor!).$asTuple('created_at', 'id'))))
+    // No pattern: what stands in it stands for itself. By way of upper case, where letters have two lower ones.
+    .$if(text !== undefined, query => query.where(({ fn, ref, val, eb }) => eb(
+      fn<number>('strpos', [fn('lower', [fn('upper', [ref('title')])]), fn('lower', [fn('upper', [eb.cast<string>(val(text!), 'text')])])]), '>', 0)))
+    .orderBy('created_at', 'desc').orderBy('id', 'desc').limit(limit + 1))
+  return paged(found, limit, shown)
+}
+
 export function postRoutes ({ app, sql }: Portal): void {
   app.get('/posts', {
     schema: { querystring: PageQuery, response: { 200: page(Post) } },
     config: { access: 'public' },
-  }, async request => {
-    const { cursor, limit } = request.query
-    if (cursor !== undefined && await first(sql, build.selectFrom('posts').select('id').where('id', '=', cursor)) === null) throw new UnknownCursor()
-    // Compared inside the database: its clock is finer than a Date.
-    const found = await rows(sql, build.selectFrom('posts').selectAll()
-      .$if(cursor !== undefined, query => query.where(eb => eb(eb.refTuple('created_at', 'id'), '<',
-        eb.selectFrom('posts').select(['created_at', 'id']).where('id', '=', cursor!).$asTuple('created_at', 'id'))))
-      .orderBy('created_at', 'desc').orderBy('id', 'desc').limit(limit + 1))
-    return paged(found, limit, shown)
-  })
+  }, async request => recentPosts(sql, request.query))
 
   app.get('/posts/:postId', {
     schema: { params: PostParams, response: { 200: Post } },

@@ -46,6 +46,8 @@ export function recoveryRoutes (portal: Portal): void {
     const user = await accounts.known(await app.tokens.links.read('reset', token, boundOf))
     await app.passwords.checkNew(newPassword, [user.username, user.email.split('@')[0]!]) // a weak one does not cost the link
     const passwordHash = await app.passwords.hash(newPassword)
+    // Before, so that the link is not spent where nobody can be signed out; and after, for who signed in meanwhile.
+    await signOut(user.id)
     await app.tokens.links.redeem('reset', token, boundOf)
     await accounts.savePassword(user.id, passwordHash)
     await signOut(user.id)
@@ -61,8 +63,12 @@ export function recoveryRoutes (portal: Portal): void {
   }, async (request, reply) => {
     const { token } = request.body
     if (await completeRegistration(portal, token)) return reply.code(204).send(undefined as never)
-    const id = await app.tokens.links.redeem('confirm', token, async id => (await accounts.byId(id))?.email ?? null)
-    await accounts.confirmEmail(id)
+    let email: string | null = null
+    const id = await app.tokens.links.redeem('confirm', token, async id => {
+      email = (await accounts.byId(id))?.email ?? null
+      return email
+    })
+    await accounts.confirmEmail(id, email!)
     reply.code(204)
   })
 }

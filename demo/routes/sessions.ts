@@ -19,11 +19,11 @@ const nothing = { 204: Type.Null() }
 const signIn = { access: 'public', csrf: 'origin' } as const
 const onlySession = { access: { via: ['session'] } } as const
 
-const DeviceShape = closed({
+export const DeviceShape = closed({
   id: Type.String(), createdAt: Time, lastSeenAt: Time, expiresAt: Time, userAgent: Type.String(), address: Type.String(), isCurrent: Type.Boolean({ description: 'The one that asks' }),
 })
 
-function deviceShape ({ createdAt, lastSeenAt, expiresAt, ...device }: Device, current: string): Static<typeof DeviceShape> {
+export function deviceShape ({ createdAt, lastSeenAt, expiresAt, ...device }: Device, current: string): Static<typeof DeviceShape> {
   return { ...device, createdAt: createdAt.toISOString(), lastSeenAt: lastSeenAt.toISOString(), expiresAt: expiresAt.toISOString(), isCurrent: device.id === current }
 }
 

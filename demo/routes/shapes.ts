@@ -6,6 +6,9 @@ import { NameTaken } from '../accounts.js'
 import { NotFound } from '../../plugins/errors.js'
 import { violates, type CommentRow, type DocumentRow, type OrderRow, type PostRow, type UserRow } from '../data/tables.js'
 
+/** Since the person was last seen proving themselves (the contract's step-up). */
+export const STEP_UP_SECONDS = 300
+
 const Time = Type.String({ format: 'date-time' })
 
 /** Cuts one row too many off a page; its presence is what tells that there is another page. */

@@ -165,8 +165,8 @@ export function makeIssuers ({ issuers, issuer, takesBound, remembered, clockTol
       ...(plan !== undefined && { plan }),
       ...(scopes !== undefined && { scopes: Object.freeze([...scopes]) }),
       via: 'bearer',
-      // Nobody was ever seen here by whom this is not said.
-      authTime: Math.min(authTime, seconds()),
+      // Nobody was ever seen here by whom this is not said, or said of a time to come (milliseconds, in whole years' worth).
+      authTime: authTime > seconds() + clockTolerance ? 0 : Math.min(authTime, seconds()),
       ...(amr !== undefined && { amr: Object.freeze([...amr]) }),
       credentialId: jti ?? '',
       ...(cnf !== undefined && { jkt: cnf.jkt }),

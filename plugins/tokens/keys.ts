@@ -52,7 +52,7 @@ export function readKeys (keys: TokenKeys | undefined, algorithm: Algorithm): Re
       const known = readKey(key, algorithmOf(kind, algorithm), i === 0)
       if (typeof known === 'string') throw new TokensMisconfigured(`tokens: keys.${kind}: ${known}`)
       if (seen.has(known.thumbprint)) throw new TokensMisconfigured(`tokens: keys.${kind}: the same key stands here twice, or serves two purposes: one key a purpose`)
-      if (ring.some(({ kid }) => kid === known.kid)) throw new TokensMisconfigured(`tokens: keys.${kind}: two keys have the same kid`)
+      if (ring.some(({ kid, thumbprint }) => kid === known.kid || kid === known.thumbprint || thumbprint === known.kid)) throw new TokensMisconfigured(`tokens: keys.${kind}: two keys have the same kid`)
       seen.add(known.thumbprint)
       ring.push(known)
     }

@@ -58,7 +58,8 @@ async function signersOf (keys: readonly RingKey[], kind: Kind, algorithm: Algor
  */
 function makeRing (keys: readonly RingKey[], signers: readonly Signer[]): Ring {
   const written = JSON.parse(Buffer.from(headerOf(signers[0]!.sign({})), 'base64url').toString()) as object
-  const byHeader = new Map(keys.map(({ kid }, i) => [Buffer.from(JSON.stringify({ ...written, kid })).toString('base64url'), signers[i]!]))
+  // By its thumbprint too: before it was given a `kid` of its own, its tokens carried that.
+  const byHeader = new Map(keys.flatMap(({ kid, thumbprint }, i) => [thumbprint, kid].map(id => [Buffer.from(JSON.stringify({ ...written, kid: id })).toString('base64url'), signers[i]!] as const)))
   return {
     sign: claims => signers[0]!.sign(claims),
     verify (token) {

@@ -205,3 +205,13 @@ t.test('a list of many keys comes in pages, and a user has fifty at most', async
   }
   t.equal(ids.size, 50)
 })
+
+t.test('a new text for a key, and a key that is switched on again, are for who has just shown themselves', async t => {
+  const { token: bearer } = await newcomer()
+  const { id, key } = await keyOf(bearer)
+  pass(301_000)
+  t.match(await call('POST', `/api-keys/${id}/rotate`, { token: bearer }), { status: 401, body: { code: 'FST_BASTION_STEP_UP_REQUIRED' } })
+  t.match(await call('PATCH', `/api-keys/${id}`, { token: bearer, body: { isActive: false } }), { status: 200 }, 'what keeps somebody out needs no more')
+  t.match(await call('PATCH', `/api-keys/${id}`, { token: bearer, body: { isActive: true } }), { status: 401, body: { code: 'FST_BASTION_STEP_UP_REQUIRED' } })
+  t.equal((await data(key)).status, 403)
+})

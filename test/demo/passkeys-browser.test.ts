@@ -7,7 +7,7 @@ import { chromium } from 'playwright-core'
 import t from 'tap'
 import { buildPortal } from '../../demo/app.js'
 import { seed } from '../../demo/data/seed.js'
-import { freshDatabase, PASSWORD } from './portal.js'
+import { folderOf, freshDatabase, PASSWORD } from './portal.js'
 
 t.setTimeout(180_000)
 /** A page of the portal's origin that brings no policy of its own. */
@@ -43,7 +43,7 @@ t.test('a person makes a passkey, signs in with it alone, beside the password, a
   const sql = await freshDatabase(t)
   const app = await buildPortal({
     settings: {
-      HOST: '127.0.0.1', PORT: port, NODE_ENV: 'test', DATA_DIR: '', JWT_ALGORITHM: 'HS256', PASSWORD_POLICY: 'composition', LOG_LEVEL: 'silent', MAIL_FROM: 'portal@localhost',
+      HOST: '127.0.0.1', PORT: port, NODE_ENV: 'test', DATA_DIR: folderOf(t), JWT_ALGORITHM: 'HS256', PASSWORD_POLICY: 'composition', LOG_LEVEL: 'silent', MAIL_FROM: 'portal@localhost',
     } as never,
     secret: randomBytes(48).toString('base64url'),
     sql,

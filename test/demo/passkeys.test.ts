@@ -235,7 +235,7 @@ t.test('step-up takes the passkey where there is one, and the password alone is 
   t.match(await call('POST', '/passkeys/register/options', { token: ada.token }), stepUpRequired)
   const { status, body } = await stepUp(ada.token, { passkey: response })
   t.equal(status, 200)
-  t.match(claimsOf(body.access_token), { amr: ['pwd', 'pop', 'mfa'] })
+  t.match(claimsOf(body.access_token), { amr: ['pop', 'mfa'] })
   t.equal((await call('POST', '/passkeys/register/options', { token: body.access_token })).status, 200)
   t.match(await stepUp(body.access_token, { passkey: response }), mfaRefused, 'once')
 })

@@ -1,5 +1,8 @@
 /** The portal in this process, as its tests ask it: every answer is held to what the contract says of all answers. */
 import { randomBytes } from 'node:crypto'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import type { FastifyInstance } from 'fastify'
 import type { Test } from 'tap'
 import { buildPortal } from '../../demo/app.js'
@@ -24,8 +27,8 @@ export interface Answer {
 export interface Call {
   token?: string
   body?: unknown
-  /** The body as text, with its media type. */
-  raw?: string
+  /** The body as it is, with its media type. */
+  raw?: string | Buffer
   type?: string
   headers?: Record<string, string>
   /** Whom the request comes from; by default an address of its own, so that no limit is met by accident. */
@@ -81,7 +84,7 @@ export async function buildOn (t: Test, sql: Sql, settings: Partial<PortalSettin
   let addresses = 0
   const app = await buildPortal({
     settings: {
-      HOST: '127.0.0.1', PORT: 3000, NODE_ENV: 'test', DATA_DIR: '', JWT_ALGORITHM: 'HS256', PASSWORD_POLICY: 'composition', REGISTRATION: 'open', LOG_LEVEL: 'trace', MAIL_FROM: 'portal@localhost', ...settings,
+      HOST: '127.0.0.1', PORT: 3000, NODE_ENV: 'test', DATA_DIR: folderOf(t), JWT_ALGORITHM: 'HS256', PASSWORD_POLICY: 'composition', REGISTRATION: 'open', LOG_LEVEL: 'trace', MAIL_FROM: 'portal@localhost', ...settings,
     },
     secret: APP_SECRET,
     mail: async mail => { mails.push(mail) },
@@ -136,6 +139,13 @@ export async function buildOn (t: Test, sql: Sql, settings: Partial<PortalSettin
   }
 
   return { app, sql, log, mails, call, signIn, token, idOf, newcomer, pass: ms => { time += ms }, now: () => time }
+}
+
+/** A data directory of its own. */
+export function folderOf (t: Test): string {
+  const folder = mkdtempSync(join(tmpdir(), 'portal-'))
+  t.teardown(() => { rmSync(folder, { recursive: true, force: true }) })
+  return folder
 }
 
 /** A database of its own: in memory, or on the PostgreSQL server that the environment names. */

@@ -155,8 +155,8 @@ t.test('a link is good for a day, for one purpose, and only as it was sent', asy
   t.equal((await confirm(good)).status, 204)
 
   const { access_token: token } = (await call('POST', '/auth/login', { body: { username: 'in_time', password: PASSWORD } })).body
-  const [mail] = await mailsOf(() => call('PATCH', '/users/me', { token, body: { email: 'moved@people.example' } }))
-  t.equal((await confirm(tokenIn(mail))).status, 204, 'an address that is changed is confirmed as ever')
+  const mails = await mailsOf(() => call('PATCH', '/users/me', { token, body: { email: 'moved@people.example' } }), 2)
+  t.equal((await confirm(tokenIn(mails.find(({ to }) => to === 'moved@people.example')))).status, 204, 'an address that is changed is confirmed as ever')
   t.equal((await register({}, '198.51.100.7')).status, 202)
 })
 

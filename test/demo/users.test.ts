@@ -348,3 +348,46 @@ t.test('seeded: nine accounts, each with two orders, two posts and one document'
   for (const { title } of await fresh.sql.query<{ title: string }>('select title from posts')) t.notMatch(title, /[%_]/)
   t.equal(await canSignIn('alice', PASSWORD), 200)
 })
+
+t.test('attack: what ends an account does not wait for what may fail: where nobody can be signed out, nothing is done', async t => {
+  const portal = await build(t)
+  const admin = await portal.token('admin')
+  const { raise } = portal.app.state
+  const { StateUnavailable } = await import('../../plugins/state/index.js')
+  const changes: Record<string, (person: Awaited<ReturnType<typeof portal.newcomer>>) => [method: string, url: string, token: string, body?: object]> = {
+    'an admin deletes the user': ({ id }) => ['DELETE', `/users/${id}`, admin],
+    'the user erases the account': ({ token }) => ['DELETE', '/users/me', token],
+    'an admin switches it off': ({ id }) => ['PATCH', `/users/${id}/active`, admin, { isActive: false }],
+    'an admin changes the role': ({ id }) => ['PATCH', `/users/${id}/role`, admin, { role: 'guest' }],
+    'the password changes': ({ token }) => ['POST', '/auth/password', token, { currentPassword: 'Newcomer-pass-1', newPassword: 'Another-pass-22' }],
+  }
+  for (const [what, change] of Object.entries(changes)) {
+    const person = await portal.newcomer('manager')
+    const [method, url, token, body] = change(person)
+    portal.app.state.raise = async () => { throw Object.assign(new StateUnavailable(), { headers: { 'retry-after': '2' } }) }
+    t.equal((await portal.call(method, url, { token, body })).status, 503, what)
+    portal.app.state.raise = raise
+    t.match(await portal.call('GET', '/users/me', { token: person.token }), { status: 200, body: { role: 'manager' } }, 'as before')
+    t.equal((await portal.call('POST', '/auth/login', { body: { username: person.username, password: 'Newcomer-pass-1' } })).status, 200)
+    t.match(await portal.call(method, url, { token, body }), { status: /^20[04]$/ }, 'and it can be tried again')
+    if (what !== 'the password changes') t.equal((await portal.call('GET', '/users/me', { token: person.token })).status, 401)
+  }
+})
+
+t.test('who takes an account over is not alone: its confirmed address learns of a change, and an admin takes foreign factors and keys away', async t => {
+  const portal = await build(t)
+  const person = await portal.newcomer()
+  await portal.sql.query('update users set email_confirmed_at = now() where id = $1', [person.id])
+  portal.mails.length = 0
+  t.equal((await portal.call('PATCH', '/users/me', { token: person.token, body: { email: 'evil@evil.example' } })).status, 200)
+  for (let tries = 0; tries < 100 && portal.mails.length < 2; tries++) await new Promise(resolve => setTimeout(resolve, 20))
+  t.strictSame(portal.mails.map(({ to }) => to).sort(), ['evil@evil.example', `${person.username}@people.example`].sort())
+  t.match(portal.mails.find(({ to }) => to !== 'evil@evil.example')!.text, /another address .* administrator/)
+  await portal.call('POST', '/api-keys', { token: person.token, body: { name: 'k', scopes: ['data:read'] } })
+  const admin = await portal.token('admin')
+  t.equal((await portal.call('DELETE', `/users/${person.id}/factors`, { token: person.token })).status, 403)
+  t.equal((await portal.call('DELETE', `/users/${person.id}/factors`, { token: admin })).status, 204)
+  t.equal((await portal.call('GET', '/users/me', { token: person.token })).status, 401)
+  const { access_token: again } = await portal.signIn(person.username, 'Newcomer-pass-1')
+  t.strictSame((await portal.call('GET', '/api-keys', { token: again })).body.items, [])
+})

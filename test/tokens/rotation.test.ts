@@ -232,3 +232,14 @@ function fleetTraffic (fleet: readonly Built[]): () => Promise<number> {
     return refusals
   }
 }
+
+t.test('a key that is given a kid of its own goes on with the tokens from before', async t => {
+  const [access, young, refresh] = secrets(3) as [Buffer, Buffer, Buffer]
+  const built = await build(t, { keys: { access, refresh } })
+  const before = await built.app.tokens.issue(built.users.ada!)
+  const named = (secret: Buffer, kid: string) => ({ kty: 'oct', k: secret.toString('base64url'), kid })
+  await built.app.tokens.rotate({ access: { keys: [named(young, 'young'), named(access, 'old')] }, refresh: { keys: [named(refresh, 'r')] } } as TokenKeys)
+  t.match(await built.ask(before.access_token), { status: 200 })
+  t.match(await built.refresh(before.refresh_token), { access_token: /./ })
+  t.equal(readPart((await built.app.tokens.issue(built.users.ada!)).access_token, 0).kid, 'young')
+})
