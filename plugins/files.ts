@@ -12,6 +12,7 @@ import { createHash } from 'node:crypto'
 import { constants, realpathSync, statSync, type BigIntStats } from 'node:fs'
 import { lstat, open as openFile, readlink, type FileHandle } from 'node:fs/promises'
 import { isAbsolute, join, sep } from 'node:path'
+import { Readable } from 'node:stream'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { createError } from '@fastify/error'
 import { Type, type Static } from '@sinclair/typebox'
@@ -141,7 +142,9 @@ async function files (app: FastifyInstance, options: FilesOptions): Promise<void
       const { start, end } = range ?? { start: 0, end: size - 1 }
       if (range !== null) reply.code(206).header('content-range', `bytes ${start}-${end}/${size}`)
       reply.type(typeOf(opened.name)).header('content-length', end - start + 1)
-      if (request.method === 'HEAD' || size === 0) return reply.send()
+      // An empty stream: for a HEAD that answers nothing at all, Fastify writes the length anew.
+      if (request.method === 'HEAD') return reply.send(Readable.from([]))
+      if (size === 0) return reply.send()
       isSent = true
       return reply.send(handle.createReadStream({ start, end }))
     } finally {

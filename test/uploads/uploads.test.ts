@@ -218,7 +218,7 @@ t.test('misconfiguration stops boot, and names what is wrong', async t => {
   const bare = Fastify()
   t.teardown(() => bare.close())
   bare.register(uploads, { folder })
-  await t.rejects(bare.ready(), /bastion-plan/)
+  await t.rejects(async () => { await bare.ready() }, /bastion-plan/)
 })
 
 t.test('a handler that asks for an upload where none is declared fails, and says so', async t => {
