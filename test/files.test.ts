@@ -3,6 +3,7 @@ import { linkSync, mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, unli
 import { execFileSync } from 'node:child_process'
 import { readFile } from 'node:fs/promises'
 import { request } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
@@ -224,7 +225,7 @@ t.test('hard links are not told apart: who may write into the root may serve fro
 /** Over a socket: a path of which no client of ours takes a segment away. */
 function asWritten (app: FastifyInstance, path: string): Promise<{ status: number, body: string }> {
   return new Promise((resolve, reject) => {
-    request({ host: '127.0.0.1', port: app.addresses()[0]!.port, path, headers: { host: 'localhost' }, agent: false }, async response => {
+    request({ host: '127.0.0.1', port: (app.server.address() as AddressInfo).port, path, headers: { host: 'localhost' }, agent: false }, async response => {
       resolve({ status: response.statusCode!, body: await text(response) })
     }).on('error', reject).end()
   })
