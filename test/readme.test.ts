@@ -1,17 +1,16 @@
 /** README says today's truth: its samples run, its tables are those of the source. */
-import { appendFile, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises'
+import { existsSync } from 'node:fs'
+import { mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises'
 import { join, relative } from 'node:path'
-import { execFile } from 'node:child_process'
-import { promisify } from 'node:util'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import t, { type Test } from 'tap'
 import { redis } from './services.js'
 
+t.setTimeout(180_000)
 const ROOT = fileURLToPath(new URL('../', import.meta.url))
 const README = join(ROOT, 'README.md')
 /** `README_UPDATE=1 npx tap test/readme.test.ts` writes the tables anew. */
 const isUpdate = process.env.README_UPDATE === '1'
-const run = promisify(execFile)
 
 interface Option { description?: string, default?: unknown, properties?: Record<string, Option>, type?: string, anyOf?: Option[], const?: unknown, items?: Option }
 
@@ -53,8 +52,7 @@ for (const [name, check] of Object.entries({
   service: `
     const refused = await app.inject('http://localhost/posts')
     if (refused.statusCode !== 401 || refused.json().code !== 'FST_BASTION_ACCESS_UNAUTHENTICATED') throw new Error('open: ' + refused.body)
-    if (refused.headers['x-content-type-options'] !== 'nosniff' || refused.headers['x-ratelimit-limit'] === undefined) throw new Error('headers are missing')
-    console.log('SAMPLE HOLDS')`,
+    if (refused.headers['x-content-type-options'] !== 'nosniff' || refused.headers['x-ratelimit-limit'] === undefined) throw new Error('headers are missing')`,
   'sign-in': `
     const post = payload => app.inject({ method: 'POST', url: 'http://localhost/login', payload })
     if ((await post({ username: 'ada', password: 'wrong' })).statusCode !== 401) throw new Error('wrong password passed')
@@ -64,8 +62,7 @@ for (const [name, check] of Object.entries({
     if (own.statusCode !== 200 || own.body !== '{"id":"own","total":12}') throw new Error('own order: ' + own.body)
     if ((await get('/orders/foreign')).statusCode !== 404) throw new Error('foreign order')
     if ((await get('/me')).json().id !== 'u1') throw new Error('me')
-    if ((await get('/me', {})).statusCode !== 401) throw new Error('anonymous')
-    console.log('SAMPLE HOLDS')`,
+    if ((await get('/me', {})).statusCode !== 401) throw new Error('anonymous')`,
   'second-factor': `
     const { Secret, TOTP } = await import('otpauth')
     const post = (url, payload, token) => app.inject({ method: 'POST', url: 'http://localhost' + url, payload, headers: token === undefined ? {} : { authorization: 'Bearer ' + token } })
@@ -79,8 +76,7 @@ for (const [name, check] of Object.entries({
     const { mfaToken } = asked.json()
     if ((await post('/login/code', { mfaToken, code: 'wrong' })).statusCode !== 401) throw new Error('wrong code')
     if ((await post('/login/code', { mfaToken, code: codeOf(1) })).statusCode !== 200) throw new Error('right code')
-    if ((await post('/login/code', { mfaToken, code: codeOf(1) })).statusCode !== 401) throw new Error('twice')
-    console.log('SAMPLE HOLDS')`,
+    if ((await post('/login/code', { mfaToken, code: codeOf(1) })).statusCode !== 401) throw new Error('twice')`,
   passkeys: `
     await app.ready()
     const { authenticator } = await import('../test/passkeys/authenticator.js')
@@ -94,8 +90,7 @@ for (const [name, check] of Object.entries({
     const signedIn = await post('/login/passkey', shown)
     if (signedIn.statusCode !== 200 || !Buffer.from(signedIn.json().access_token.split('.')[1], 'base64url').includes('"amr":["pop","mfa"]')) throw new Error('not signed in: ' + signedIn.body)
     if ((await post('/login/passkey', shown)).statusCode !== 401) throw new Error('twice')
-    if ((await post('/login/passkey', device.get((await post('/login/options')).json(), { origin: 'https://evil.example' }))).statusCode !== 401) throw new Error('a false page')
-    console.log('SAMPLE HOLDS')`,
+    if ((await post('/login/passkey', device.get((await post('/login/options')).json(), { origin: 'https://evil.example' }))).statusCode !== 401) throw new Error('a false page')`,
   'api-keys': `
     await app.ready()
     const { access_token: token } = await app.tokens.issue({ id: 'u1', roles: ['member'] })
@@ -106,8 +101,7 @@ for (const [name, check] of Object.entries({
     const answers = [await ask({ 'x-api-key': key }), await ask({ authorization: 'Bearer ' + key }), await ask({ 'x-api-key': key + 'x' }), await ask({ 'x-api-key': key }, '198.51.100.1')]
     if (String(answers) !== '200,200,401,403') throw new Error('answers: ' + answers)
     await app.apiKeys.setActive(id, false)
-    if (await ask({ 'x-api-key': key }) !== 403) throw new Error('disabled')
-    console.log('SAMPLE HOLDS')`,
+    if (await ask({ 'x-api-key': key }) !== 403) throw new Error('disabled')`,
   csrf: `
     const ask = (method, headers, payload) => app.inject({ method, url: 'http://localhost/basket', payload, headers: { ...headers, cookie: ['basket=b1', headers.cookie ?? []].flat().join('; ') } })
     const page = await ask('GET', {})
@@ -116,8 +110,7 @@ for (const [name, check] of Object.entries({
     const statuses = []
     for (const headers of [{}, { cookie, 'x-csrf-token': token }, { cookie, 'x-csrf-token': token, 'sec-fetch-site': 'cross-site' }]) statuses.push((await ask('POST', headers, { item: 'x' })).statusCode)
     statuses.push((await ask('POST', { cookie }, { item: 'x', _csrf: token })).statusCode)
-    if (String(statuses) !== '403,200,403,200') throw new Error('statuses: ' + statuses)
-    console.log('SAMPLE HOLDS')`,
+    if (String(statuses) !== '403,200,403,200') throw new Error('statuses: ' + statuses)`,
   sessions: `
     const jar = new Map()
     const ask = async (method, url, payload, headers = {}) => {
@@ -134,8 +127,7 @@ for (const [name, check] of Object.entries({
     if ((await ask('POST', '/logout')).statusCode !== 403) throw new Error('no token')
     if ((await ask('POST', '/logout', undefined, { 'x-csrf-token': csrfToken })).statusCode !== 204) throw new Error('logout')
     jar.set('__Host-session', kept)
-    if ((await ask('GET', '/me')).statusCode !== 401) throw new Error('the cookie outlived the logout')
-    console.log('SAMPLE HOLDS')`,
+    if ((await ask('GET', '/me')).statusCode !== 401) throw new Error('the cookie outlived the logout')`,
   dpop: `
     const { generateKeyPair, exportJWK, SignJWT } = await import('jose')
     const { createHash, randomUUID } = await import('node:crypto')
@@ -149,8 +141,7 @@ for (const [name, check] of Object.entries({
     const { access_token: bearer } = (await login({})).json()
     const headers = { authorization: 'DPoP ' + bound, dpop: await prove('GET', '/payments', bound) }
     const answers = [await pay(headers), await pay(headers), await pay({ authorization: 'Bearer ' + bound }), await pay({ authorization: 'Bearer ' + bearer })]
-    if (type !== 'DPoP' || String(answers) !== '200,401,401,401') throw new Error(type + ': ' + answers)
-    console.log('SAMPLE HOLDS')`,
+    if (type !== 'DPoP' || String(answers) !== '200,401,401,401') throw new Error(type + ': ' + answers)`,
   keys: `
     await app.ready()
     const issue = async () => (await app.tokens.issue({ id: 'u1', roles: ['member'] })).access_token
@@ -162,60 +153,98 @@ for (const [name, check] of Object.entries({
     while ((await kids()).length !== 2) await new Promise(resolve => { setTimeout(resolve, 10) })
     if ((await kids())[1] !== old) throw new Error('rotated: ' + await kids())
     for (const token of [before, await issue()]) if ((await ask('/me', token)).body !== '{"id":"u1"}') throw new Error('refused')
-    if ((await ask('/.well-known/jwks.json')).headers['cache-control'] !== 'public, max-age=300') throw new Error('not to be cached')
-    console.log('SAMPLE HOLDS')`,
+    if ((await ask('/.well-known/jwks.json')).headers['cache-control'] !== 'public, max-age=300') throw new Error('not to be cached')`,
+  input: `
+    const post = (change = {}) => app.inject({ method: 'POST', url: 'http://localhost/events', payload: { title: ' Open day ', description: '<p onclick="x()">Come and <script>alert(1)</script>see</p>', contact: 'ada@example.com', tags: ['a', 'a'], from: '2026-05-01', to: '2026-05-02', ...change } })
+    const { title, description, tags } = (await post()).json()
+    if (title !== 'Open day' || description !== '<p>Come and see</p>' || String(tags) !== 'a') throw new Error('kept: ' + description)
+    if ((await post({ to: '2026-04-30' })).json().errors[0].path !== '/to') throw new Error('rule')
+    if (String([...new Set((await post({ contact: 'no', title: '' })).json().errors.map(({ path }) => path))].sort()) !== '/contact,/title') throw new Error('all faults')
+    for (const change of [{ isAdmin: true }, { note: '4111 1111 1111 1111' }, { title: 7 }]) if ((await post(change)).statusCode !== 400) throw new Error(JSON.stringify(change))`,
+  files: `
+    await app.ready()
+    const { default: sharp } = await import('sharp')
+    const bytes = await sharp({ create: { width: 8, height: 8, channels: 3, background: 'red' } }).png().toBuffer()
+    const headers = async id => ({ authorization: 'Bearer ' + (await app.tokens.issue({ id, roles: [] })).access_token })
+    const send = async (bytes, type) => {
+      const form = new FormData()
+      form.append('file', new Blob([bytes], { type }), 'red.png')
+      const request = new Response(form)
+      return app.inject({ method: 'POST', url: 'http://localhost/pictures', payload: Buffer.from(await request.arrayBuffer()), headers: { 'content-type': request.headers.get('content-type'), ...await headers('u1') } })
+    }
+    const stored = await send(bytes, 'image/png')
+    if (stored.statusCode !== 201) throw new Error('stored: ' + stored.body)
+    if ((await send(Buffer.from('<svg/>'), 'image/png')).statusCode !== 415) throw new Error('no picture')
+    const get = async id => app.inject({ url: 'http://localhost/pictures/' + stored.json().name, headers: await headers(id) })
+    const own = await get('u1')
+    if (own.statusCode !== 200 || own.headers['content-disposition'] !== 'attachment; filename="red.png"') throw new Error('own: ' + own.body)
+    if ((await get('u2')).statusCode !== 404) throw new Error('foreign')`,
+  outbound: `
+    for (const url of ['https://127.0.0.1/', 'https://169.254.169.254/latest/meta-data', 'https://localhost/', 'https://user@example.com/', 'http://example.com/']) {
+      const { statusCode } = await app.inject({ method: 'POST', url: 'http://localhost/previews', payload: { url }, remoteAddress: '203.0.113.' + url.length })
+      if (statusCode !== 400) throw new Error(url + ': ' + statusCode)
+    }`,
   shared: `
     if (app.state.kind !== 'redis' || !await app.state.answers()) throw new Error('not shared')
     await app.ready()
-    if ((await app.inject('http://localhost/')).headers['x-ratelimit-remaining'] !== '299') throw new Error('not counted')
-    console.log('SAMPLE HOLDS')`,
+    if ((await app.inject('http://localhost/')).headers['x-ratelimit-remaining'] !== '299') throw new Error('not counted')`,
 })) {
   t.test(`the sample "${name}" runs and does what is said of it`, async t => {
     const source = new RegExp(`<!-- sample: ${name} -->\\n\`\`\`ts\\n([\\s\\S]*?)\`\`\``).exec(await readFile(README, 'utf8'))?.[1]
     t.ok(source, 'the sample is in README')
     const folder = await mkdtemp(join(ROOT, '.tap-sample-'))
     t.teardown(() => rm(folder, { recursive: true, force: true }))
-    const sample = source!.replaceAll("'fastify-bastion'", `'${relative(folder, join(ROOT, 'plugins/index.js'))}'`)
-      .replaceAll("'fastify-bastion/api-keys'", `'${relative(folder, join(ROOT, 'plugins/api-keys/index.js'))}'`)
-      .replaceAll("'fastify-bastion/mfa'", `'${relative(folder, join(ROOT, 'plugins/mfa/index.js'))}'`)
-      .replaceAll("'fastify-bastion/passkeys'", `'${relative(folder, join(ROOT, 'plugins/passkeys/index.js'))}'`)
-      .replaceAll("'fastify-bastion/schemas'", `'${relative(folder, join(ROOT, 'schemas/index.js'))}'`)
-      .replace('server()', 'server({ logger: false })')
-    await writeFile(join(folder, 'store.ts'), `
-      import argon2 from 'argon2'
-      import { randomBytes } from 'node:crypto'
-      export const master = randomBytes(48)
-      const ada = { id: 'u1', passwordHash: await argon2.hash('right password'), roles: ['member'], isActive: true }
-      export const accounts = { findByLogin: async name => name === 'ada' ? ada : null, findById: async () => ada, savePassword: async () => {} }
-      export const orders = { find: id => ({ own: { id, userId: 'u1', total: 12 }, foreign: { id, userId: 'u2', total: 99 } })[id] }
-    `)
-    if (name === 'keys') {
-      await appendFile(join(folder, 'store.ts'), `
-        import { generateKeyPairSync } from 'node:crypto'
-        const keys = []
-        export const signingKeys = () => {
-          keys.unshift(generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey.export({ format: 'jwk' }))
-          return { keys: [...keys] }
-        }
-      `)
+    const sample = source!.replaceAll(/'fastify-bastion(?:\/([a-z-]+))?'/g, (_all, concern?: string) => `'${relative(folder, moduleOf(concern))}'`).replace('server()', 'server({ logger: false })')
+    await writeFile(join(folder, 'store.ts'), storeOf(folder, sample))
+    await writeFile(join(folder, 'sample.ts'), `${sample}\n${check}\nawait app.close()\nexport const holds = true\n`)
+    if (name === 'shared') {
+      const shared = await redis(t)
+      if (shared === null) return
+      process.env.REDIS_URL = shared.url
+      t.teardown(() => { delete process.env.REDIS_URL })
     }
-    if (['second-factor', 'passkeys', 'api-keys'].includes(name)) {
-      await appendFile(join(folder, 'store.ts'), `
-        import { PGlite } from '@electric-sql/pglite'
-        import { API_KEYS_TABLE } from '${relative(folder, join(ROOT, 'plugins/api-keys/index.js'))}'
-        import { MFA_TABLES } from '${relative(folder, join(ROOT, 'plugins/mfa/index.js'))}'
-        import { PASSKEYS_TABLE } from '${relative(folder, join(ROOT, 'plugins/passkeys/index.js'))}'
-        import { pgliteSql } from '${relative(folder, join(ROOT, 'plugins/sql.js'))}'
-        export const sql = pgliteSql(await PGlite.create('memory://'))
-        await sql.script(MFA_TABLES + API_KEYS_TABLE + PASSKEYS_TABLE)
-      `)
-    }
-    await writeFile(join(folder, 'sample.ts'), `${sample}\n${check}\nawait app.close()\n`)
-    const shared = name === 'shared' ? await redis(t) : undefined
-    if (shared === null) return
-    const { stdout } = await run(process.execPath, ['--import', 'tsx', join(folder, 'sample.ts')], { cwd: ROOT, env: { ...process.env, ...shared !== undefined && { REDIS_URL: shared.url } } })
-    t.match(stdout, 'SAMPLE HOLDS')
+    t.ok((await import(pathToFileURL(join(folder, 'sample.ts')).href)).holds)
   })
+}
+
+/** The module that the package gives under this name. */
+function moduleOf (concern?: string): string {
+  if (concern === undefined) return join(ROOT, 'plugins/index.js')
+  if (concern === 'schemas') return join(ROOT, 'schemas/index.js')
+  return join(ROOT, existsSync(join(ROOT, 'plugins', concern)) ? `plugins/${concern}/index.js` : `plugins/${concern}.js`)
+}
+
+/** What the samples call `./store.js`: a small service's own. A database is made where one is asked for. */
+function storeOf (folder: string, sample: string): string {
+  const table = (concern: string) => relative(folder, moduleOf(concern))
+  return `
+    import argon2 from 'argon2'
+    import { generateKeyPairSync, randomBytes } from 'node:crypto'
+    export const master = randomBytes(48)
+    const ada = { id: 'u1', passwordHash: await argon2.hash('right password'), roles: ['member'], isActive: true }
+    export const accounts = { findByLogin: async name => name === 'ada' ? ada : null, findById: async () => ada, savePassword: async () => {} }
+    export const orders = { find: id => ({ own: { id, userId: 'u1', total: 12 }, foreign: { id, userId: 'u2', total: 99 } })[id] }
+    const keys = []
+    export const signingKeys = () => {
+      keys.unshift(generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey.export({ format: 'jwk' }))
+      return { keys: [...keys] }
+    }
+    export const folder = ${JSON.stringify(join(folder, 'uploads'))}
+    ${/\bsql\b.* from '\.\/store\.js'/.test(sample)
+? `
+    import { mkdirSync } from 'node:fs'
+    import { PGlite } from '@electric-sql/pglite'
+    import { API_KEYS_TABLE } from '${table('api-keys')}'
+    import { MFA_TABLES } from '${table('mfa')}'
+    import { PASSKEYS_TABLE } from '${table('passkeys')}'
+    import { pgliteSql } from '${table('sql')}'
+    import { UPLOADS_TABLE } from '${table('uploads')}'
+    mkdirSync(folder)
+    export const sql = pgliteSql(await PGlite.create('memory://'))
+    await sql.script(MFA_TABLES + API_KEYS_TABLE + PASSKEYS_TABLE + UPLOADS_TABLE)
+`
+: ''}
+  `
 }
 
 function errorOf (value: unknown): { code: string, statusCode: number, message: string } | null {
