@@ -70,6 +70,13 @@ export interface SecurityEventTypes {
   upload_removed: true
   data_access: true
   data_modification: true
+  data_exported: true
+  data_erased: true
+  data_purged: true
+  erasure_delayed: true
+  purge_failed: true
+  consent_given: true
+  consent_withdrawn: true
 }
 
 export type SecurityEventType = keyof SecurityEventTypes & string
@@ -100,7 +107,7 @@ export interface SecurityEvents {
 }
 
 const ROUTINE: ReadonlySet<SecurityEventType> = new Set<SecurityEventType>([
-  'login_success', 'mfa_enrolled', 'mfa_success', 'mfa_device_remembered', 'passkey_added', 'key_created', 'key_rotated', 'session_started', 'session_ended', 'logout', 'token_issued', 'password_change', 'upload_stored', 'upload_removed', 'data_access', 'data_modification',
+  'login_success', 'mfa_enrolled', 'mfa_success', 'mfa_device_remembered', 'passkey_added', 'key_created', 'key_rotated', 'session_started', 'session_ended', 'logout', 'token_issued', 'password_change', 'upload_stored', 'upload_removed', 'data_access', 'data_modification', 'data_exported', 'data_erased', 'data_purged', 'consent_given', 'consent_withdrawn',
 ])
 
 async function events (app: FastifyInstance): Promise<void> {
