@@ -70,6 +70,8 @@ export interface SecurityEventTypes {
   upload_removed: true
   data_access: true
   data_modification: true
+  alert_raised: true
+  alert_undelivered: true
   data_exported: true
   data_erased: true
   data_purged: true
