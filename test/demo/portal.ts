@@ -77,7 +77,8 @@ export async function build (t: Test, settings: Partial<PortalSettings> = {}): P
   return buildOn(t, sql, settings)
 }
 
-export async function buildOn (t: Test, sql: Sql, settings: Partial<PortalSettings> = {}): Promise<PortalUnderTest> {
+/** `declare` adds routes of the test's own. */
+export async function buildOn (t: Test, sql: Sql, settings: Partial<PortalSettings> = {}, declare: (app: FastifyInstance) => void = () => {}): Promise<PortalUnderTest> {
   const log: string[] = []
   const mails: Mail[] = []
   let time = Date.now()
@@ -95,6 +96,7 @@ export async function buildOn (t: Test, sql: Sql, settings: Partial<PortalSettin
     ...(settings.REDIS_URL === undefined && { now: () => time }),
   })
   t.teardown(() => app.close())
+  declare(app)
   await app.ready()
   await seed(sql, app.passwords, PASSWORD)
 
@@ -114,7 +116,8 @@ export async function buildOn (t: Test, sql: Sql, settings: Partial<PortalSettin
     })
     const isJson = /json/.test(String(answer.headers['content-type'])) && answer.body !== ''
     const given: Answer = { status: answer.statusCode, headers: answer.headers, text: answer.body, body: isJson ? answer.json() : undefined }
-    holdToContract(t, `${method} ${url}`, given, method === 'HEAD')
+    const faults = faultsOf(`${method} ${url}`, given, method === 'HEAD')
+    if (faults.length > 0) t.fail(`${method} ${url} (${given.status}): ${faults.join('; ')}`)
     return given
   }
 
@@ -168,8 +171,8 @@ async function createDatabase (server: string): Promise<string> {
   return url.href
 }
 
-/** What the contract says of every answer, whatever it is. */
-function holdToContract (t: Test, what: string, { status, headers, text, body }: Answer, isHead: boolean): void {
+/** What is wrong with an answer by what the contract says of every answer, whatever it is. */
+export function faultsOf (what: string, { status, headers, text, body }: Answer, isHead: boolean): string[] {
   const faults: string[] = []
   for (const [name, expected] of Object.entries(HEADERS)) {
     const value = String(headers[name])
@@ -193,7 +196,7 @@ function holdToContract (t: Test, what: string, { status, headers, text, body }:
   }
   if (isHead && text !== '') faults.push('HEAD has a body')
   if (status === 423 || (status >= 500 && status !== 503)) faults.push(`status ${status}`)
-  if (faults.length > 0) t.fail(`${what} (${status}): ${faults.join('; ')}`)
+  return faults
 }
 
 function addressOf (n: number): string {
