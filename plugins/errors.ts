@@ -121,6 +121,11 @@ function haveLastWord (request: FastifyRequest, reply: FastifyReply): void | Pro
   return new Promise(() => {})
 }
 
+/** The problem that a reply became; null where it became none. */
+export function problemOf (reply: FastifyReply): Problem | null {
+  return reply[answered]?.problem ?? null
+}
+
 /** Errors may be anything, also something that fails when it is read. */
 function readError (error: unknown, requestId: string): { problem: Problem, headers: Record<string, string> } {
   try {

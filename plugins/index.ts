@@ -18,6 +18,7 @@ import files, { type FilesOptions } from './files.js'
 import headers, { type HeadersOptions } from './headers.js'
 import identity from './identity.js'
 import limits, { type LimitsOptions } from './limits/index.js'
+import metrics, { type MetricsOptions } from './metrics/index.js'
 import mfa, { type MfaOptions } from './mfa/index.js'
 import outbound, { type OutboundOptions } from './outbound/index.js'
 import overload, { type OverloadOptions } from './overload.js'
@@ -37,6 +38,8 @@ import validation, { type ValidationOptions } from './validation/index.js'
 /** Options of the suite: one key a concern. `false` leaves out what a service does not need. */
 export interface BastionOptions {
   headers?: HeadersOptions
+  /** Counts and measures, where the key is there: `{}` will do. */
+  metrics?: MetricsOptions
   transport?: TransportOptions
   cors?: CorsOptions | false
   overload?: OverloadOptions | false
@@ -72,6 +75,7 @@ async function bastion (app: FastifyInstance, options: BastionOptions): Promise<
   await app.register(plan)                                  // the ground floor: what runs for each route, and in which order
   await app.register(events)                                // what happened, for log, audit trail and alerts
   await app.register(errors)                                // every refusal in one form
+  if (options.metrics !== undefined) await app.register(metrics, options.metrics) // before those who are measured
   await app.register(headers, options.headers ?? {})        // first, so that refusals carry them too
   await app.register(transport, options.transport ?? {})    // hosts and HTTPS, before anything is believed
   if (options.cors !== false) await app.register(cors, options.cors ?? {}) // preflights are answered before anyone asks who they are

@@ -16,6 +16,7 @@ import type { FastifyInstance } from 'fastify'
 import { createError } from '@fastify/error'
 import { Type, type Static } from '@sinclair/typebox'
 import fp from 'fastify-plugin'
+import { measured } from '../measured.js'
 import { checkOptions } from '../options.js'
 import { isInBreach, type BreachRange } from './breached.js'
 import type { LegacyHashes } from './legacy.js'
@@ -117,10 +118,13 @@ async function passwords (app: FastifyInstance, options: PasswordsOptions): Prom
   const ignored = ownEngine === undefined ? [] : (['pepper', 'memoryCost', 'timeCost', 'parallelism'] as const).filter(name => options[name] !== undefined)
   if (ignored.length > 0) throw new PasswordsMisconfigured(`passwords: ${ignored.join(', ')}: are of the built-in engine, give them to your own`)
   const engine = ownEngine ?? argon2id(plain, pepper)
-  const run = boundedRunner(concurrency, queue)
+  const runner = boundedRunner(concurrency, queue, measured(app).histogram('bastion_password_hash_seconds', 'Computing a password hash, without the wait before it'))
+  const { run } = runner
   const decoy = ownEngine === undefined ? await engine.hash(unguessable()) : await soundDecoy(ownEngine)
   const faultsOf = policyOf(policy, words)
 
+  measured(app).gauge('bastion_password_hashes_running', 'Password hashes that are computed now', () => runner.running)
+  measured(app).gauge('bastion_password_hashes_waiting', 'Password hashes that wait for their turn', () => runner.waiting)
   app.decorate('passwords', {
     hash: async password => {
       refuseTooLong(password)
@@ -213,23 +217,35 @@ function argon2id (options: Static<typeof PasswordsOptions>, secret: Buffer | un
   }
 }
 
-/** Runs at most `concurrency` tasks at once; more wait, and beyond `queue` waiting ones are refused. */
-function boundedRunner (concurrency: number, queue: number): <T>(task: () => Promise<T>) => Promise<T> {
+interface Runner {
+  run: <T>(task: () => Promise<T>) => Promise<T>
+  readonly running: number
+  readonly waiting: number
+}
+
+/** Runs at most `concurrency` tasks at once; more wait, and beyond `queue` waiting ones are refused. `took` is told the seconds of each. */
+function boundedRunner (concurrency: number, queue: number, took: (seconds: number) => void): Runner {
   let running = 0
   const waiting: (() => void)[] = []
-  return async function run (task) {
-    if (running >= concurrency) {
-      if (waiting.length >= queue) throw Object.assign(new PasswordsBusy(), { expose: true, headers: { 'retry-after': '2' } })
-      // The one who ends hands over its place, so `running` stays as it is.
-      await new Promise<void>(resolve => { waiting.push(resolve) })
-    } else running += 1
-    try {
-      return await task()
-    } finally {
-      const next = waiting.shift()
-      if (next === undefined) running -= 1
-      else next()
-    }
+  return {
+    get running () { return running },
+    get waiting () { return waiting.length },
+    async run (task) {
+      if (running >= concurrency) {
+        if (waiting.length >= queue) throw Object.assign(new PasswordsBusy(), { expose: true, headers: { 'retry-after': '2' } })
+        // The one who ends hands over its place, so `running` stays as it is.
+        await new Promise<void>(resolve => { waiting.push(resolve) })
+      } else running += 1
+      const began = performance.now()
+      try {
+        return await task()
+      } finally {
+        took((performance.now() - began) / 1000)
+        const next = waiting.shift()
+        if (next === undefined) running -= 1
+        else next()
+      }
+    },
   }
 }
 

@@ -13,6 +13,7 @@ import type { FastifyInstance } from 'fastify'
 import { createError } from '@fastify/error'
 import { Type, type Static } from '@sinclair/typebox'
 import fp from 'fastify-plugin'
+import { measured } from '../measured.js'
 import { checkOptions } from '../options.js'
 import { REDUCED_CAPACITY, tellInProblem } from '../problem.js'
 import { connectRedis, faultOfClient, isClient, type RedisConnection } from './connect.js'
@@ -70,6 +71,8 @@ const QUIET_MS = 10_000
 /** Milliseconds that boot waits for Redis, before it goes on without. */
 const BOOT_MS = 2000
 const MIN_SECRET = 32
+/** Buckets of what an operation takes. */
+const STATE_SECONDS = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25]
 /** What a server says of credentials and rights: no waiting helps. */
 const REFUSED = /^(?:WRONGPASS|NOAUTH|NOPERM|ERR AUTH|ERR Client sent AUTH|ERR unknown command)/i
 
@@ -115,6 +118,7 @@ async function state (app: FastifyInstance, options: StateOptions): Promise<void
       full,
       unconfirmed: tellUnconfirmed,
       unavailable: cause => reduced(new StateUnavailable(), cause, RETRY_WHEN_AWAY),
+      took: measured(app).histogram('bastion_state_seconds', 'Operations of shared state, from the question to the answer', STATE_SECONDS),
       changed (isAway, cause) {
         if (isAway) since = performance.now()
         if (isAway) app.events.record('state_away', null, { reason: reasonOf(cause as Error), severity: 'critical' })

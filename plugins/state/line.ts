@@ -32,6 +32,8 @@ export interface LineParts {
   full: (cause: unknown) => Error
   /** Milliseconds: who gives it less must not take a late answer for a store that is away. */
   deadline: number
+  /** Told the seconds from an operation to its answer. */
+  took: (seconds: number) => void
 }
 
 type Argument = string | number
@@ -94,7 +96,7 @@ export class Line {
     if (link === undefined) {
       const { client } = this
       const probe = name.replace(/[^:]*$/, 'probe')
-      const { unavailable, isOwn, deadline } = this.#parts
+      const { unavailable, isOwn, deadline, took } = this.#parts
       const parts: LinkParts = {
         deadline,
         probe: async () => {
@@ -105,6 +107,7 @@ export class Line {
         },
         changed: (isAway, cause) => { this.#changed(link!, isAway, cause) },
         unavailable,
+        took,
         judge: error => this.#judge(error),
       }
       link = new Link(parts)

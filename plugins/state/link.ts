@@ -27,6 +27,8 @@ export interface LinkParts {
   judge: (error: Error) => Error | null
   /** Milliseconds after which a late answer means that the store is away; with less it is late for who asked, and for nobody else. */
   deadline: number
+  /** Told the seconds from an operation to its answer, late ones too. */
+  took: (seconds: number) => void
 }
 
 interface Pending { isDone: boolean, expires: number, reject: (error: Error) => void }
@@ -49,9 +51,11 @@ export class Link {
   run<T> (send: () => Promise<unknown>, read: (answer: unknown) => T, deadlineMs: number): Promise<T> {
     if (this.#isAway) return Promise.reject(this.#parts.unavailable(this.#cause))
     return new Promise((resolve, reject) => {
-      const pending: Pending = { isDone: false, expires: performance.now() + deadlineMs, reject }
+      const began = performance.now()
+      const pending: Pending = { isDone: false, expires: began + deadlineMs, reject }
       send().then(answer => {
         pending.isDone = true
+        this.#parts.took((performance.now() - began) / 1000)
         try {
           resolve(read(answer))
         } catch (error) {

@@ -14,6 +14,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { Type, type Static } from '@sinclair/typebox'
 import fp from 'fastify-plugin'
 import { noBody } from '../../schemas/closed.js'
+import { measured } from '../measured.js'
 import { checkOptions } from '../options.js'
 import type { PlannedRoute, Step } from '../plan/index.js'
 import type { Upload, UploadScanner } from './contract.js'
@@ -112,7 +113,10 @@ async function uploads (app: FastifyInstance, options: UploadsOptions): Promise<
   if (scanner !== undefined) wantMethods('scanner', scanner, ['scan'])
   if (quota !== null && records === undefined) throw new UploadsMisconfigured('uploads: quota: wants records, by which it is counted')
   const storage = own ?? openFolder(folder!)
-  const inTurn = takeTurns(concurrency, queue)
+  const inTurn = takeTurns(concurrency, queue, (running, waiting) => {
+    measured(app).gauge('bastion_uploads_running', 'Uploads that are looked into now', running)
+    measured(app).gauge('bastion_uploads_waiting', 'Uploads that wait for their turn', waiting)
+  })
   const underWay = new Set<Incoming>()
   let images: Images | null = null
 
