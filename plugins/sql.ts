@@ -59,7 +59,9 @@ const NOT_NESTABLE = 'A transaction cannot be opened inside a transaction'
 /** Sql on a `pg` pool. */
 export function pgSql (pool: PgPool): Sql {
   const runner = (on: PgRunner): Pick<Sql, 'query' | 'script'> => ({
+    // eslint-disable-next-line no-restricted-syntax -- the port itself: its callers wrote the text
     query: async (text, values = []) => (await on.query(text, [...values]).catch(refuseUnavailable)).rows as never,
+    // eslint-disable-next-line no-restricted-syntax -- the port itself
     script: async text => { await on.query(text).catch(refuseUnavailable) },
   })
   return {
@@ -100,6 +102,7 @@ function refuseUnavailable (error: Error & { code?: string }): never {
 /** Sql on a PGlite database, which has one connection and queues what is asked of it. */
 export function pgliteSql (database: PGliteDatabase): Sql {
   const runner = (on: PGliteRunner): Pick<Sql, 'query' | 'script'> => ({
+    // eslint-disable-next-line no-restricted-syntax -- the port itself
     query: async (text, values = []) => (await on.query(text, [...values])).rows as never,
     script: async text => { await on.exec(text) },
   })

@@ -82,8 +82,8 @@ create index api_keys_user on api_keys (user_id, id);
 
 /** Keys in the table `api_keys` of a PostgreSQL. */
 export function sqlApiKeys (sql: Sql): ApiKeyStore {
-  const one = async (text: string, values: readonly unknown[]) => {
-    const [row] = await sql.query<Row>(text, values)
+  const one = async (found: Promise<Row[]>) => {
+    const [row] = await found
     return row === undefined ? null : keyFrom(row)
   }
   return {
@@ -94,13 +94,13 @@ export function sqlApiKeys (sql: Sql): ApiKeyStore {
       [key.id, key.userId, key.name, key.mode, key.scopes, key.allowedAddresses, key.hash, key.isActive, key.expiresAt, key.createdAt, max])
       return kept.length === 1
     },
-    find: id => one('select * from api_keys where id = $1', [id]),
+    find: id => one(sql.query('select * from api_keys where id = $1', [id])),
     async list (userId, limit, after) {
       const rows = await sql.query<Row>('select * from api_keys where user_id = $1 and id > $2 order by id limit $3', [userId, after ?? '', limit])
       return rows.map(keyFrom)
     },
-    setActive: (id, isActive) => one('update api_keys set is_active = $2 where id = $1 returning *', [id, isActive]),
-    rotate: (id, hash, until) => one('update api_keys set previous_hash = hash, previous_until = $3, hash = $2 where id = $1 returning *', [id, hash, until]),
+    setActive: (id, isActive) => one(sql.query('update api_keys set is_active = $2 where id = $1 returning *', [id, isActive])),
+    rotate: (id, hash, until) => one(sql.query('update api_keys set previous_hash = hash, previous_until = $3, hash = $2 where id = $1 returning *', [id, hash, until])),
     remove: async id => (await sql.query('delete from api_keys where id = $1 returning id', [id])).length === 1,
     async used (uses) {
       await sql.query(`update api_keys set last_used_at = greatest(last_used_at, used.at)

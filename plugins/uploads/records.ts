@@ -74,8 +74,6 @@ create index uploads_owner on uploads (owner, created_at);
 
 /** Locks of this concern among the advisory locks of a database. */
 const LOCKS = 7_266_815
-/** A reservation that nobody settled in this time belongs to a process that is gone. */
-const RESERVED = "interval '1 hour'"
 
 /** Records in the table `uploads` of a PostgreSQL. */
 export function sqlUploads (sql: Sql): UploadRecords {
@@ -95,7 +93,8 @@ export function sqlUploads (sql: Sql): UploadRecords {
 
   return {
     reserve: (id, owner, bytes, quota) => lockedFor(owner, async transaction => {
-      await transaction.query(`delete from uploads where owner = $1 and name is null and created_at < now() - ${RESERVED}`, [owner])
+      // A reservation that nobody settled in an hour belongs to a process that is gone.
+      await transaction.query("delete from uploads where owner = $1 and name is null and created_at < now() - interval '1 hour'", [owner])
       if (!await hasRoom(transaction, id, owner, bytes, quota)) return false
       await transaction.query('insert into uploads (id, owner, bytes) values ($1, $2, $3::bigint)', [id, owner, bytes])
       return true
