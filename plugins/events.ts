@@ -68,6 +68,9 @@ export interface SecurityEventTypes {
   upload_stored: true
   upload_refused: true
   upload_removed: true
+  decryption_failed: true
+  encryption_exhausted: true
+  encryption_rotated: true
   data_access: true
   data_modification: true
   alert_raised: true
@@ -109,7 +112,7 @@ export interface SecurityEvents {
 }
 
 const ROUTINE: ReadonlySet<SecurityEventType> = new Set<SecurityEventType>([
-  'login_success', 'mfa_enrolled', 'mfa_success', 'mfa_device_remembered', 'passkey_added', 'key_created', 'key_rotated', 'session_started', 'session_ended', 'logout', 'token_issued', 'password_change', 'upload_stored', 'upload_removed', 'data_access', 'data_modification', 'data_exported', 'data_erased', 'data_purged', 'consent_given', 'consent_withdrawn',
+  'login_success', 'mfa_enrolled', 'mfa_success', 'mfa_device_remembered', 'passkey_added', 'key_created', 'key_rotated', 'session_started', 'session_ended', 'logout', 'token_issued', 'password_change', 'upload_stored', 'upload_removed', 'encryption_rotated', 'data_access', 'data_modification', 'data_exported', 'data_erased', 'data_purged', 'consent_given', 'consent_withdrawn',
 ])
 
 async function events (app: FastifyInstance): Promise<void> {
