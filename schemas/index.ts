@@ -1,5 +1,6 @@
 export * from './account.js'
 export * from './closed.js'
+export * from './encrypted.js'
 export * from './id.js'
 export * from './money.js'
 export * from './network.js'

@@ -28,7 +28,7 @@ export interface SchemaCompiler {
 const addFormats = formats as unknown as (ajv: Ajv, names: string[]) => Ajv
 const FORMATS = ['date', 'time', 'date-time', 'duration', 'email', 'hostname', 'ipv4', 'ipv6', 'uri', 'uuid']
 /** Keywords of documentation and of other concerns that Ajv must know to stay strict. */
-const ANNOTATIONS = ['visibleTo', 'open', 'example', 'hide']
+const ANNOTATIONS = ['visibleTo', 'open', 'encrypted', 'example', 'hide']
 /** Faults that an answer tells at most. */
 const MAX_FAULTS = 32
 
