@@ -9,6 +9,7 @@ import fp from 'fastify-plugin'
 import access, { type AccessOptions } from './access/index.js'
 import apiKeys, { type ApiKeysOptions } from './api-keys/index.js'
 import cards from './cards.js'
+import cipher, { type CipherOptions } from './cipher/index.js'
 import cors, { type CorsOptions } from './cors.js'
 import csrf, { type CsrfOptions } from './csrf/index.js'
 import errors from './errors.js'
@@ -52,6 +53,8 @@ export interface BastionOptions {
   /** Requests to URLs that users give. */
   outbound?: OutboundOptions
   passwords?: PasswordsOptions
+  /** Fields that are encrypted where they are kept. Needs `keys`. */
+  encryption?: CipherOptions
   tokens?: TokensOptions
   /** Of browsers. Needs a `secret`, and `csrf`. */
   sessions?: SessionsOptions
@@ -90,6 +93,7 @@ async function bastion (app: FastifyInstance, options: BastionOptions): Promise<
   await app.register(outbound, options.outbound ?? {})      // what users have it fetch, and not what is inside
   await app.register(exposure)                              // declared answers
   await app.register(passwords, options.passwords ?? {})
+  if (options.encryption !== undefined) await app.register(cipher, options.encryption) // unwraps its keys
   if (options.tokens !== undefined) await app.register(tokens, options.tokens)
   if (options.sessions !== undefined) await app.register(sessions, options.sessions)
   if (options.apiKeys !== undefined) await app.register(apiKeys, options.apiKeys)
