@@ -6,19 +6,32 @@
  * listeners (audit trail, alerts, a service's own code) receive it.
  * Not covered: durability. The audit trail stands on these events and keeps them.
  */
-import type { FastifyInstance, FastifyRequest } from 'fastify'
+import { createHmac, randomBytes } from 'node:crypto'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { planned } from './plan/index.js'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
-    /** Records this event for every request that this route answers with success. */
-    audit?: SecurityEventType
+    /** Records this event for every request that this route answers with success. `durable`: the answer waits until the audit trail keeps it. */
+    audit?: SecurityEventType | AuditRule
   }
   interface FastifyInstance {
     /** Records and listens to security events. */
     events: SecurityEvents
   }
+  interface FastifyRequest {
+    /** @internal Some event was recorded for it. */
+    [told]: boolean
+    /** @internal What its route declares was recorded. */
+    [declared]: boolean
+  }
+}
+
+export interface AuditRule {
+  type: SecurityEventType
+  /** The answer waits until the event is kept, and is a 503 where it cannot be (default false). Needs `audit`. */
+  durable?: boolean
 }
 
 /** Names after OWASP's Logging Vocabulary; a service adds its own by augmenting this interface. */
@@ -73,6 +86,11 @@ export interface SecurityEventTypes {
   encryption_rotated: true
   data_access: true
   data_modification: true
+  account_unlocked: true
+  audit_away: true
+  audit_back: true
+  audit_lost: true
+  audit_broken: true
   alert_raised: true
   alert_undelivered: true
   data_exported: true
@@ -95,8 +113,16 @@ export interface SecurityEvent {
   /** The route's pattern, never the URL with its parameters. */
   route?: string
   address?: string
+  userAgent?: string
   /** Id of the principal, where one is known. */
   principal?: string
+  /** The user on whose behalf it acts, and how that was proven. */
+  user?: string
+  via?: string
+  /** The object that the route loaded. */
+  resource?: { type: string, id?: string }
+  /** The answer waits until this is kept. */
+  promised?: true
   /** What happened and why: no secrets, no request bodies. */
   details: Record<string, unknown>
 }
@@ -106,69 +132,122 @@ export interface UnparsedRequest { id: string, ip?: string }
 
 export interface SecurityEvents {
   /** Records an event: logs it at `warn` (at `info` for successes) and hands it to every listener. */
-  record: (type: SecurityEventType, request: FastifyRequest | UnparsedRequest | null, details?: Record<string, unknown>) => void
+  record: (type: SecurityEventType, request: FastifyRequest | UnparsedRequest | null, details?: Record<string, unknown>, options?: { promised?: boolean }) => void
   /** Adds a listener; returns the function that removes it. Nobody waits for it; what it throws is logged and goes no further. */
-  listen: (listener: (event: SecurityEvent) => unknown) => () => void
+  listen: (listener: SecurityListener) => () => void
+  /** What stands for a name that somebody typed: people type passwords there. A keyed hash; by default the key is this process's alone. */
+  nameOf: (typed: string) => string
+  /** Sets the key of {@link nameOf}, so that a name is the same in all processes and after a restart. */
+  keyNames: (key: Buffer) => void
 }
 
+/** `request`: the one during which it happened, where there was one and it could be read. */
+export type SecurityListener = (event: SecurityEvent, request: FastifyRequest | null) => unknown
+
+/** Characters that are kept of a user agent. */
+const MAX_USER_AGENT = 256
+const told = Symbol('bastion.events.told')
+const declared = Symbol('bastion.events.declared')
+
 const ROUTINE: ReadonlySet<SecurityEventType> = new Set<SecurityEventType>([
-  'login_success', 'mfa_enrolled', 'mfa_success', 'mfa_device_remembered', 'passkey_added', 'key_created', 'key_rotated', 'session_started', 'session_ended', 'logout', 'token_issued', 'password_change', 'upload_stored', 'upload_removed', 'encryption_rotated', 'data_access', 'data_modification', 'data_exported', 'data_erased', 'data_purged', 'consent_given', 'consent_withdrawn',
+  'login_success', 'mfa_enrolled', 'mfa_success', 'mfa_device_remembered', 'passkey_added', 'key_created', 'key_rotated', 'session_started', 'session_ended', 'logout', 'token_issued', 'password_change', 'upload_stored', 'upload_removed', 'encryption_rotated', 'data_access', 'data_modification', 'data_exported', 'data_erased', 'data_purged', 'consent_given', 'consent_withdrawn', 'account_unlocked', 'audit_back',
 ])
 
 async function events (app: FastifyInstance): Promise<void> {
-  const listeners = new Set<(event: SecurityEvent) => unknown>()
+  const listeners = new Set<SecurityListener>()
+  let nameKey = randomBytes(32)
 
+  app.decorateRequest(told as never, false as never)
+  app.decorateRequest(declared as never, false as never)
   app.decorate('events', {
-    record (type, request, details = {}) {
+    record (type, request, details = {}, { promised = false } = {}) {
       const event: SecurityEvent = { type, time: new Date().toISOString(), details }
       if (request !== null) {
         event.requestId = request.id
         event.address = request.ip
       }
       const parsed = request !== null && 'raw' in request ? request : null
-      if (parsed !== null) {
-        event.method = parsed.method
-        event.route = parsed[planned]?.url ?? '*'
-        const { principal } = parsed as { principal?: { id: string } | null }
-        if (principal !== null && principal !== undefined) event.principal = principal.id
-      }
+      if (parsed !== null) describe(event, parsed)
+      if (promised) event.promised = true
       const log = parsed?.log ?? app.log
       if (ROUTINE.has(type)) log.info({ event }, type)
       else log.warn({ event }, type)
-      for (const listener of listeners) tell(listener, event)
+      for (const listener of listeners) tell(listener, event, parsed)
     },
     listen (listener) {
       listeners.add(listener)
       return () => { listeners.delete(listener) }
     },
+    nameOf: typed => createHmac('sha256', nameKey).update(typed).digest('base64url').slice(0, 22),
+    keyNames (key) { nameKey = Buffer.from(key) },
   })
 
   /** An asynchronous listener is not awaited, and its rejection must not end the process. */
-  function tell (listener: (event: SecurityEvent) => unknown, event: SecurityEvent): void {
+  function tell (listener: SecurityListener, event: SecurityEvent, request: FastifyRequest | null): void {
     const complain = (error: unknown) => app.log.error({ err: error }, 'a security event listener failed')
     try {
-      const answer = listener(event)
+      const answer = listener(event, request)
       if (answer instanceof Promise) answer.catch(complain)
     } catch (error) {
       complain(error)
     }
   }
 
+  // Once the answer is what it will be, and before any of it leaves: who hangs up early has read it all the same.
   app.plan.contribute({
     concern: 'audit',
-    stage: 'record',
+    stage: 'keep',
     compile (route) {
-      const type = (route.options.config as { audit?: SecurityEventType } | undefined)?.audit
-      if (type === undefined) return undefined
-      if (typeof type !== 'string') route.object("audit: write the name of the event that its success is, such as 'data_access'")
-      return {
-        step (request, reply) {
-          if (reply.statusCode < 400) app.events.record(type, request, { status: reply.statusCode })
-        },
-        promise: type,
-      }
+      const rule = (route.options.config as { audit?: SecurityEventType | AuditRule } | undefined)?.audit
+      if (rule === undefined) return { step: recordUnnamedRefusal }
+      const { type, durable = false } = typeof rule === 'string' ? { type: rule } : rule ?? {} as AuditRule
+      if (typeof type !== 'string' || typeof durable !== 'boolean') route.object("audit: write the name of the event that its success is, such as 'data_access', or { type: 'data_access', durable: true }")
+      if (durable && !app.hasDecorator('audit')) route.object('audit: durable needs the audit plugin, which keeps events')
+      return { step: recordDeclared(type, durable), promise: durable ? { type, durable } : type }
     },
   })
+  // What was written past Fastify has no answer that could have waited.
+  app.plan.contribute({
+    concern: 'audit-hijacked',
+    stage: 'record',
+    compile (route) {
+      const rule = (route.options.config as { audit?: SecurityEventType | AuditRule } | undefined)?.audit
+      return rule === undefined ? undefined : { step: recordDeclared(typeof rule === 'string' ? rule : rule?.type, false) }
+    },
+  })
+
+  function recordDeclared (type: SecurityEventType, promised: boolean) {
+    return function recordWhatCameOfIt (request: FastifyRequest, reply: FastifyReply): void {
+      recordUnnamedRefusal(request, reply)
+      if (request[declared] || reply.statusCode >= 400) return
+      request[declared] = true
+      app.events.record(type, request, { status: reply.statusCode }, { promised })
+    }
+  }
+
+  /** Every 401 and 403 is an event, also one that no concern has recorded itself. */
+  function recordUnnamedRefusal (request: FastifyRequest, reply: FastifyReply): void {
+    const { statusCode: status } = reply
+    if ((status === 401 || status === 403) && !request[told]) app.events.record('access_denied', request, { reason: 'refused by its handler', status })
+  }
+}
+
+function describe (event: SecurityEvent, request: FastifyRequest): void {
+  request[told] = true
+  event.method = request.method
+  event.route = request[planned]?.url ?? '*'
+  const userAgent = request.headers['user-agent']
+  if (userAgent !== undefined) event.userAgent = userAgent.slice(0, MAX_USER_AGENT)
+  const { principal, resource } = request as { principal?: { id: string, userId: string, via: string } | null, resource?: unknown }
+  if (principal !== null && principal !== undefined) Object.assign(event, { principal: principal.id, user: principal.userId, via: principal.via })
+  if (resource !== null && resource !== undefined) event.resource = nameResource(request, resource)
+}
+
+function nameResource (request: FastifyRequest, resource: unknown): SecurityEvent['resource'] {
+  const { access } = request.routeOptions.config as { access?: { resource?: string } | string }
+  const type = typeof access === 'object' ? access.resource : undefined
+  const { id } = resource as { id?: unknown }
+  return type === undefined ? undefined : { type, ...(typeof id === 'string' || typeof id === 'number') && { id: String(id) } }
 }
 
 export default fp(events, { fastify: '5.x', name: 'bastion-events', dependencies: ['bastion-plan'] })

@@ -124,7 +124,7 @@ async function signIn (app: FastifyInstance, options: SignInOptions): Promise<vo
       throw error
     }
     if (account === null || outcome === undefined || !outcome.valid) {
-      app.events.record('login_failure', request, { login: reserved.name })
+      app.events.record('login_failure', request, { login: app.events.nameOf(reserved.name) })
       throw new SignInRefused()
     }
     await succeed(reserved)
@@ -202,7 +202,7 @@ async function signIn (app: FastifyInstance, options: SignInOptions): Promise<vo
   function refuseLocked (locks: readonly Lock[], login: string, request: FastifyRequest): void {
     if (locks.length === 0) return
     const of = locks.map(lock => lock.of)
-    app.events.record('login_locked', request, { login, locks: of, severity: of.includes('address') ? 'critical' : 'warning' })
+    app.events.record('login_locked', request, { login: app.events.nameOf(login), locks: of, severity: of.includes('address') ? 'critical' : 'warning' })
     const retryAfter = Math.max(1, ...locks.map(({ ttlMs }) => Math.ceil(ttlMs / 1000)))
     throw Object.assign(new SignInLocked(), { headers: { 'retry-after': String(retryAfter) } })
   }

@@ -74,6 +74,28 @@ t.test('a route names the event that its success is; a refusal is not one', asyn
   t.equal(recorded.length, 1)
 })
 
+t.test('every 401 and 403 is an event, also where a handler refuses by itself; once', async t => {
+  const { app, recorded } = await build(t, app => {
+    for (const status of [401, 403, 404]) app.get(`/${status}`, { schema, config: { access: 'public', limits: false } }, async () => { throw Object.assign(new Error('no'), { statusCode: status }) })
+    app.get('/told', { schema, config: { access: 'user', limits: false } }, async () => ({ ok: true }))
+  })
+  for (const url of ['/401', '/403', '/404', '/told']) await app.inject(url)
+  t.match(recorded, [{ type: 'access_denied', route: '/401', details: { status: 401 } }, { type: 'access_denied', route: '/403' }, { type: 'access_denied', route: '/told', details: { reason: 'no credential' } }])
+  t.equal(recorded.length, 3)
+})
+
+t.test('a name that was typed is kept as a keyed hash: of this process, or of a key that is the same everywhere', async t => {
+  const [one, other] = [(await build(t)).app, (await build(t)).app]
+  t.equal(one.events.nameOf('ada'), one.events.nameOf('ada'))
+  t.not(one.events.nameOf('ada'), other.events.nameOf('ada'))
+  for (const { events } of [one, other]) events.keyNames(Buffer.alloc(32, 1))
+  t.equal(one.events.nameOf('ada'), other.events.nameOf('ada'))
+})
+
+t.test('durable is for services that keep their events: without the audit plugin it stops boot', async t => {
+  await t.rejects(build(t, app => { app.get('/', { schema, config: { access: 'public', audit: { type: 'data_access', durable: true } } }, async () => ({ ok: true })) }), { code: 'FST_BASTION_PLAN_REFUSED', message: /durable needs the audit plugin/ })
+})
+
 t.test('a listener that fails, now or later, disturbs neither the request, nor the others, nor the process [ASVS 16.5.2]', async t => {
   const { app, recorded, log } = await build(t)
   app.events.listen(() => { throw new Error('at once') })

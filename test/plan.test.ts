@@ -48,7 +48,7 @@ function find (app: FastifyInstance, method: string, url: string) {
 }
 
 t.test('the stages run in their order, whatever the order of registration, and in the order that the plan tells', async t => {
-  const stages: Stage[] = ['record', 'view', 'csrf', 'authorize', 'expose', 'resource', 'body', 'limit', 'identify', 'recall', 'flood', 'transport', 'headers']
+  const stages: Stage[] = ['record', 'keep', 'view', 'csrf', 'authorize', 'expose', 'resource', 'body', 'limit', 'identify', 'recall', 'flood', 'transport', 'headers']
   const ran: string[] = []
   const app = await buildPlan(t, ...stages.map((stage, i): Contributor => ({
     concern: `c${i}`,
@@ -61,11 +61,11 @@ t.test('the stages run in their order, whatever the order of registration, and i
   })
   await app.inject('/')
   const route = find(app, 'GET', '/')
-  const expected = ['headers', 'transport', 'flood', 'recall', 'identify', 'limit', 'authorize', 'csrf', 'body', 'resource', 'view', 'expose', 'record']
+  const expected = ['headers', 'transport', 'flood', 'recall', 'identify', 'limit', 'authorize', 'csrf', 'body', 'resource', 'view', 'expose', 'keep', 'record']
   t.same(route.order.map(name => name.split(':')[0]), expected)
   t.same(ran.filter(name => name !== 'handler'), route.order, 'what ran is what the plan says')
   t.equal(ran.indexOf('handler'), expected.indexOf('resource') + 1, 'the handler after the resource')
-  t.match(route.controls, { c0: 0, c12: 12 })
+  t.match(route.controls, { c0: 0, c13: 13 })
 })
 
 t.test('on the wire the suite does what route.order says', async t => {
@@ -73,7 +73,7 @@ t.test('on the wire the suite does what route.order says', async t => {
   app.get('/', { schema: { response: { 200: Ok } }, config: { access: 'user', audit: 'data_access' } }, answer)
   await app.ready()
   const stages = find(app, 'GET', '/').order.map(name => name.split(':')[0])
-  const known = ['headers', 'transport', 'flood', 'overload', 'recall', 'identify', 'limit', 'authorize', 'csrf', 'body', 'resource', 'view', 'expose', 'record']
+  const known = ['headers', 'transport', 'flood', 'overload', 'recall', 'identify', 'limit', 'authorize', 'csrf', 'body', 'resource', 'view', 'expose', 'keep', 'record']
   t.same(stages, [...stages].sort((a, b) => known.indexOf(a!) - known.indexOf(b!)), 'in the order of the way of a request')
   for (const stage of ['headers', 'transport', 'flood', 'overload', 'identify', 'limit', 'authorize', 'expose', 'record']) t.ok(stages.includes(stage), stage)
   const refused = await app.inject('/')

@@ -3,7 +3,8 @@
 /**
  * The order of the stages is the order in which a request passes them.
  * `edge` and `guard` are `onRequest`; between the two, plugins with hooks of their own (CORS preflights) find their place.
- * `recall` fetches what a credential only names; `body` looks into what was parsed before it is validated.
+ * `recall` fetches what a credential only names; `body` looks into what was parsed before it is validated; `keep` waits for the evidence of an answer
+ * that is decided.
  */
 export const PHASES = {
   edge: ['headers', 'transport', 'flood', 'cors', 'overload'],
@@ -11,7 +12,7 @@ export const PHASES = {
   parsed: ['body'],
   resource: ['admit', 'resource'],
   view: ['view'],
-  sent: ['save', 'expose'],
+  sent: ['save', 'expose', 'keep'],
   done: ['record'],
 } as const
 /** Fastify's hook in which a phase runs. */
