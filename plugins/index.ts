@@ -7,6 +7,7 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import access, { type AccessOptions } from './access/index.js'
+import alerts, { type AlertsOptions } from './alerts/index.js'
 import apiKeys, { type ApiKeysOptions } from './api-keys/index.js'
 import cards from './cards.js'
 import cipher, { type CipherOptions } from './cipher/index.js'
@@ -39,6 +40,8 @@ import validation, { type ValidationOptions } from './validation/index.js'
 /** Options of the suite: one key a concern. `false` leaves out what a service does not need. */
 export interface BastionOptions {
   headers?: HeadersOptions
+  /** Tells somebody of attacks, where the key is there: `{}` will do. */
+  alerts?: AlertsOptions
   /** Counts and measures, where the key is there: `{}` will do. */
   metrics?: MetricsOptions
   transport?: TransportOptions
@@ -103,6 +106,7 @@ async function bastion (app: FastifyInstance, options: BastionOptions): Promise<
   if (options.passkeys !== undefined) await app.register(passkeys, options.passkeys)
   if (options.uploads !== undefined) await app.register(uploads, options.uploads) // makes its folder
   if (options.files !== undefined) await app.register(files, options.files)
+  if (options.alerts !== undefined) await app.register(alerts, options.alerts) // ends first: what it could not tell is still recorded
   await app.register(posture)                               // what all of this came to
 }
 
