@@ -91,6 +91,8 @@ async function errors (app: FastifyInstance): Promise<void> {
     reply.headers(headers)
     // Every 401 names a challenge (RFC 9110, 15.5.2; RFC 6750, 3): that of a wrong password too.
     if (status === 401 && !reply.hasHeader('www-authenticate')) reply.header('www-authenticate', 'Bearer realm="api"')
+    // What may be kept is the answer, and no refusal: kept, it would be everybody's (CWE-524).
+    if (reply.getHeader('cache-control') !== 'no-store') reply.header('cache-control', 'no-store')
     if (status >= 500) dropUnsendableHeaders(reply)
     // A serialiser that the handler set would otherwise get the problem instead of its own object.
     reply.serializer(null as never)

@@ -83,6 +83,30 @@ t.test('whatever a handler throws becomes a 500 that tells nothing, and the log 
   t.match((await bare.inject('/')).body, 's3cret-of-db', 'negative control: plain Fastify tells the message of the 500')
 })
 
+t.test('attack: no refusal is kept by a cache and shown to others, whatever its route lets caches keep [ASVS 14.3.2]', async t => {
+  const { app } = await build(t, app => {
+    app.get('/kept', { ...route, config: { access: 'public', headers: { cacheControl: 'public, max-age=300' } } }, async () => ({ ok: true }))
+    app.get('/fails', { ...route, config: { access: 'public', headers: { cacheControl: 'public, max-age=300' } } }, async (_request, reply) => {
+      reply.header('cache-control', 'public, max-age=60')
+      throw new Error(LEAK)
+    })
+    app.get('/bare', { ...route, config: { access: 'public', headers: false } }, async () => { throw new NotFound() })
+  })
+  t.equal((await app.inject('/kept')).headers['cache-control'], 'public, max-age=300')
+  const refused = await app.inject({ url: '/kept', headers: { host: 'a b' } })
+  t.equal(refused.statusCode, 400)
+  t.equal(refused.headers['cache-control'], 'no-store')
+  for (const url of ['/fails', '/bare']) t.equal((await app.inject(url)).headers['cache-control'], 'no-store', url)
+
+  await t.test('while what the route says is what a refusal of plain Fastify says', async t => {
+    const app = Fastify()
+    t.teardown(() => app.close())
+    app.addHook('onRequest', async (_request, reply) => { reply.header('cache-control', 'public, max-age=300') })
+    app.get('/kept', async () => { throw Object.assign(new Error('no'), { statusCode: 400 }) })
+    t.match(await app.inject('/kept'), { statusCode: 400, headers: { 'cache-control': 'public, max-age=300' } })
+  })
+})
+
 t.test('errors outside the handler have the same form: hooks, serialiser, stream, header, timeout', async t => {
   const { app } = await build(t, app => {
     app.get('/prehandler', { ...route, preHandler: async () => { throw new Error(LEAK) } }, async () => ({ ok: true }))
