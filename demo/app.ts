@@ -6,6 +6,7 @@ import { join, resolve } from 'node:path'
 import { sqlApiKeys } from '../plugins/api-keys/index.js'
 import bastion, { server, type ServerOptions } from '../plugins/index.js'
 import { sqlMfaStore } from '../plugins/mfa/index.js'
+import type { OutboundOptions } from '../plugins/outbound/index.js'
 import { sqlPasskeys } from '../plugins/passkeys/index.js'
 import type { Principal } from '../plugins/identity.js'
 import type { Sql } from '../plugins/sql.js'
@@ -30,7 +31,9 @@ import { registrationRoutes } from './routes/registration.js'
 import { sessionRoutes } from './routes/sessions.js'
 import { toolRoutes } from './routes/tools.js'
 import { userRoutes } from './routes/users.js'
+import { webhookRoutes } from './routes/webhooks.js'
 import { listOf, type PortalSettings } from './settings.js'
+import { reachOf, webhooks, type WebhookParts, type Webhooks } from './webhooks.js'
 
 /** What the routes stand on. */
 export interface Portal {
@@ -45,6 +48,9 @@ export interface Portal {
   registration: PortalSettings['REGISTRATION']
   /** Sends what `write` makes, if it makes something, once the request is answered. */
   post: (write: () => Promise<Mail | null>) => void
+  /** Users' own URLs, and what is posted to them. */
+  webhooks: Webhooks
+  isProduction: boolean
   /** Milliseconds since the epoch. */
   now: () => number
 }
@@ -64,11 +70,13 @@ export interface PortalParts {
   https?: { cert: string, key: string }
   /** Milliseconds since the epoch; for tests. */
   now?: () => number
+  /** For tests: the addresses of a name to which users have the portal go, and the times of webhooks. */
+  outbound?: Pick<OutboundOptions, 'resolve'> & Pick<WebhookParts, 'retryAfter' | 'timeout'>
 }
 
-export async function buildPortal ({ settings, secret, sql, origin, logger, https, mail = mailer(settings), now }: PortalParts): Promise<FastifyInstance> {
+export async function buildPortal ({ settings, secret, sql, origin, logger, https, mail = mailer(settings), now, outbound: { resolve: lookUp, ...times } = {} }: PortalParts): Promise<FastifyInstance> {
   const isProduction = settings.NODE_ENV === 'production'
-  const { tokens, pepper, stateNames, apiKeys, mfa, sessions, csrf } = makeKeys(secret, settings)
+  const { tokens, pepper, stateNames, apiKeys, mfa, sessions, csrf, webhooks: webhookKey } = makeKeys(secret, settings)
   const accounts = portalAccounts(sql)
   const uploads = sqlUploads(sql)
   const folder = resolve(join(settings.DATA_DIR, 'uploads'))
@@ -90,7 +98,7 @@ export async function buildPortal ({ settings, secret, sql, origin, logger, http
     cors: { origins: settings.CORS_ORIGINS !== undefined ? listOf(settings.CORS_ORIGINS) : isProduction ? [] : ['http://localhost:5173'] },
     state: { now, redis: settings.REDIS_URL, secret: stateNames },
     access: { roles: ROLES, permissions: [...ADMIN_PERMISSIONS], resources: portalResources(sql, uploads), now },
-    outbound: { allowLoopback: !isProduction },
+    outbound: { ...reachOf(isProduction), resolve: lookUp },
     csrf: { key: csrf, secure: isSecure },
     sessions: { secret: sessions, secure: isSecure, now },
     passwords: { pepper, policy: settings.PASSWORD_POLICY },
@@ -108,8 +116,20 @@ export async function buildPortal ({ settings, secret, sql, origin, logger, http
     await app.tokens.revokeUser(userId, { except: except?.familyId })
     await app.sessions.endAll(userId, { except: except?.via === 'session' ? except.credentialId : undefined })
   }
-  const portal: Portal = { app: app as unknown as Portal['app'], sql, accounts, uploads, signOut, registration: settings.REGISTRATION, post: postman(app as unknown as FastifyInstance, mail), now: now ?? Date.now }
-  for (const routes of [authRoutes, sessionRoutes, mfaRoutes, passkeyRoutes, userRoutes, keyRoutes, postRoutes, documentRoutes, fileRoutes, orderRoutes, paymentRoutes, operationRoutes, toolRoutes, registrationRoutes, recoveryRoutes]) routes(portal)
+  const plain = app as unknown as FastifyInstance
+  const portal: Portal = {
+    app: app as unknown as Portal['app'],
+    sql,
+    accounts,
+    uploads,
+    signOut,
+    registration: settings.REGISTRATION,
+    post: postman(plain, mail),
+    webhooks: webhooks({ app: plain, sql, key: webhookKey, now: now ?? Date.now, ...times }),
+    isProduction,
+    now: now ?? Date.now,
+  }
+  for (const routes of [authRoutes, sessionRoutes, mfaRoutes, passkeyRoutes, userRoutes, keyRoutes, postRoutes, documentRoutes, fileRoutes, orderRoutes, paymentRoutes, operationRoutes, toolRoutes, webhookRoutes, registrationRoutes, recoveryRoutes]) routes(portal)
   return app as unknown as FastifyInstance
 }
 

@@ -22,6 +22,8 @@ export interface PortalKeys {
   sessions: Buffer
   /** Makes the tokens that guard them. */
   csrf: Buffer
+  /** From which the secrets of webhooks are derived. */
+  webhooks: Buffer
 }
 
 export function makeKeys (secret: string, { JWT_ALGORITHM, JWT_KEYS }: Pick<PortalSettings, 'JWT_ALGORITHM' | 'JWT_KEYS'>): PortalKeys {
@@ -34,9 +36,10 @@ export function makeKeys (secret: string, { JWT_ALGORITHM, JWT_KEYS }: Pick<Port
   const mfa = deriveKey(master, 'mfa:factors')
   const sessions = deriveKey(master, 'sessions:cookies')
   const csrf = deriveKey(master, 'csrf:tokens')
-  if (JWT_ALGORITHM === 'HS256') return { tokens: { access: deriveKey(master, 'tokens:access'), refresh }, pepper, stateNames, apiKeys, mfa, sessions, csrf }
+  const webhooks = deriveKey(master, 'webhooks:secrets')
+  if (JWT_ALGORITHM === 'HS256') return { tokens: { access: deriveKey(master, 'tokens:access'), refresh }, pepper, stateNames, apiKeys, mfa, sessions, csrf, webhooks }
   const access = JWT_KEYS !== undefined ? readKeys(JWT_KEYS, JWT_ALGORITHM) : [pemPair(ed25519Key(master, JWT_ALGORITHM))]
-  return { tokens: { access, refresh }, pepper, stateNames, apiKeys, mfa, sessions, csrf }
+  return { tokens: { access, refresh }, pepper, stateNames, apiKeys, mfa, sessions, csrf, webhooks }
 }
 
 function ed25519Key (master: Buffer, algorithm: string): KeyObject {

@@ -30,6 +30,8 @@ interface SharesTable { document_id: string, user_id: string, actions: string[] 
 interface OrdersTable { id: string, user_id: string | null, item: string, total: number, currency: string, status: Generated<string>, created_at: Generated<Date> }
 interface PaymentsTable { id: string, order_id: string, amount: number, currency: string, status: string, last_four: string, created_at: Generated<Date> }
 
+interface WebhooksTable { user_id: string, id: string, url: string, created_at: Generated<Date> }
+
 export interface RegistrationsTable {
   id: string
   username: string
@@ -52,6 +54,7 @@ export interface Tables {
   orders: OrdersTable
   payments: PaymentsTable
   registrations: RegistrationsTable
+  webhooks: WebhooksTable
 }
 
 export type UserRow = Selectable<UsersTable>
@@ -60,6 +63,7 @@ export type CommentRow = Selectable<CommentsTable>
 export type DocumentRow = Selectable<DocumentsTable>
 export type OrderRow = Selectable<OrdersTable>
 export type PaymentRow = Selectable<PaymentsTable>
+export type WebhookRow = Selectable<WebhooksTable>
 
 export const build = new Kysely<Tables>({
   dialect: {

@@ -32,7 +32,7 @@ export async function recentPosts (sql: Sql, { cursor, limit }: Static<typeof Pa
   return paged(found, limit, shown)
 }
 
-export function postRoutes ({ app, sql }: Portal): void {
+export function postRoutes ({ app, sql, webhooks }: Portal): void {
   app.get('/posts', {
     schema: { querystring: PageQuery, response: { 200: page(Post) } },
     config: { access: 'public' },
@@ -95,6 +95,7 @@ export function postRoutes ({ app, sql }: Portal): void {
     const { postId } = request.params
     const comment = await first(sql, build.insertInto('comments')
       .values({ id: newId(), post_id: postId, author_id: principalOf(request).userId, content: request.body.content }).returningAll()).catch(notFoundWhereGone)
+    await webhooks.commented(comment!)
     reply.code(201)
     return commentShape(comment!)
   })

@@ -18,6 +18,7 @@ import {
   Comment, Document, Name, Order, OwnProfile, Post, PublicProfile, Role, STEP_UP_SECONDS,
   commentShape, documentShape, orderShape, ownProfile, paged, postShape, publicProfile, refuseReservedName,
 } from './shapes.js'
+import { WebhookShape, webhookShape } from './webhooks.js'
 
 const LastAdmin = createError('FST_PORTAL_LAST_ADMIN', 'The last admin must stay one', 400)
 const OneselfRefused = createError('FST_PORTAL_NOT_ONESELF', 'This cannot be done to oneself', 400)
@@ -36,6 +37,7 @@ const Export = Type.Object({
   passkeys: Type.Array(PasskeyShape),
   hasSecondFactor: Type.Boolean(),
   sessions: Type.Array(DeviceShape),
+  webhook: Type.Union([WebhookShape, Type.Null()]),
 }, { additionalProperties: false })
 
 const UserParams = closed({ userId: Id })
@@ -43,7 +45,7 @@ const asAdmin = { roles: 'admin', stepUp: true } as const
 const nothing = { 204: Type.Null() }
 
 export function userRoutes (portal: Portal): void {
-  const { app, sql, accounts, uploads, post, signOut, now } = portal
+  const { app, sql, accounts, uploads, webhooks, post, signOut, now } = portal
   app.get('/users/me', {
     schema: { response: { 200: OwnProfile } },
     config: { access: { via: ['bearer', 'session', 'key'] } },
@@ -93,6 +95,7 @@ export function userRoutes (portal: Portal): void {
     const given = await rows(sql, build.selectFrom('document_shares').innerJoin('documents', 'documents.id', 'document_id')
       .select(['document_id as documentId', 'user_id as userId', 'actions']).where('owner_id', '=', userId))
     const taken = await rows(sql, build.selectFrom('document_shares').select(['document_id as documentId', 'user_id as userId', 'actions']).where('user_id', '=', userId))
+    const webhook = await webhooks.find(userId)
     return {
       exportedAt: new Date(now()).toISOString(),
       profile: ownProfile(await accounts.known(userId)),
@@ -106,6 +109,7 @@ export function userRoutes (portal: Portal): void {
       passkeys: (await app.passkeys.list(userId)).map(passkeyShape),
       hasSecondFactor: await app.mfa.isEnrolled(userId),
       sessions: (await app.sessions.list(userId)).map(device => deviceShape(device, credentialId)),
+      webhook: webhook === null ? null : webhookShape(webhook),
     }
   })
 

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { FastifyInstance } from 'fastify'
 import type { Test } from 'tap'
-import { buildPortal } from '../../demo/app.js'
+import { buildPortal, type PortalParts } from '../../demo/app.js'
 import { openDatabase } from '../../demo/data/database.js'
 import { seed } from '../../demo/data/seed.js'
 import type { Mail } from '../../demo/mail.js'
@@ -78,7 +78,7 @@ export async function build (t: Test, settings: Partial<PortalSettings> = {}): P
 }
 
 /** `declare` adds routes of the test's own. */
-export async function buildOn (t: Test, sql: Sql, settings: Partial<PortalSettings> = {}, declare: (app: FastifyInstance) => void = () => {}): Promise<PortalUnderTest> {
+export async function buildOn (t: Test, sql: Sql, settings: Partial<PortalSettings> = {}, declare: (app: FastifyInstance) => void = () => {}, outbound?: PortalParts['outbound']): Promise<PortalUnderTest> {
   const log: string[] = []
   const mails: Mail[] = []
   let time = Date.now()
@@ -94,6 +94,7 @@ export async function buildOn (t: Test, sql: Sql, settings: Partial<PortalSettin
     logger: { level: 'trace', stream: { write: (line: string) => { log.push(line) } } },
     // On Redis the time is the server's: then `pass` does nothing.
     ...(settings.REDIS_URL === undefined && { now: () => time }),
+    outbound,
   })
   t.teardown(() => app.close())
   declare(app)
