@@ -29,6 +29,7 @@ import passkeys, { type PasskeysOptions } from './passkeys/index.js'
 import passwords, { type PasswordsOptions } from './passwords/index.js'
 import plan from './plan/index.js'
 import posture from './posture.js'
+import privacy, { type PrivacyOptions } from './privacy/index.js'
 import sessions, { type SessionsOptions } from './sessions/index.js'
 import signIn, { type SignInOptions } from './sign-in.js'
 import state, { type StateOptions } from './state/index.js'
@@ -75,6 +76,8 @@ export interface BastionOptions {
   uploads?: UploadsOptions
   /** Needs `roots`: the folders from which files are served. */
   files?: FilesOptions
+  /** Needs `sql` and a `key`. */
+  privacy?: PrivacyOptions
 }
 
 async function bastion (app: FastifyInstance, options: BastionOptions): Promise<void> {
@@ -106,6 +109,7 @@ async function bastion (app: FastifyInstance, options: BastionOptions): Promise<
   if (options.passkeys !== undefined) await app.register(passkeys, options.passkeys)
   if (options.uploads !== undefined) await app.register(uploads, options.uploads) // makes its folder
   if (options.files !== undefined) await app.register(files, options.files)
+  if (options.privacy !== undefined) await app.register(privacy, options.privacy) // what is held about people: handed over, erased, expired
   if (options.alerts !== undefined) await app.register(alerts, options.alerts) // ends first: what it could not tell is still recorded
   await app.register(posture)                               // what all of this came to
 }
