@@ -208,10 +208,11 @@ t.test('no text makes the search slow (CWE-1333)', async t => {
   for (const piece of ['4', '42 ', '4242 ', '4--', '4242-4242-', 'a4', '<', '&#', '&#52;', '<b>4</b>', '\u0664', '4\u200b', ' ', '9'.repeat(19) + 'x ']) {
     const text = piece.repeat(100_000 / piece.length)
     for (const strict of [false, true]) {
-      const start = process.hrtime.bigint()
+      const start = process.cpuUsage()
       findCard(text, { strict })
-      const ms = Number(process.hrtime.bigint() - start) / 1e6
-      t.ok(ms < 500, `${JSON.stringify(piece)} ${strict}: ${ms.toFixed(0)} ms`)
+      const ms = process.cpuUsage(start).user / 1000
+      // What looks again at each place takes minutes.
+      t.ok(ms < 3000, `${JSON.stringify(piece)} ${strict}: ${ms.toFixed(0)} ms`)
     }
   }
 })
