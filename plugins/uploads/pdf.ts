@@ -4,7 +4,7 @@
  * Threat: scripts, actions, programs and files in documents (CWE-434), written so that a search for their names misses them: with escapes
  * (`/J#61vaScript`), inside compressed object streams, or encrypted; documents that are something else too.
  * Defence: it begins and ends as a PDF does; names are looked for with their escapes decoded, in all of it and in all that it inflates to, within a
- * bound; what cannot be looked into (encrypted documents, object streams behind other filters) is refused like what is found.
+ * bound; what cannot be looked into (encrypted documents, streams whose dictionary is unclear, object streams that are more than deflated) is refused like what is found.
  * Not covered: an action that a reader takes for one and the standard does not; faults of readers. It is a search, not a reader.
  */
 import type { FileHandle } from 'node:fs/promises'
@@ -15,21 +15,29 @@ import type { SettledRule } from './rule.js'
 
 const CHUNK = 65_536
 const TAIL = 2048
-/** Bytes before `stream` in which its dictionary stands. */
-const DICTIONARY = 4096
+/** Bytes before `stream` in which its dictionary stands; where that is not enough, the second. */
+const DICTIONARY = [4096, 65_536]
 /** Longest name that is looked at, escapes and all. */
 const MAX_NAME = 96
-/** Bytes before `stream` that make it the end of one. */
-const BACK = 3
+/** Bytes before `stream` that say whether it begins one, or ends one. */
+const BACK = 1024
+/** Bytes behind it in which its line ends. */
+const LINE = 256
 const MAX_STREAMS = 20_000
 /** In any place, also where a name can stand by chance: they are too long for that. */
 const ACTIVE: ReadonlySet<string> = new Set([
-  'JavaScript', 'OpenAction', 'Launch', 'EmbeddedFile', 'EmbeddedFiles', 'SubmitForm', 'ImportData', 'RichMedia', 'Rendition', 'GoToR', 'GoToE', 'XFA', 'FileAttachment',
+  'JavaScript', 'OpenAction', 'Launch', 'EmbeddedFile', 'EmbeddedFiles', 'SubmitForm', 'ImportData', 'RichMedia', 'Rendition', 'GoToR', 'GoToE', 'XFA', 'FileAttachment', 'OnInstantiate', 'Encrypt',
 ])
-/** So short that compressed bytes look like them: outside of streams only. None of them does anything without one of the others. */
+/** So short that compressed bytes look like them: outside of streams only. Scripts are called JavaScript, too. */
 const SHORT: ReadonlySet<string> = new Set(['JS', 'AA'])
-/** Filters whose output is not looked into. */
-const OPAQUE: ReadonlySet<string> = new Set(['ASCIIHexDecode', 'AHx', 'ASCII85Decode', 'A85', 'LZWDecode', 'LZW', 'RunLengthDecode', 'Crypt'])
+/** Anywhere: with what it has in a dictionary, other actions, which could be any. */
+const ACTIONS = /^\/[^\0\s()<>[\]{}/%]+(?:[\0\s]|%[^\r\n]*[\r\n])*(?:<<|\d{1,10}[\0\s]+\d{1,5}[\0\s]+R|[\0\s]{48})/
+/** White space of PDF, and one token of it that can stand in the dictionary of a stream: no comment does. Texts in parentheses are another matter. */
+const TOKEN = /[\0\t\n\f\r ]+|<<|>>|\/[^\0\t\n\f\r ()<>[\]{}/%]*|<[0-9A-Fa-f\0\t\n\f\r ]*>|[[\]]|[^\0\t\n\f\r ()<>[\]{}/%]+/y
+/** The numbers of an object. */
+const OBJECT = /(?<!\d)\d{1,10}[\0\t\n\f\r ]+\d{1,5}[\0\t\n\f\r ]+$/
+/** Beside its `N`, `First`, `Type` and `Length`, what would make more of an object stream than a deflated one. */
+const UNCLEAR: ReadonlySet<string> = new Set(['/DecodeParms', '/DP', '/F', '/FFilter', '/FDecodeParms'])
 
 /** @throws UploadDamaged, UploadActive */
 export async function checkPdf (file: FileHandle, size: number, { active, maxInflated }: SettledRule): Promise<void> {
@@ -55,7 +63,6 @@ async function checkFrame (file: FileHandle, size: number): Promise<void> {
 /** Looks through the document as it is; answers where its streams begin. */
 async function searchRaw (file: FileHandle, size: number): Promise<number[]> {
   const streams: number[] = []
-  const seen = new Set<string>()
   let isInStream = false
   let carried = Buffer.alloc(0)
   for (let position = 0; position < size; position += CHUNK) {
@@ -64,19 +71,18 @@ async function searchRaw (file: FileHandle, size: number): Promise<number[]> {
     const bytes = carried.length === 0 ? chunk : Buffer.concat([carried, chunk])
     const isLast = position + CHUNK >= size
     // What may go on in the next chunk is looked at there.
-    const limit = isLast ? bytes.length : Math.max(0, bytes.length - MAX_NAME)
+    const limit = isLast ? bytes.length : Math.max(0, bytes.length - LINE - MAX_NAME)
     for (const { at, name, keyword } of marksOf(bytes, Math.min(BACK, carried.length), limit)) {
       if (keyword === 'endstream') isInStream = false
       else if (keyword === 'stream') {
-        await lookAtDictionary(file, base + at)
-        streams.push(base + at + afterKeyword(bytes, at))
+        if (!mayBeginStream(bytes.toString('latin1', Math.max(0, at - BACK), at))) continue
+        if (!isClear(await dictionaryBefore(file, base + at))) throw new UploadActive()
+        streams.push(...startsAfter(bytes.toString('latin1', at + 6, at + 6 + LINE)).map(start => base + at + 6 + start))
         isInStream = true
-      } else if (ACTIVE.has(name!) || (!isInStream && SHORT.has(name!))) throw new UploadActive()
-      else if (!isInStream) seen.add(name!)
+      } else if (ACTIVE.has(name!) || (!isInStream && SHORT.has(name!)) || hasActions(bytes, at, name!)) throw new UploadActive()
     }
     carried = isLast ? Buffer.alloc(0) : Buffer.from(bytes.subarray(Math.max(0, limit - BACK)))
   }
-  if (seen.has('Encrypt')) throw new UploadActive()
   return streams
 }
 
@@ -95,10 +101,7 @@ function * marksOf (bytes: Buffer, from = 0, limit = bytes.length): Generator<Ma
       if (name !== '') yield { at, name }
       slash = bytes.indexOf(0x2f, at + 1)
     } else {
-      const isEnd = at >= BACK && bytes.toString('latin1', at - BACK, at) === 'end'
-      const next = bytes[at + 6]
-      if (isEnd) yield { at, keyword: 'endstream' }
-      else if (next === 0x0a || next === 0x0d) yield { at, keyword: 'stream' }
+      yield { at, keyword: bytes.toString('latin1', Math.max(0, at - 3), at) === 'end' ? 'endstream' : 'stream' }
       stream = bytes.indexOf('stream', at + 6, 'latin1')
     }
   }
@@ -121,17 +124,91 @@ function nameAt (bytes: Buffer, start: number): string {
 
 const DELIMITERS: ReadonlySet<number> = new Set([...'()<>[]{}/%'].map(character => character.charCodeAt(0)))
 
-function afterKeyword (bytes: Buffer, at: number): number {
-  return bytes[at + 6] === 0x0d && bytes[at + 7] === 0x0a ? 8 : 7
+function hasActions (bytes: Buffer, at: number, name: string): boolean {
+  return name === 'AA' && ACTIONS.test(bytes.toString('latin1', at, at + LINE))
+}
+
+/** A dictionary ends before it, as far as one can see: a comment may stand between. */
+function mayBeginStream (before: string): boolean {
+  const text = before.replace(/[\0\t\n\f\r ]+$/, '')
+  const line = text.slice(Math.max(text.lastIndexOf('\n'), text.lastIndexOf('\r')) + 1)
+  return text === '' || text.endsWith('>>') || (line.includes('%') && /[\n\r]/.test(before.slice(text.length)))
+}
+
+/** Where the bytes of a stream begin, behind its keyword: on the next line, or, for some readers of what is malformed, at once. */
+function startsAfter (behind: string): number[] {
+  const [regular] = /^[\0\t\f ]*(?:\r\n|\n|\r)/.exec(behind) ?? []
+  if (regular !== undefined) return [regular.length]
+  const [line] = /^[^\r\n]*(?:\r\n|\n|\r)/.exec(behind) ?? []
+  return line === undefined ? [0] : [0, line.length]
+}
+
+/** The tokens of the dictionary that ends here, names with their escapes decoded; null where none begins before it that could not be something else, too. */
+async function dictionaryBefore (file: FileHandle, end: number): Promise<string[] | null> {
+  for (const length of DICTIONARY) {
+    const start = Math.max(0, end - length)
+    const text = (await read(file, start, end - start)).toString('latin1')
+    const at = lastObject(text)
+    if (at === -1) continue
+    const line = text.slice(Math.max(text.lastIndexOf('\n', at), text.lastIndexOf('\r', at)) + 1, at)
+    // In a comment it would be none.
+    if (!line.includes('%') && (start === 0 || line.length < at)) return tokensOf(text.slice(text.indexOf('obj', at) + 3))
+  }
+  return null
+}
+
+/** Where the head of the last object stands; -1 where there is none. */
+function lastObject (text: string): number {
+  for (let at = text.lastIndexOf('obj'); at > 0; at = text.lastIndexOf('obj', at - 1)) {
+    const head = text.charCodeAt(at - 1) > 0x20 ? null : OBJECT.exec(text.slice(Math.max(0, at - 40), at))
+    if (head !== null) return at - head[0].length
+  }
+  return -1
+}
+
+/** Those of exactly one dictionary. */
+function tokensOf (text: string): string[] | null {
+  const tokens: string[] = []
+  let depth = 0
+  for (let at = 0; at < text.length;) {
+    if (text[at] === '(') {
+      at = endOfText(text, at)
+      if (at === -1) return null
+      tokens.push('()')
+      continue
+    }
+    TOKEN.lastIndex = at
+    const token = TOKEN.exec(text)?.[0]
+    if (token === undefined) return null
+    at += token.length
+    if (/^[\0\t\n\f\r ]/.test(token)) continue
+    if (token === '<<') depth++
+    else if (depth === 0) return null
+    else if (token === '>>') depth--
+    tokens.push(token.startsWith('/') ? `/${nameAt(Buffer.from(token, 'latin1'), 1)}` : token)
+    if (depth === 0 && !/^[\0\t\n\f\r ]*$/.test(text.slice(at))) return null
+  }
+  return depth === 0 && tokens.length > 0 ? tokens : null
+}
+
+/** Where the text ends that begins here with a parenthesis; -1 where it does not (ISO 32000-1, 7.3.4.2). */
+function endOfText (text: string, start: number): number {
+  let depth = 0
+  for (let i = start; i < text.length; i++) {
+    if (text[i] === '\\') i++
+    else if (text[i] === '(') depth++
+    else if (text[i] === ')' && --depth === 0) return i + 1
+  }
+  return -1
 }
 
 /** Objects that are compressed in a way that is not undone here could be anything. */
-async function lookAtDictionary (file: FileHandle, end: number): Promise<void> {
-  const start = Math.max(0, end - DICTIONARY)
-  const bytes = await read(file, start, end - start)
-  const own = bytes.subarray(Math.max(0, bytes.lastIndexOf('obj', undefined, 'latin1')))
-  const names = new Set([...marksOf(own)].flatMap(({ name }) => name ?? []))
-  if (names.has('ObjStm') && ([...names].some(name => OPAQUE.has(name)) || names.has('Predictor'))) throw new UploadActive()
+function isClear (tokens: string[] | null): boolean {
+  if (tokens === null) return false
+  if (!tokens.includes('/ObjStm') && !tokens.includes('/First')) return true
+  const filters = tokens.flatMap((token, i) => token === '/Filter' ? [tokens.slice(i + 1, i + 4)] : [])
+  return !tokens.some(token => UNCLEAR.has(token)) && filters.length <= 1 &&
+    filters.every(([first, second, third]) => first === '/FlateDecode' || (first === '[' && (second === ']' || (second === '/FlateDecode' && third === ']'))))
 }
 
 /** Inflates what begins here, if it is deflated, to its own end, whatever length it is said to have. */
@@ -148,7 +225,7 @@ async function searchInflated (file: FileHandle, start: number, size: number, le
       left.output -= chunk.length
       if (left.output < 0) throw new UploadDamaged()
       const bytes = carried.length === 0 ? chunk : Buffer.concat([carried, chunk])
-      for (const { name } of marksOf(bytes)) if (ACTIVE.has(name!)) throw new UploadActive()
+      for (const { at, name } of marksOf(bytes)) if (ACTIVE.has(name!) || hasActions(bytes, at, name!)) throw new UploadActive()
       carried = Buffer.from(bytes.subarray(Math.max(0, bytes.length - MAX_NAME)))
     }
   } catch (error) {

@@ -96,7 +96,8 @@ t.test('what does not decode is a 400: cut, damaged, empty', async t => {
 t.test('a PDF with active content is refused, however its name is written and wherever it stands', async t => {
   const { send, stored, handled } = await build(t)
   const action = '<</S/JavaScript/JS(app.alert\\(1\\))>>'
-  const packed = (text: string, dictionary = '/Type/ObjStm/N 1/First 4/Filter/FlateDecode') => pdf({ objects: [stream(dictionary, text)] })
+  const packed = (text: string, dictionary = '/Type/ObjStm/N 1/First 4/Filter/FlateDecode', encode = deflateSync as (bytes: Buffer) => Buffer) => pdf({ objects: [stream(dictionary, text, encode)] })
+  const hex = (text: string) => `${Buffer.from(text).toString('hex')}>`
   const attacks: Record<string, Buffer> = {
     'an action when it opens': pdf({ catalog: `/OpenAction ${action}` }),
     'escaped names': pdf({ objects: ['<</S/J#61va#53cript/J#53(x)>>'] }),
@@ -116,6 +117,20 @@ t.test('a PDF with active content is refused, however its name is written and wh
     'in a comment, a string, a stream': pdf({ objects: [stream('', `% ${action}`, bytes => bytes)] }),
     'an object stream behind another filter': packed('zz', '/Type/ObjStm/N 1/First 4/Filter[/ASCIIHexDecode/FlateDecode]'),
     'an object stream with a predictor': packed('zz', '/Type/Obj#53tm/N 1/First 4/Filter/FlateDecode/DecodeParms<</Predictor 12>>'),
+    'an object stream whose dictionary holds a text with obj in it': packed(hex(`4 0 ${action}`), '/Type/ObjStm/N 1/First 4/Filter/ASCIIHexDecode/X(obj)', bytes => bytes),
+    'an object stream whose dictionary is long': packed(hex(`4 0 ${action}`), `/Type/ObjStm/N 1/First 4/Filter/ASCIIHexDecode/X(${'x'.repeat(5000)})`, bytes => bytes),
+    'an object stream whose dictionary is longer than is looked at': packed(hex(`4 0 ${action}`), `/Type/ObjStm/N 1/First 4/Filter/ASCIIHexDecode/X(${'x'.repeat(70_000)})`, bytes => bytes),
+    'an object stream whose dictionary has a comment': packed(hex(`4 0 ${action}`), '/Type/ObjStm/N 1/First 4/Filter/ASCIIHexDecode% 9 0 obj <<\n', bytes => bytes),
+    'an object stream whose dictionary holds the head of another': packed(hex(`4 0 ${action}`), '/Type/ObjStm/N 1/First 4/Filter/ASCIIHexDecode/X(\n9 0 obj\n<<)', bytes => bytes),
+    'an object stream whose filter stands elsewhere': packed(hex(`4 0 ${action}`), '/Type/ObjStm/N 1/First 4/Filter 5 0 R', bytes => bytes),
+    'an object stream without its type': packed(hex(`4 0 ${action}`), '/N 1/First 4/Filter/ASCIIHexDecode', bytes => bytes),
+    'an object stream that is deflated twice': packed(`4 0 ${action}`, '/Type/ObjStm/N 1/First 4/Filter[/FlateDecode/FlateDecode]', bytes => deflateSync(deflateSync(bytes))),
+    'a stream that begins behind a space': Buffer.from(packed(`4 0 ${action}`).toString('latin1').replace('>>\nstream\n', '>>\nstream \n'), 'latin1'),
+    'a stream that begins behind a comment': pdf({ objects: [Buffer.concat([Buffer.from('<</Type/ObjStm/N 1/First 4/Filter/FlateDecode>>%\nstream x\n'), deflateSync(`4 0 ${action}`), Buffer.from('\nendstream')])] }),
+    'more actions, behind what looks like a stream': pdf({ objects: ['<<>>\nstream\n', '<</AA <</O 4 0 R>>>>'] }),
+    'more actions, in an object stream': packed('4 0 <</AA 5 0 R>>'),
+    'a script of three dimensions': pdf({ objects: ['<</Type/3D/OnInstantiate 5 0 R>>'] }),
+    'encrypted, behind what looks like a stream': pdf({ objects: ['<<>>\nstream\n'], trailer: '/Encrypt 4 0 R' }),
     encrypted: pdf({ trailer: '/Encrypt 4 0 R' }),
   }
   for (const [what, content] of Object.entries(attacks)) t.match(await send('/document', document(content)), { status: 400, code: CODES.active }, what)
@@ -126,7 +141,13 @@ t.test('a PDF with active content is refused, however its name is written and wh
     const content = pdf({ objects: [`(${'x'.repeat(65_536 - before + offset)})`, action] })
     if ((await send('/document', document(content))).code !== CODES.active) t.fail(`at ${offset} of a chunk`)
   }
-  for (const content of [pdf(), packed('4 0 <</Type/Font/BaseFont/Helvetica>>'), pdf({ objects: [stream('/Filter/FlateDecode', Buffer.alloc(MIB, 'BT /F1 12 Tf (JavaScript) Tj ET\n'))] })]) {
+  for (const content of [
+    pdf(), packed('4 0 <</Type/Font/BaseFont/Helvetica>>'),
+    pdf({ objects: [stream('/Filter/FlateDecode', Buffer.alloc(MIB, 'BT /F1 12 Tf (JavaScript) Tj ET\n'))] }),
+    pdf({ objects: [stream('/Type/Metadata', '<x>the upstream\nof 100% video stream\r</x> % Object stream: 2', bytes => bytes)] }),
+    pdf({ objects: [stream(`/ColorSpace[/Indexed/DeviceRGB 3(a\\(b%${'\\)'.repeat(4000)})]/DecodeParms<</Predictor 12>>/Filter[/ASCII85Decode/FlateDecode]`, 'x')] }),
+    pdf({ objects: [stream('/Type/XRef/W[1 2 1]/Filter/FlateDecode/DecodeParms<</Columns 4/Predictor 12>>', 'xxxx'), stream('/Type/ObjStm/N 1/First 4/Filter [ /FlateDecode ]', '4 0 <</Type/Font>>')] }),
+  ]) {
     t.equal((await send('/document', document(content))).status, 201, 'one without')
   }
   const keeping = await build(t, {}, { '/document': { kinds: ['pdf', 'docx'], maxBytes: MIB, active: 'keep' } })
