@@ -63,6 +63,11 @@ export const AlertsOptions = Type.Object({
   drainMs: Type.Optional(Type.Integer({ minimum: 0, maximum: 60_000, description: 'Milliseconds that closing waits for the webhook', default: 2000 })),
 }, { additionalProperties: false })
 export type AlertsOptions = Static<typeof AlertsOptions> & {
+  /**
+   * 32 bytes or more, the same in all processes: without it, or that of `audit`, each process has other hashes of the names that are typed at sign-in, and counts guesses at a name for
+   * itself.
+   */
+  nameKey?: Buffer
   /** Is told every alert, with the event that reached the threshold. Nobody waits for it; what it throws is logged. */
   notify?: (alert: Alert, event: SecurityEvent) => unknown
   /** Milliseconds since the epoch, for what this process counts alone; for tests. */
@@ -77,9 +82,10 @@ const MAX_PER_MINUTE = 20
 const LOOPBACK = /^(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])$/
 
 async function alerts (app: FastifyInstance, options: AlertsOptions): Promise<void> {
-  const { notify, now = Date.now, ...plain } = options
+  const { notify, nameKey, now = Date.now, ...plain } = options
   checkOptions(AlertsOptions, plain, 'alerts', AlertsMisconfigured)
   if (notify !== undefined && typeof notify !== 'function') throw new AlertsMisconfigured('alerts: notify: must be a function')
+  if (nameKey !== undefined) app.events.keyNames(checkKeys(nameKey, 'alerts: nameKey', AlertsMisconfigured)[0]!)
   const { builtIn = {}, rules: own = [], adminRoles = ['admin'], log = true, drainMs = 2000 } = plain
   const rules = [...builtInRules(builtIn, adminRoles), ...own].map(settleRule)
   checkRules(rules)

@@ -109,5 +109,5 @@ export function subjectOf (by: SettledRule['by'], event: SecurityEvent): string 
 }
 
 function byType (event: SecurityEvent): string {
-  return `${event.type} ${subjectOf('target', event) ?? subjectOf('address', event) ?? ''}`
+  return `${event.type} ${subjectOf('target', event) ?? subjectOf('address', event) ?? '*'}`
 }

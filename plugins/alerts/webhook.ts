@@ -32,8 +32,10 @@ export class Webhook {
   readonly #queue: Alert[] = []
   /** Aborts waits between attempts. */
   readonly #closing = new AbortController()
-  /** Aborts what is under way. */
-  readonly #ending = new AbortController()
+  /** No more attempts. */
+  #isEnding = false
+  /** The attempt that is under way. */
+  #attempt: AbortController | null = null
   #sending: Promise<void> | null = null
 
   constructor (parts: WebhookParts) { this.#parts = parts }
@@ -52,7 +54,10 @@ export class Webhook {
   /** Sends once more what waits, and what that does not bring there in so many milliseconds is given up. */
   async close (drainMs: number): Promise<void> {
     this.#closing.abort()
-    const timer = setTimeout(() => { this.#ending.abort() }, drainMs)
+    const timer = setTimeout(() => {
+      this.#isEnding = true
+      this.#attempt?.abort()
+    }, drainMs)
     while (this.#sending !== null) await this.#sending
     clearTimeout(timer)
   }
@@ -69,7 +74,7 @@ export class Webhook {
   async #deliver (alert: Alert): Promise<string | null> {
     const { attempts, backoff } = this.#parts
     let reason = 'the service ended'
-    for (let attempt = 1; attempt <= attempts && !this.#ending.signal.aborted; attempt++) {
+    for (let attempt = 1; attempt <= attempts && !this.#isEnding; attempt++) {
       const wasClosing = this.#closing.signal.aborted
       const answer = await this.#post(alert)
       if (answer === null) return null
@@ -86,19 +91,23 @@ export class Webhook {
     const body = JSON.stringify({ type: 'alert.raised', timestamp: alert.time, data: alert })
     const time = String(Math.floor(now() / 1000))
     const signatures = keys.map(key => `v1,${createHmac('sha256', key).update(`${alert.id}.${time}.${body}`).digest('base64')}`)
+    const underWay = this.#attempt = new AbortController()
+    const timer = setTimeout(() => { underWay.abort() }, timeout)
     try {
       const response = await fetch(url, {
         method: 'POST',
         body,
         redirect: 'manual',
         headers: { 'content-type': 'application/json', 'webhook-id': alert.id, 'webhook-timestamp': time, 'webhook-signature': signatures.join(' ') },
-        signal: AbortSignal.any([AbortSignal.timeout(timeout), this.#ending.signal]),
+        signal: underWay.signal,
       })
       response.body?.cancel().catch(() => {})
       return response.status >= 200 && response.status < 300 ? null : { reason: `answered ${response.status}`, isFinal: response.status === GONE }
     } catch (error) {
       const { name, cause } = error as Error & { cause?: { code?: string } }
-      return { reason: this.#ending.signal.aborted ? 'the service ended' : name === 'TimeoutError' ? `no answer within ${timeout} ms` : cause?.code ?? name, isFinal: false }
+      return { reason: this.#isEnding ? 'the service ended' : underWay.signal.aborted ? `no answer within ${timeout} ms` : cause?.code ?? name, isFinal: false }
+    } finally {
+      clearTimeout(timer)
     }
   }
 
