@@ -80,14 +80,19 @@ export function portalAccounts (sql: Sql) {
      */
     async unlessLastAdmin (id: string, change: (transaction: Sql) => Promise<unknown>): Promise<boolean> {
       return sql.transaction(async transaction => {
-        // In one order, so that two admins who demote each other wait instead of deadlocking.
-        const admins = await transaction.query<{ id: string }>("select id from users where role = 'admin' and is_active order by id for update")
-        if (admins.length === 1 && admins[0]!.id === id) return false
+        if (await isLastAdmin(transaction, id)) return false
         await change(transaction)
         return true
       })
     },
   }
+}
+
+/** Whether this is the only active admin; until the transaction ends no other admin can go either. */
+export async function isLastAdmin (transaction: Sql, id: string): Promise<boolean> {
+  // In one order, so that two admins who demote each other wait instead of deadlocking.
+  const admins = await transaction.query<{ id: string }>("select id from users where role = 'admin' and is_active order by id for update")
+  return admins.length === 1 && admins[0]!.id === id
 }
 
 function accountFrom (user: UserRow | null): Account | null {

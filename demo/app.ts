@@ -14,6 +14,7 @@ import { sqlUploads, type UploadRecords } from '../plugins/uploads/index.js'
 import { portalAccounts, type PortalAccounts } from './accounts.js'
 import { makeKeys } from './keys.js'
 import { mailer, type Mail, type SendMail } from './mail.js'
+import { portalSources, PURPOSES } from './privacy.js'
 import { portalResources } from './resources.js'
 import { ADMIN_PERMISSIONS, ROLES } from './roles.js'
 import { authRoutes } from './routes/auth.js'
@@ -26,6 +27,7 @@ import { orderRoutes } from './routes/orders.js'
 import { passkeyRoutes } from './routes/passkeys.js'
 import { paymentRoutes } from './routes/payments.js'
 import { postRoutes } from './routes/posts.js'
+import { privacyRoutes } from './routes/privacy.js'
 import { recoveryRoutes } from './routes/recovery.js'
 import { registrationRoutes } from './routes/registration.js'
 import { sessionRoutes } from './routes/sessions.js'
@@ -76,7 +78,7 @@ export interface PortalParts {
 
 export async function buildPortal ({ settings, secret, sql, origin, logger, https, mail = mailer(settings), now, outbound: { resolve: lookUp, ...times } = {} }: PortalParts): Promise<FastifyInstance> {
   const isProduction = settings.NODE_ENV === 'production'
-  const { tokens, pepper, stateNames, apiKeys, mfa, sessions, csrf, webhooks: webhookKey } = makeKeys(secret, settings)
+  const { tokens, pepper, stateNames, apiKeys, mfa, sessions, csrf, webhooks: webhookKey, privacy } = makeKeys(secret, settings)
   const accounts = portalAccounts(sql)
   const uploads = sqlUploads(sql)
   const folder = resolve(join(settings.DATA_DIR, 'uploads'))
@@ -109,6 +111,7 @@ export async function buildPortal ({ settings, secret, sql, origin, logger, http
     passkeys: { rpName: 'Member portal', ...relyingParty(origin, isProduction), accounts, store: sqlPasskeys(sql), secondFactor: true, now },
     uploads: { folder, records: uploads, quota: QUOTA },
     files: { roots: { uploads: folder } },
+    privacy: { sql, key: privacy, purposes: PURPOSES, now },
     oauth2: { passwordGrant: true, introspection: 'tokens:introspect', load: accounts.subjectOf },
   })
 
@@ -129,7 +132,8 @@ export async function buildPortal ({ settings, secret, sql, origin, logger, http
     isProduction,
     now: now ?? Date.now,
   }
-  for (const routes of [authRoutes, sessionRoutes, mfaRoutes, passkeyRoutes, userRoutes, keyRoutes, postRoutes, documentRoutes, fileRoutes, orderRoutes, paymentRoutes, operationRoutes, toolRoutes, webhookRoutes, registrationRoutes, recoveryRoutes]) routes(portal)
+  for (const source of portalSources(portal)) app.privacy.source(source)
+  for (const routes of [authRoutes, sessionRoutes, mfaRoutes, passkeyRoutes, userRoutes, privacyRoutes, keyRoutes, postRoutes, documentRoutes, fileRoutes, orderRoutes, paymentRoutes, operationRoutes, toolRoutes, webhookRoutes, registrationRoutes, recoveryRoutes]) routes(portal)
   return app as unknown as FastifyInstance
 }
 

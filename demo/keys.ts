@@ -24,6 +24,8 @@ export interface PortalKeys {
   csrf: Buffer
   /** From which the secrets of webhooks are derived. */
   webhooks: Buffer
+  /** Names people in the receipts of their erasure. */
+  privacy: Buffer
 }
 
 export function makeKeys (secret: string, { JWT_ALGORITHM, JWT_KEYS }: Pick<PortalSettings, 'JWT_ALGORITHM' | 'JWT_KEYS'>): PortalKeys {
@@ -37,9 +39,10 @@ export function makeKeys (secret: string, { JWT_ALGORITHM, JWT_KEYS }: Pick<Port
   const sessions = deriveKey(master, 'sessions:cookies')
   const csrf = deriveKey(master, 'csrf:tokens')
   const webhooks = deriveKey(master, 'webhooks:secrets')
-  if (JWT_ALGORITHM === 'HS256') return { tokens: { access: deriveKey(master, 'tokens:access'), refresh }, pepper, stateNames, apiKeys, mfa, sessions, csrf, webhooks }
+  const privacy = deriveKey(master, 'privacy:receipts')
+  if (JWT_ALGORITHM === 'HS256') return { tokens: { access: deriveKey(master, 'tokens:access'), refresh }, pepper, stateNames, apiKeys, mfa, sessions, csrf, webhooks, privacy }
   const access = JWT_KEYS !== undefined ? readKeys(JWT_KEYS, JWT_ALGORITHM) : [pemPair(ed25519Key(master, JWT_ALGORITHM))]
-  return { tokens: { access, refresh }, pepper, stateNames, apiKeys, mfa, sessions, csrf, webhooks }
+  return { tokens: { access, refresh }, pepper, stateNames, apiKeys, mfa, sessions, csrf, webhooks, privacy }
 }
 
 function ed25519Key (master: Buffer, algorithm: string): KeyObject {

@@ -8,44 +8,19 @@ import { principalOf } from '../../plugins/identity.js'
 import { Bio, closed, Email, Id, noBody, page, PageQuery, Phone, Url } from '../../schemas/index.js'
 import type { Portal } from '../app.js'
 import { build, rows } from '../data/tables.js'
-import { fileShape, StoredFile } from './files.js'
+import { LastAdmin } from '../privacy.js'
 import { askToConfirm } from './recovery.js'
-import { KeyShape, keyShape } from './keys.js'
 import { tell } from './mfa.js'
-import { PasskeyShape, passkeyShape } from './passkeys.js'
-import { DeviceShape, deviceShape } from './sessions.js'
-import {
-  Comment, Document, Name, Order, OwnProfile, Post, PublicProfile, Role, STEP_UP_SECONDS,
-  commentShape, documentShape, orderShape, ownProfile, paged, postShape, publicProfile, refuseReservedName,
-} from './shapes.js'
-import { WebhookShape, webhookShape } from './webhooks.js'
+import { Name, Order, OwnProfile, PublicProfile, Role, STEP_UP_SECONDS, orderShape, ownProfile, paged, publicProfile, refuseReservedName } from './shapes.js'
 
-const LastAdmin = createError('FST_PORTAL_LAST_ADMIN', 'The last admin must stay one', 400)
 const OneselfRefused = createError('FST_PORTAL_NOT_ONESELF', 'This cannot be done to oneself', 400)
-
-/** Everything that is held about a person, in the forms in which it is shown elsewhere. */
-const Export = Type.Object({
-  exportedAt: Type.String(),
-  profile: OwnProfile,
-  posts: Type.Array(Post),
-  comments: Type.Array(Comment),
-  documents: Type.Array(Document),
-  shares: Type.Array(Type.Object({ documentId: Id, userId: Id, actions: Type.Array(Type.String()) }, { additionalProperties: false }), { description: 'given and received' }),
-  orders: Type.Array(Order),
-  files: Type.Array(StoredFile),
-  apiKeys: Type.Array(KeyShape),
-  passkeys: Type.Array(PasskeyShape),
-  hasSecondFactor: Type.Boolean(),
-  sessions: Type.Array(DeviceShape),
-  webhook: Type.Union([WebhookShape, Type.Null()]),
-}, { additionalProperties: false })
 
 const UserParams = closed({ userId: Id })
 const asAdmin = { roles: 'admin', stepUp: true } as const
 const nothing = { 204: Type.Null() }
 
 export function userRoutes (portal: Portal): void {
-  const { app, sql, accounts, uploads, webhooks, post, signOut, now } = portal
+  const { app, sql, accounts, post, signOut, now } = portal
   app.get('/users/me', {
     schema: { response: { 200: OwnProfile } },
     config: { access: { via: ['bearer', 'session', 'key'] } },
@@ -85,41 +60,6 @@ export function userRoutes (portal: Portal): void {
       askToConfirm(portal, user)
     }
     return ownProfile(user)
-  })
-
-  app.get('/users/me/export', {
-    schema: { response: { 200: Export } },
-    config: { access: { stepUp: true }, audit: 'data_access' },
-  }, async request => {
-    const { userId, credentialId } = principalOf(request)
-    const given = await rows(sql, build.selectFrom('document_shares').innerJoin('documents', 'documents.id', 'document_id')
-      .select(['document_id as documentId', 'user_id as userId', 'actions']).where('owner_id', '=', userId))
-    const taken = await rows(sql, build.selectFrom('document_shares').select(['document_id as documentId', 'user_id as userId', 'actions']).where('user_id', '=', userId))
-    const webhook = await webhooks.find(userId)
-    return {
-      exportedAt: new Date(now()).toISOString(),
-      profile: ownProfile(await accounts.known(userId)),
-      posts: (await rows(sql, build.selectFrom('posts').selectAll().where('author_id', '=', userId))).map(postShape),
-      comments: (await rows(sql, build.selectFrom('comments').selectAll().where('author_id', '=', userId))).map(commentShape),
-      documents: (await rows(sql, build.selectFrom('documents').selectAll().where('owner_id', '=', userId))).map(documentShape),
-      shares: [...given, ...taken],
-      orders: (await rows(sql, build.selectFrom('orders').selectAll().where('user_id', '=', userId))).map(orderShape),
-      files: (await uploads.list(userId)).map(fileShape),
-      apiKeys: (await app.apiKeys.list(userId)).map(keyShape),
-      passkeys: (await app.passkeys.list(userId)).map(passkeyShape),
-      hasSecondFactor: await app.mfa.isEnrolled(userId),
-      sessions: (await app.sessions.list(userId)).map(device => deviceShape(device, credentialId)),
-      webhook: webhook === null ? null : webhookShape(webhook),
-    }
-  })
-
-  app.delete('/users/me', {
-    schema: { response: nothing },
-    config: { access: { stepUp: true }, audit: 'data_modification' },
-  }, async (request, reply) => {
-    const { userId } = principalOf(request)
-    await eraseUser(userId)
-    reply.code(204)
   })
 
   app.get('/users', {
@@ -227,18 +167,9 @@ export function userRoutes (portal: Portal): void {
     const { userId } = request.params
     await accounts.known(userId)
     if (userId === principalOf(request).userId) throw new OneselfRefused()
-    await eraseUser(userId)
+    await app.privacy.erase(userId, request)
     reply.code(204)
   })
-
-  /** Posts, comments, documents and files go with the person; orders stay, without a name. */
-  async function eraseUser (id: string): Promise<void> {
-    const files = await uploads.list(id)
-    await keepingAnAdmin(id, build.deleteFrom('users').where('id', '=', id))
-    await app.apiKeys.ownerChanged(id)
-    // Their records went with the user. One that is on its way finds no owner any more, and leaves nothing either.
-    for (const { name } of files) await app.uploads.remove(name)
-  }
 
   /** @throws LastAdmin where no admin would be left */
   async function keepingAnAdmin (id: string, change: Compilable): Promise<void> {
