@@ -45,9 +45,9 @@ const BRANDS: readonly [first: RegExp, lengths: readonly number[]][] = [
 ]
 /** How people group the digits of a card. */
 const GROUPINGS = new Set(['4 4 4 4', '4 4 4 4 1', '4 4 4 4 2', '4 4 4 4 3', '4 6 5', '4 6 4', '6 13', '4 4 5'])
-/** Digits with at most two signs between them, which are neither letters nor digits. */
-const DIGITS = /\d(?:[^\p{L}\p{N}]{0,2}\d){12,}/gu
-/** The same, for strict searches: any three signs. */
+/** Digits with at most three signs between them, which are neither letters nor digits. */
+const DIGITS = /\d(?:[^\p{L}\p{N}]{0,3}\d){12,}/gu
+/** The same, for strict searches: any signs. */
 const LOOSE_DIGITS = /\d(?:[^\d]{0,3}\d){12,}/g
 const MAYBE = /\d(?:\D{0,3}\d){12}/
 const NOT_ASCII = /[^\0-\x7f]/
@@ -177,10 +177,12 @@ function isSecurityCode (name: string): boolean {
 /** Digits of any script as ASCII, without what cannot be seen, without markup. */
 function plainOf (text: string): string {
   return text
-    .replace(/&#(?:x([0-9a-f]{1,6})|(\d{1,7}));?/gi, (_all, hex?: string, decimal?: string) => signOf(hex === undefined ? Number(decimal) : Number.parseInt(hex, 16)))
+    .replace(/&(?:nbsp|e[mn]sp|thinsp|hyphen|dash|[mn]dash);?/g, ' ')
+    .replace(/&(?:shy|zwn?j);?/g, '')
+    .replace(/&#(?:x0*([0-9a-f]{1,6})|0*(\d{1,7}));?/gi, (_all, hex?: string, decimal?: string) => signOf(hex === undefined ? Number(decimal) : Number.parseInt(hex, 16)))
     .replace(/<[^<>]*>/g, '')
     .normalize('NFKC')
-    .replace(/\p{Cf}/gu, '')
+    .replace(/[\p{Cf}\p{Default_Ignorable_Code_Point}]/gu, '')
     .replace(/[^\0-\x7f]/gu, sign => /\p{Nd}/u.test(sign) ? digitOf(sign.codePointAt(0)!) : sign)
 }
 

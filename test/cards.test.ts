@@ -89,7 +89,8 @@ t.test('attack: a card number anywhere in a body is refused, and an event', asyn
           number, ` ${number} `, `My card is ${number}.`, `card:${number};`, `"${number}"`, `(${number})`, `pan=${number}&x`, `a\n${number}\nb`, `${number} 12/30 987`,
           number.replace(/\d/g, digit => String.fromCharCode(0xff10 + Number(digit))), number.replace(/\d/g, digit => String.fromCharCode(0x0660 + Number(digit))), number.replace(/\d/g, digit => String.fromCodePoint(0x1d7d8 + Number(digit))), number.replace(/\d/g, digit => String.fromCharCode(0x0966 + Number(digit))),
           `${number.slice(0, 5)}\u200b${number.slice(5)}`, `${number.slice(0, 4)}\u00ad${number.slice(4)}`, `<b>${number.slice(0, 6)}</b>${number.slice(6)}`, `&#${number.charCodeAt(0)};${number.slice(1)}`, `&#x3${number[0]};${number.slice(1)}`,
-          ...number.length === 13 ? [] : [' ', '-', '.', '\u00a0', '\u2011', '\u2009', '/', ' - '.slice(1)].map(separator => inGroups(number, separator)),
+          `&#0000000000${number.charCodeAt(0)};${number.slice(1)}`, `&#x0000000003${number[0]};${number.slice(1)}`, `${number.slice(0, 5)}&shy;${number.slice(5)}`, `${number.slice(0, 5)}\ufe0f${number.slice(5)}`, `${number.slice(0, 5)}\u3164${number.slice(5)}`,
+          ...number.length === 13 ? [] : [' ', '-', '.', '\u00a0', '\u2011', '\u2009', '/', ' - '.slice(1), ' - ', '&nbsp;', '&ndash;'].map(separator => inGroups(number, separator)),
         ]
         for (const text of written) {
           for (const body of [{ note: text }, text, ['a', text], { note: { deep: [{ deeper: text }] } }, { [text]: 1 }, { note: { deep: [{ [text]: 'x' }] } }]) {
