@@ -3,11 +3,11 @@
  *
  * Threat: numbers and security codes of payment cards in databases, logs and backups of a service that was never meant to see them (PCI DSS 4.0, 3.3 and 3.5; CWE-359): by a client that
  * posts them itself instead of a token of its payment provider, or by people who write them into a text.
- * Defence: every parsed body is looked through before it is validated. A card number, in whatever digits, or a field that is called as a security code is, refuses it; the answer and the event
+ * Defence: every parsed body is looked through before it is validated, and so is the name of a file that is uploaded. A card number, in whatever digits, or a field that is called as a security code is, refuses it; the answer and the event
  * say that it was so, never what it was.
- * Not covered: files, URLs, and numbers that somebody takes apart on purpose.
+ * Not covered: what is in files, URLs, and numbers that somebody takes apart on purpose.
  */
-import type { FastifyInstance } from 'fastify'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { createError } from '@fastify/error'
 import fp from 'fastify-plugin'
 
@@ -19,6 +19,19 @@ declare module 'fastify' {
      */
     cards?: 'cards' | 'strict' | false
   }
+  interface FastifyInstance {
+    /** Card numbers in what comes another way than by a parsed body. */
+    cards: Cards
+  }
+}
+
+export interface Cards {
+  /**
+   * Looks through something that came with this request, as its route says: the name of a file, for one.
+   *
+   * @throws CardRefused
+   */
+  refuse: (request: FastifyRequest, value: unknown) => void
 }
 
 /** A body holds the number or the security code of a payment card. */
@@ -58,6 +71,12 @@ const SECURITY_CODE = /(?:cvv|cvc|cvn)2?(?:code|number|value)?$|^(?:card)?(?:ver
 const TELLABLE = /^[A-Za-z_]{1,40}$/
 
 async function cards (app: FastifyInstance): Promise<void> {
+  app.decorate('cards', {
+    refuse (request, value) {
+      const { cards: rule = 'cards' } = request.routeOptions.config
+      if (rule !== false) refuseCard(request, value, { strict: rule === 'strict' })
+    },
+  })
   app.plan.contribute({
     concern: 'cards',
     // Before validation, whose messages name unknown fields.
@@ -72,15 +91,19 @@ async function cards (app: FastifyInstance): Promise<void> {
         step (request) {
           const { body } = request
           if (body === undefined || body === null) return
-          const place: string[] = []
-          const kind = findCard(body, search, place)
-          if (kind === null) return
-          app.events.record('card_refused', request, { kind, place: place.map(name => TELLABLE.test(name) ? `/${name}` : '/*').join('') })
-          throw new CardRefused()
+          refuseCard(request, body, search)
         },
       }
     },
   })
+
+  function refuseCard (request: FastifyRequest, value: unknown, search: CardSearch): void {
+    const place: string[] = []
+    const kind = findCard(value, search, place)
+    if (kind === null) return
+    app.events.record('card_refused', request, { kind, place: place.map(name => TELLABLE.test(name) ? `/${name}` : '/*').join('') })
+    throw new CardRefused()
+  }
 }
 
 /**

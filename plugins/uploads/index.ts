@@ -186,6 +186,7 @@ async function uploads (app: FastifyInstance, options: UploadsOptions): Promise<
       await reserve(request, own, id)
       const draft = await newDraft(own)
       const received = await receive(request, rule, draft, { timeoutMs, idleMs })
+      if (app.hasDecorator('cards')) app.cards.refuse(request, received.originalName)
       const { draft: checked, facts } = await inTurn(async () => {
         if (isCutOff(request)) throw new UploadCutOff()
         return inspect(own, draft, received, id)

@@ -231,3 +231,15 @@ t.test('a handler that asks for an upload where none is declared fails, and says
   })
   t.equal((await app.inject({ method: 'POST', url: 'http://localhost/' })).statusCode, 200)
 })
+
+t.test('the number of a card in the name of a file is refused, and nowhere told', async t => {
+  const { send, stored, handled, events } = await build(t, {}, { '/document': { kinds: ['pdf'], maxBytes: MIB } })
+  for (const filename of ['4242424242424242.pdf', 'My card 4242 4242 4242 4242.pdf', '４２４２４２４２４２４２４２４２.pdf']) {
+    t.match(await send('/document', { filename, type: 'application/pdf', content: pdf() }), { status: 400, code: 'FST_BASTION_CARDS_REFUSED' }, filename)
+  }
+  t.equal(handled(), 0)
+  t.strictSame(stored(), [])
+  t.match(events.map(({ type }) => type), ['card_refused', 'upload_refused'])
+  t.notMatch(JSON.stringify(events), /4242|４２４２/)
+  t.equal((await send('/document', { filename: '4242424242424241.pdf', type: 'application/pdf', content: pdf() })).status, 201, 'the control: another number comes in, and is kept')
+})
