@@ -12,6 +12,7 @@ import type { Principal } from '../plugins/identity.js'
 import type { Sql } from '../plugins/sql.js'
 import { sqlUploads, type UploadRecords } from '../plugins/uploads/index.js'
 import { portalAccounts, type PortalAccounts } from './accounts.js'
+import { alertsOf } from './alerts.js'
 import { makeKeys } from './keys.js'
 import { mailer, type Mail, type SendMail } from './mail.js'
 import { portalSources, PURPOSES } from './privacy.js'
@@ -20,6 +21,7 @@ import { ADMIN_PERMISSIONS, ROLES } from './roles.js'
 import { authRoutes } from './routes/auth.js'
 import { documentRoutes } from './routes/documents.js'
 import { fileRoutes, QUOTA } from './routes/files.js'
+import { metricRoutes } from './routes/metrics.js'
 import { mfaRoutes } from './routes/mfa.js'
 import { keyRoutes } from './routes/keys.js'
 import { operationRoutes } from './routes/operations.js'
@@ -78,7 +80,7 @@ export interface PortalParts {
 
 export async function buildPortal ({ settings, secret, sql, origin, logger, https, mail = mailer(settings), now, outbound: { resolve: lookUp, ...times } = {} }: PortalParts): Promise<FastifyInstance> {
   const isProduction = settings.NODE_ENV === 'production'
-  const { tokens, pepper, stateNames, apiKeys, mfa, sessions, csrf, webhooks: webhookKey, privacy } = makeKeys(secret, settings)
+  const { tokens, pepper, stateNames, apiKeys, mfa, sessions, csrf, webhooks: webhookKey, alerts: alertKey, privacy } = makeKeys(secret, settings)
   const accounts = portalAccounts(sql)
   const uploads = sqlUploads(sql)
   const folder = resolve(join(settings.DATA_DIR, 'uploads'))
@@ -93,6 +95,7 @@ export async function buildPortal ({ settings, secret, sql, origin, logger, http
   })).withTypeProvider<TypeBoxTypeProvider>()
 
   await app.register(bastion, {
+    metrics: { node: settings.NODE_ENV !== 'test' },
     transport: {
       hosts: [new URL(origin).host, ...(isProduction ? [] : ['localhost', '127.0.0.1', '[::1]'])],
       requireHttps: isProduction && origin.startsWith('https:'),
@@ -112,6 +115,7 @@ export async function buildPortal ({ settings, secret, sql, origin, logger, http
     uploads: { folder, records: uploads, quota: QUOTA },
     files: { roots: { uploads: folder } },
     privacy: { sql, key: privacy, purposes: PURPOSES, now },
+    alerts: { ...alertsOf(settings, alertKey), now },
     oauth2: { passwordGrant: true, introspection: 'tokens:introspect', load: accounts.subjectOf },
   })
 
@@ -133,7 +137,7 @@ export async function buildPortal ({ settings, secret, sql, origin, logger, http
     now: now ?? Date.now,
   }
   for (const source of portalSources(portal)) app.privacy.source(source)
-  for (const routes of [authRoutes, sessionRoutes, mfaRoutes, passkeyRoutes, userRoutes, privacyRoutes, keyRoutes, postRoutes, documentRoutes, fileRoutes, orderRoutes, paymentRoutes, operationRoutes, toolRoutes, webhookRoutes, registrationRoutes, recoveryRoutes]) routes(portal)
+  for (const routes of [authRoutes, sessionRoutes, mfaRoutes, passkeyRoutes, userRoutes, privacyRoutes, keyRoutes, postRoutes, documentRoutes, fileRoutes, orderRoutes, paymentRoutes, operationRoutes, metricRoutes, toolRoutes, webhookRoutes, registrationRoutes, recoveryRoutes]) routes(portal)
   return app as unknown as FastifyInstance
 }
 

@@ -24,6 +24,8 @@ export interface PortalKeys {
   csrf: Buffer
   /** From which the secrets of webhooks are derived. */
   webhooks: Buffer
+  /** Stands in for names that are typed at sign-in. */
+  alerts: Buffer
   /** Names people in the receipts of their erasure. */
   privacy: Buffer
 }
@@ -39,10 +41,11 @@ export function makeKeys (secret: string, { JWT_ALGORITHM, JWT_KEYS }: Pick<Port
   const sessions = deriveKey(master, 'sessions:cookies')
   const csrf = deriveKey(master, 'csrf:tokens')
   const webhooks = deriveKey(master, 'webhooks:secrets')
+  const alerts = deriveKey(master, 'alerts:names')
   const privacy = deriveKey(master, 'privacy:receipts')
-  if (JWT_ALGORITHM === 'HS256') return { tokens: { access: deriveKey(master, 'tokens:access'), refresh }, pepper, stateNames, apiKeys, mfa, sessions, csrf, webhooks, privacy }
+  if (JWT_ALGORITHM === 'HS256') return { tokens: { access: deriveKey(master, 'tokens:access'), refresh }, pepper, stateNames, apiKeys, mfa, sessions, csrf, webhooks, alerts, privacy }
   const access = JWT_KEYS !== undefined ? readKeys(JWT_KEYS, JWT_ALGORITHM) : [pemPair(ed25519Key(master, JWT_ALGORITHM))]
-  return { tokens: { access, refresh }, pepper, stateNames, apiKeys, mfa, sessions, csrf, webhooks, privacy }
+  return { tokens: { access, refresh }, pepper, stateNames, apiKeys, mfa, sessions, csrf, webhooks, alerts, privacy }
 }
 
 function ed25519Key (master: Buffer, algorithm: string): KeyObject {

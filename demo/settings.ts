@@ -19,6 +19,8 @@ export const PortalSettings = Type.Object({
   TLS_CERT: Type.Optional(Type.String()),
   TLS_KEY: Type.Optional(Type.String()),
   PASSWORD_POLICY: Type.Union([Type.Literal('nist'), Type.Literal('composition')], { default: 'composition' }),
+  ALERT_WEBHOOK_URL: Type.Optional(Concealed(Type.String({ pattern: '^https?://' }))),
+  ALERT_WEBHOOK_SECRET: Type.Optional(Concealed(Type.String({ pattern: '^whsec_[A-Za-z0-9+/]{43,}=*$' }))),
   REGISTRATION: Type.Union([Type.Literal('open'), Type.Literal('quiet')], { default: 'open' }),
   SMTP_URL: Type.Optional(Concealed(Type.String({ pattern: '^smtps?://' }))),
   MAIL_FROM: Type.String({ default: 'portal@localhost' }),

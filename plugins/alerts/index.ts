@@ -64,8 +64,8 @@ export const AlertsOptions = Type.Object({
 }, { additionalProperties: false })
 export type AlertsOptions = Static<typeof AlertsOptions> & {
   /**
-   * 32 bytes or more, the same in all processes: without it, or that of `audit`, each process has other hashes of the names that are typed at sign-in, and counts guesses at a name for
-   * itself.
+   * 32 bytes or more, the same in all processes: without it each process has other hashes of the names that are typed at sign-in, and counts guesses at a name for itself. Where `audit` is
+   * there, its key holds.
    */
   nameKey?: Buffer
   /** Is told every alert, with the event that reached the threshold. Nobody waits for it; what it throws is logged. */
@@ -85,7 +85,8 @@ async function alerts (app: FastifyInstance, options: AlertsOptions): Promise<vo
   const { notify, nameKey, now = Date.now, ...plain } = options
   checkOptions(AlertsOptions, plain, 'alerts', AlertsMisconfigured)
   if (notify !== undefined && typeof notify !== 'function') throw new AlertsMisconfigured('alerts: notify: must be a function')
-  if (nameKey !== undefined) app.events.keyNames(checkKeys(nameKey, 'alerts: nameKey', AlertsMisconfigured)[0]!)
+  const [nameHash] = nameKey === undefined ? [] : checkKeys(nameKey, 'alerts: nameKey', AlertsMisconfigured)
+  if (nameHash !== undefined && !app.hasDecorator('audit')) app.events.keyNames(nameHash)
   const { builtIn = {}, rules: own = [], adminRoles = ['admin'], log = true, drainMs = 2000 } = plain
   const rules = [...builtInRules(builtIn, adminRoles), ...own].map(settleRule)
   checkRules(rules)
