@@ -1,6 +1,6 @@
 /** Search, and whether a host answers. */
 import { execFile } from 'node:child_process'
-import { connect } from 'node:net'
+import { connect, isIPv4, isIPv6 } from 'node:net'
 import { Type } from '@sinclair/typebox'
 import { OutboundFault } from '../../plugins/outbound/index.js'
 import { closed, Hostname, Ipv4, Ipv6, page, PageQuery } from '../../schemas/index.js'
@@ -35,8 +35,9 @@ export function toolRoutes ({ app, sql }: Portal): void {
       if (error.cause instanceof OutboundFault && !error.cause.isRefusal) return []
       throw error
     })
-    const [first] = addresses
-    return { host, reachable: first !== undefined && await answers(first) }
+    // One of each family: this machine may have no way to the other.
+    const asked = [addresses.find(isIPv4), addresses.find(isIPv6)].filter(address => address !== undefined)
+    return { host, reachable: (await Promise.all(asked.map(answers))).includes(true) }
   })
 }
 
