@@ -15,6 +15,7 @@ import { portalAccounts, type PortalAccounts } from './accounts.js'
 import { alertsOf } from './alerts.js'
 import { makeKeys } from './keys.js'
 import { mailer, type Mail, type SendMail } from './mail.js'
+import { encryptionOf } from './patients.js'
 import { portalSources, PURPOSES } from './privacy.js'
 import { portalResources } from './resources.js'
 import { ADMIN_PERMISSIONS, ROLES } from './roles.js'
@@ -27,6 +28,7 @@ import { keyRoutes } from './routes/keys.js'
 import { operationRoutes } from './routes/operations.js'
 import { orderRoutes } from './routes/orders.js'
 import { passkeyRoutes } from './routes/passkeys.js'
+import { patientRoutes } from './routes/patients.js'
 import { paymentRoutes } from './routes/payments.js'
 import { postRoutes } from './routes/posts.js'
 import { privacyRoutes } from './routes/privacy.js'
@@ -80,7 +82,8 @@ export interface PortalParts {
 
 export async function buildPortal ({ settings, secret, sql, origin, logger, https, mail = mailer(settings), now, outbound: { resolve: lookUp, ...times } = {} }: PortalParts): Promise<FastifyInstance> {
   const isProduction = settings.NODE_ENV === 'production'
-  const { tokens, pepper, stateNames, apiKeys, mfa, sessions, csrf, webhooks: webhookKey, alerts: alertKey, privacy } = makeKeys(secret, settings)
+  const keys = makeKeys(secret, settings)
+  const { tokens, pepper, stateNames, apiKeys, mfa, sessions, csrf, webhooks: webhookKey, alerts: alertKey, privacy } = keys
   const accounts = portalAccounts(sql)
   const uploads = sqlUploads(sql)
   const folder = resolve(join(settings.DATA_DIR, 'uploads'))
@@ -106,6 +109,7 @@ export async function buildPortal ({ settings, secret, sql, origin, logger, http
     outbound: { ...reachOf(isProduction), resolve: lookUp },
     csrf: { key: csrf, secure: isSecure },
     sessions: { secret: sessions, secure: isSecure, now },
+    encryption: encryptionOf(keys),
     passwords: { pepper, policy: settings.PASSWORD_POLICY },
     tokens: { issuer: origin, audience: origin, algorithm: settings.JWT_ALGORITHM, keys: tokens, now },
     apiKeys: { secret: apiKeys, store: sqlApiKeys(sql), owner: accounts.findById, now },
@@ -137,7 +141,7 @@ export async function buildPortal ({ settings, secret, sql, origin, logger, http
     now: now ?? Date.now,
   }
   for (const source of portalSources(portal)) app.privacy.source(source)
-  for (const routes of [authRoutes, sessionRoutes, mfaRoutes, passkeyRoutes, userRoutes, privacyRoutes, keyRoutes, postRoutes, documentRoutes, fileRoutes, orderRoutes, paymentRoutes, operationRoutes, metricRoutes, toolRoutes, webhookRoutes, registrationRoutes, recoveryRoutes]) routes(portal)
+  for (const routes of [authRoutes, sessionRoutes, mfaRoutes, passkeyRoutes, userRoutes, privacyRoutes, keyRoutes, postRoutes, documentRoutes, fileRoutes, orderRoutes, patientRoutes, paymentRoutes, operationRoutes, metricRoutes, toolRoutes, webhookRoutes, registrationRoutes, recoveryRoutes]) routes(portal)
   return app as unknown as FastifyInstance
 }
 

@@ -1,6 +1,7 @@
 /** One key a purpose, all from the master secret; keys of the other algorithms from a JWK Set. */
 import { createPrivateKey, createPublicKey, type KeyObject } from 'node:crypto'
 import { readFileSync } from 'node:fs'
+import type { RingKey } from '../plugins/cipher/index.js'
 import { decodeSecret, deriveKey } from '../plugins/settings/index.js'
 import type { Jwk, JwkSet, KeyPair, TokensOptions } from '../plugins/tokens/index.js'
 import type { PortalSettings } from './settings.js'
@@ -28,9 +29,13 @@ export interface PortalKeys {
   alerts: Buffer
   /** Names people in the receipts of their erasure. */
   privacy: Buffer
+  /** Encrypt fields: the newest first. */
+  encryption: readonly RingKey[]
+  /** Index them. */
+  indexes: readonly RingKey[]
 }
 
-export function makeKeys (secret: string, { JWT_ALGORITHM, JWT_KEYS }: Pick<PortalSettings, 'JWT_ALGORITHM' | 'JWT_KEYS'>): PortalKeys {
+export function makeKeys (secret: string, { JWT_ALGORITHM, JWT_KEYS, ENCRYPTION_VERSION = 1 }: Pick<PortalSettings, 'JWT_ALGORITHM' | 'JWT_KEYS' | 'ENCRYPTION_VERSION'>): PortalKeys {
   const master = decodeSecret(secret)
   if (master === null || master.length < 32) throw new Error('APP_SECRET must be base64url or hex of 32 bytes or more: make one with `openssl rand -base64 48`')
   const refresh = deriveKey(master, 'tokens:refresh')
@@ -43,9 +48,12 @@ export function makeKeys (secret: string, { JWT_ALGORITHM, JWT_KEYS }: Pick<Port
   const webhooks = deriveKey(master, 'webhooks:secrets')
   const alerts = deriveKey(master, 'alerts:names')
   const privacy = deriveKey(master, 'privacy:receipts')
-  if (JWT_ALGORITHM === 'HS256') return { tokens: { access: deriveKey(master, 'tokens:access'), refresh }, pepper, stateNames, apiKeys, mfa, sessions, csrf, webhooks, alerts, privacy }
+  const versions = Array.from({ length: ENCRYPTION_VERSION }, (_none, i) => `v${ENCRYPTION_VERSION - i}`)
+  const encryption = versions.map(id => ({ id, key: deriveKey(master, `encryption:${id}`) }))
+  const indexes = versions.map(id => ({ id, key: deriveKey(master, `encryption:indexes:${id}`) }))
+  if (JWT_ALGORITHM === 'HS256') return { tokens: { access: deriveKey(master, 'tokens:access'), refresh }, pepper, stateNames, apiKeys, mfa, sessions, csrf, webhooks, alerts, privacy, encryption, indexes }
   const access = JWT_KEYS !== undefined ? readKeys(JWT_KEYS, JWT_ALGORITHM) : [pemPair(ed25519Key(master, JWT_ALGORITHM))]
-  return { tokens: { access, refresh }, pepper, stateNames, apiKeys, mfa, sessions, csrf, webhooks, alerts, privacy }
+  return { tokens: { access, refresh }, pepper, stateNames, apiKeys, mfa, sessions, csrf, webhooks, alerts, privacy, encryption, indexes }
 }
 
 function ed25519Key (master: Buffer, algorithm: string): KeyObject {

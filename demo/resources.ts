@@ -30,6 +30,12 @@ export function portalResources (sql: Sql, uploads: UploadRecords): NonNullable<
     },
     file: { load: request => uploads.find(param(request, 'name') ?? param(request, '*')), owner: file => file.owner },
     apiKey: { load: request => request.server.apiKeys.find(param(request, 'keyId')), owner: key => key.userId },
+    // Which of them may read what, and who may write, is for the permissions of the routes.
+    patient: {
+      load: request => first(sql, build.selectFrom('patients').selectAll().where('id', '=', param(request, 'patientId'))),
+      override: ['nurse', 'admin'],
+      hidden: false,
+    },
     order: {
       load: request => first(sql, build.selectFrom('orders').selectAll().where('id', '=', param(request, 'orderId'))),
       owner: order => order.user_id,

@@ -2,7 +2,7 @@
 import type { ApiKey } from '../plugins/api-keys/index.js'
 import type { UploadRecord } from '../plugins/uploads/index.js'
 import type { RoleDefinition } from '../plugins/access/roles.js'
-import type { DocumentRow, OrderRow, PostRow, RoleName, UserRow } from './data/tables.js'
+import type { DocumentRow, OrderRow, PatientRow, PostRow, RoleName, UserRow } from './data/tables.js'
 
 export const ROLES = {
   guest: { permissions: ['posts:read'] },
@@ -23,6 +23,6 @@ declare module '../plugins/access/index.js' {
   interface AccessNames {
     role: RoleName
     permission: Exclude<Named<typeof ROLES>, '*'> | typeof ADMIN_PERMISSIONS[number]
-    resources: { user: UserRow, post: PostRow, document: DocumentRow, order: OrderRow, ownOrders: UserRow, apiKey: ApiKey, file: UploadRecord }
+    resources: { user: UserRow, post: PostRow, document: DocumentRow, order: OrderRow, ownOrders: UserRow, apiKey: ApiKey, file: UploadRecord, patient: PatientRow }
   }
 }

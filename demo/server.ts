@@ -83,7 +83,7 @@ async function seedAndTell (settings: PortalSettings, app: Awaited<ReturnType<ty
   const { DEMO_PASSWORD, NODE_ENV } = settings
   if (NODE_ENV === 'production' && DEMO_PASSWORD === undefined) return
   const password = DEMO_PASSWORD ?? `${randomBytes(9).toString('base64url')}-Aa1`
-  const isNew = await seed(sql, app.passwords, password)
+  const isNew = await seed(sql, app, password)
   console.table(Object.fromEntries(SEEDED.map(({ username, role, plan, isActive }) => [username, { role, plan, active: isActive }])))
   // A password that was given is not repeated; one that was made is shown this once.
   if (isNew && DEMO_PASSWORD === undefined) console.log(`password of all seeded accounts (shown this once): ${password}`)

@@ -12,6 +12,7 @@ export const PortalSettings = Type.Object({
   APP_SECRET: Type.Optional(Secret({ description: 'the master secret, 32 bytes or more' })),
   JWT_KEYS: Type.Optional(Type.String({ description: 'path of a private JWK Set' })),
   JWT_ALGORITHM: Type.Union([Type.Literal('HS256'), Type.Literal('RS256'), Type.Literal('ES256'), Type.Literal('EdDSA')], { default: 'HS256' }),
+  ENCRYPTION_VERSION: Type.Optional(Type.Integer({ minimum: 1, maximum: 99, default: 1, description: 'raised by one, the keys of encrypted fields are new ones; the older are still read' })),
   DEMO_PASSWORD: Type.Optional(Concealed(Type.String({ minLength: 8 }))),
   CORS_ORIGINS: Type.Optional(Type.String()),
   PUBLIC_ORIGIN: Type.Optional(Type.String({ pattern: '^https?://[^/]+$' })),

@@ -1,7 +1,9 @@
 /** The accounts and things that a first start finds. */
+import type { Cipher } from '../../plugins/cipher/index.js'
 import type { Passwords } from '../../plugins/passwords/index.js'
 import type { Sql } from '../../plugins/sql.js'
 import { newId } from '../accounts.js'
+import { PatientFields } from '../patients.js'
 import { build, first, type PlanName, type RoleName } from './tables.js'
 
 interface SeededAccount { username: string, role: RoleName, plan: PlanName, isActive: boolean }
@@ -14,6 +16,11 @@ export const SEEDED: readonly SeededAccount[] = [
 /** Any number, the same in every process: who seeds holds it. */
 const SEED_LOCK = 7_266_814
 const ITEMS = ['Desk lamp', 'Notebook']
+const PATIENTS = [
+  { name: 'Paula Abel', ssn: '123-45-6789', diagnosis: 'Essential hypertension, stage 1' },
+  { name: 'Piet Brandt', ssn: '234-56-7891', diagnosis: 'Type 2 diabetes mellitus without complications' },
+  { name: 'Petra Claes', ssn: '345-67-8912', diagnosis: 'Seasonal allergic rhinitis' },
+]
 const TITLES = ['First steps', 'What I learnt this week']
 
 /**
@@ -21,13 +28,14 @@ const TITLES = ['First steps', 'What I learnt this week']
  *
  * @returns true where it was empty
  */
-export async function seed (sql: Sql, passwords: Passwords, password: string): Promise<boolean> {
+export async function seed (sql: Sql, { passwords, cipher }: { passwords: Passwords, cipher: Cipher }, password: string): Promise<boolean> {
   if (await isFilled(sql)) return false
   const hashes = await Promise.all(SEEDED.map(() => passwords.hash(password)))
   return sql.transaction(async transaction => {
     await transaction.query('select pg_advisory_xact_lock($1)', [SEED_LOCK])
     if (await isFilled(transaction)) return false
     for (const [i, account] of SEEDED.entries()) await seedAccount(transaction, account, hashes[i]!, i)
+    for (const [i, patient] of PATIENTS.entries()) await seedPatient(transaction, cipher, patient, i)
     return true
   })
 }
@@ -59,4 +67,10 @@ async function seedAccount (sql: Sql, { username, role, plan, isActive }: Seeded
     id: newId(), author_id: id, title: `${title} (${username})`, content: `<p>${title}, told by ${username}.</p>`, tags: ['hello'], created_at: new Date(Date.now() - (i * 2 + n) * 60_000),
   }))))
   await first(sql, build.insertInto('documents').values({ id: newId(), owner_id: id, title: `Notes of ${username}`, content: `What ${username} wants to remember.` }))
+}
+
+async function seedPatient (sql: Sql, cipher: Cipher, patient: typeof PATIENTS[number], i: number): Promise<void> {
+  const id = newId()
+  const sealed = cipher.sealRow(PatientFields, { table: 'patients', row: id }, patient)
+  await first(sql, build.insertInto('patients').values({ id, ...sealed, created_at: new Date(Date.now() - (PATIENTS.length - i) * 60_000) }))
 }

@@ -32,6 +32,17 @@ interface PaymentsTable { id: string, order_id: string, amount: number, currency
 
 interface WebhooksTable { user_id: string, id: string, url: string, created_at: Generated<Date> }
 
+/** Names, numbers and diagnoses are envelopes. */
+interface PatientsTable {
+  id: string
+  name: string
+  ssn: string
+  ssn_index: string
+  diagnosis: string
+  created_at: Generated<Date>
+  updated_at: Generated<Date>
+}
+
 export interface RegistrationsTable {
   id: string
   username: string
@@ -53,6 +64,7 @@ export interface Tables {
   document_shares: SharesTable
   orders: OrdersTable
   payments: PaymentsTable
+  patients: PatientsTable
   registrations: RegistrationsTable
   webhooks: WebhooksTable
 }
@@ -62,6 +74,7 @@ export type PostRow = Selectable<PostsTable>
 export type CommentRow = Selectable<CommentsTable>
 export type DocumentRow = Selectable<DocumentsTable>
 export type OrderRow = Selectable<OrdersTable>
+export type PatientRow = Selectable<PatientsTable>
 export type PaymentRow = Selectable<PaymentsTable>
 export type WebhookRow = Selectable<WebhooksTable>
 

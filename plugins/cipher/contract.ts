@@ -7,13 +7,12 @@ import type { RingKey } from './ring.js'
 
 type Properties = TObject['properties']
 type MarkedNames<All extends Properties> = { [Name in keyof All]: All[Name] extends EncryptedMark ? Name : never }[keyof All]
-type IndexName<Schema> = Schema extends { encrypted: { index?: infer Index extends string } } ? Index : never
-type IndexNames<All extends Properties> = { [Name in keyof All]: IndexName<All[Name]> }[keyof All]
+type IndexName<Schema> = Schema extends EncryptedMark<infer Index> ? Index : never
 
 /** A row as it is stored: what is marked is an envelope, and its indexes stand beside it. */
 export type SealedRow<Schema extends TObject, Row> =
   { [Name in keyof Row]: Name extends MarkedNames<Schema['properties']> ? string | Extract<Row[Name], null | undefined> : Row[Name] } &
-  { [Name in IndexNames<Schema['properties']>]: string | null }
+  { [Name in keyof Row as IndexName<Schema['properties'][Name & keyof Schema['properties']]>]: string | Extract<Row[Name], null | undefined> }
 
 /** A row as it was before it was stored. */
 export type OpenedRow<Schema extends TObject, Row> =

@@ -52,7 +52,7 @@ t.test('a person makes a passkey, signs in with it alone, beside the password, a
   })
   t.teardown(() => app.close())
   await app.ready()
-  await seed(sql, app.passwords, PASSWORD)
+  await seed(sql, app, PASSWORD)
   await app.listen({ host: '127.0.0.1', port })
 
   const browser = await chromium.launch({ executablePath, args: ['--no-sandbox', '--host-resolver-rules=MAP localhost 127.0.0.1'] })

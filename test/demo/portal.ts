@@ -99,7 +99,7 @@ export async function buildOn (t: Test, sql: Sql, settings: Partial<PortalSettin
   t.teardown(() => app.close())
   declare(app)
   await app.ready()
-  await seed(sql, app.passwords, PASSWORD)
+  await seed(sql, app, PASSWORD)
 
   async function call (method: string, url: string, { token, body, raw, type, headers = {}, address = addressOf(++addresses) }: Call = {}): Promise<Answer> {
     const payload = raw ?? (body === undefined ? undefined : JSON.stringify(body))
