@@ -9,6 +9,7 @@ import fp from 'fastify-plugin'
 import access, { type AccessOptions } from './access/index.js'
 import alerts, { type AlertsOptions } from './alerts/index.js'
 import apiKeys, { type ApiKeysOptions } from './api-keys/index.js'
+import audit, { type AuditOptions } from './audit/index.js'
 import cards from './cards.js'
 import cipher, { type CipherOptions } from './cipher/index.js'
 import cors, { type CorsOptions } from './cors.js'
@@ -76,6 +77,8 @@ export interface BastionOptions {
   uploads?: UploadsOptions
   /** Needs `roots`: the folders from which files are served. */
   files?: FilesOptions
+  /** Needs `sql`, `keys` and a `folder`. */
+  audit?: AuditOptions
   /** Needs `sql` and a `key`. */
   privacy?: PrivacyOptions
 }
@@ -85,6 +88,7 @@ async function bastion (app: FastifyInstance, options: BastionOptions): Promise<
   await app.register(events)                                // what happened, for log, audit trail and alerts
   await app.register(errors)                                // every refusal in one form
   if (options.metrics !== undefined) await app.register(metrics, options.metrics) // before those who are measured
+  if (options.audit !== undefined) await app.register(audit, options.audit) // keeps what happened: ends after those who still record something
   await app.register(headers, options.headers ?? {})        // first, so that refusals carry them too
   await app.register(transport, options.transport ?? {})    // hosts and HTTPS, before anything is believed
   if (options.cors !== false) await app.register(cors, options.cors ?? {}) // preflights are answered before anyone asks who they are

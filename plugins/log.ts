@@ -105,7 +105,8 @@ function hide (value: unknown): unknown {
   return value === undefined || value === null || typeof value === 'boolean' ? value : CENSORED
 }
 
-function isSecret (name: string): boolean {
+/** Whether secrets travel under this name. */
+export function isSecret (name: string): boolean {
   let secret = known.get(name)
   if (secret === undefined) {
     secret = SECRET_NAME.test(name)

@@ -1,0 +1,26 @@
+/** Retention: events whose time is over lose their content; their places stay in the chain. */
+import type { Sql } from '../sql.js'
+import type { AuditStore } from './store.js'
+
+/** Days by type; `*` for all that are not named. */
+export type Retention = Readonly<Record<string, number>>
+
+const DAY_MS = 86_400_000
+const BATCH = 1000
+
+/** Empties what is older than its type may be; how many events there were. Two that run at once do no harm. */
+export async function purgeEvents (store: AuditStore, retention: Retention, sql: Sql, now: number): Promise<number> {
+  const { '*': rest, ...named } = retention
+  const passes = Object.entries(named).map(([type, days]) => ({ types: [type], isRest: false, days }))
+  if (rest !== undefined) passes.push({ types: Object.keys(named), isRest: true, days: rest })
+  let purged = 0
+  for (const { types, isRest, days } of passes) {
+    const before = new Date(now - days * DAY_MS).toISOString()
+    for (;;) {
+      const found = await store.purgeable(sql, types, isRest, before, BATCH)
+      purged += found.length === 0 ? 0 : await store.empty(sql, found, new Date(now).toISOString())
+      if (found.length < BATCH) break
+    }
+  }
+  return purged
+}

@@ -1,0 +1,196 @@
+/**
+ * The spool: a bounded file of this process for events that the database does not take at the moment.
+ *
+ * What was appended is on the disk (fsync) when `append` answers, and is read again in its order. Each line is sealed, so that the half of one
+ * that a killed process leaves behind, or what somebody wrote into it, is told from an event. Files of processes that have ended are taken up.
+ * The folder belongs to one machine, or one container: a process of another one would be taken for one that has ended.
+ */
+import { mkdirSync, readdirSync, readFileSync, renameSync } from 'node:fs'
+import { open, rm, stat, type FileHandle } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { KeyRing } from './chain.js'
+import type { Entry } from './content.js'
+
+const NAME = /^audit-(\d+)-([0-9a-z]+)-\d+\.spool$/
+/** Bytes read at once; no line is longer. */
+const CHUNK = 262_144
+/** A process that only waits to be buried. */
+const ENDED = 'ended'
+
+export interface SpoolOptions {
+  folder: string
+  /** Bytes that the file may have. */
+  maxBytes: number
+  ring: KeyRing
+  /** A line that is neither whole nor the last one. */
+  onDamage: (lines: number) => void
+}
+
+export class Spool {
+  readonly #options: SpoolOptions
+  readonly #path: string
+  #file: FileHandle | null = null
+  /** Bytes that are on the disk, and that were read again. */
+  #size = 0
+  #read = 0
+  /** Files of others that were taken and are not written yet. */
+  readonly #taken: string[] = []
+  #turn: Promise<unknown> = Promise.resolve()
+
+  /** Makes the folder. */
+  constructor (options: SpoolOptions) {
+    this.#options = options
+    mkdirSync(options.folder, { recursive: true, mode: 0o700 })
+    this.#path = join(options.folder, `${ownName}${++made}.spool`)
+  }
+
+  get waiting (): number { return this.#size - this.#read }
+
+  /** Whether there may be room for one more. */
+  get hasRoom (): boolean { return this.#size + CHUNK <= this.#options.maxBytes }
+
+  /** Writes them to the disk, as many of the first as there is room for; answers how many. */
+  append (entries: readonly Entry[]): Promise<number> {
+    return this.#alone(async () => {
+      const lines: Buffer[] = []
+      let bytes = 0
+      for (const entry of entries) {
+        const line = this.#lineOf(entry)
+        if (this.#size + bytes + line.length > this.#options.maxBytes) break
+        lines.push(line)
+        bytes += line.length
+      }
+      if (lines.length === 0) return 0
+      this.#file ??= await open(this.#path, 'wx+', 0o600)
+      // Where the last one ended: what a failed attempt left beyond it is written over.
+      const text = Buffer.concat(lines)
+      for (let written = 0; written < text.length;) written += (await this.#file.write(text, written, text.length - written, this.#size + written)).bytesWritten
+      await this.#file.datasync()
+      this.#size += bytes
+      return lines.length
+    })
+  }
+
+  /** The next ones, and the function that marks them as done. */
+  async next (limit: number): Promise<{ entries: Entry[], done: () => Promise<void> }> {
+    const from = this.#read
+    const { entries, bytes, damaged } = await this.#readLines(this.#file, from, this.#size, limit)
+    if (damaged > 0) this.#options.onDamage(damaged)
+    return {
+      entries,
+      done: () => this.#alone(async () => {
+        this.#read = from + bytes
+        if (this.#read < this.#size) return
+        this.#read = this.#size = 0
+        await this.#file?.truncate(0)
+      }),
+    }
+  }
+
+  /** Takes up what processes that have ended left behind: `write` keeps each part of it, and what it rejects stays for later. */
+  async takeUp (write: (entries: Entry[]) => Promise<void>, limit: number): Promise<void> {
+    this.#taken.push(...this.#orphans())
+    for (let path; (path = this.#taken[0]) !== undefined; this.#taken.shift()) {
+      const file = await open(path, 'r')
+      try {
+        const { size } = await stat(path)
+        for (let at = 0; at < size;) {
+          const { entries, bytes, damaged } = await this.#readLines(file, at, size, limit)
+          // The half of a line at its end was never promised to anybody.
+          if (damaged > 0 && at + bytes < size) this.#options.onDamage(damaged)
+          if (entries.length > 0) await write(entries)
+          at += bytes
+        }
+      } finally {
+        await file.close()
+      }
+      await rm(path, { force: true })
+    }
+  }
+
+  /** Closes the file; one with nothing in it is removed. */
+  async close (): Promise<void> {
+    await this.#file?.close()
+    if (this.#file !== null && this.waiting === 0) await rm(this.#path, { force: true })
+    this.#file = null
+  }
+
+  /** Files of others that are nobody's any more, now under names of ours: of two who take one, one gets it. */
+  #orphans (): string[] {
+    const { folder } = this.#options
+    return readdirSync(folder).filter(isOrphan).flatMap(name => {
+      const path = join(folder, `${ownName}${++made}.spool`)
+      try {
+        renameSync(join(folder, name), path)
+        return [path]
+      } catch {
+        return []
+      }
+    })
+  }
+
+  #alone<T> (work: () => Promise<T>): Promise<T> {
+    const done = this.#turn.then(work)
+    this.#turn = done.catch(() => {})
+    return done
+  }
+
+  #lineOf (entry: Entry): Buffer {
+    const text = JSON.stringify(entry)
+    return Buffer.from(`${this.#options.ring.current} ${this.#options.ring.mac('spool', text)!} ${text}\n`)
+  }
+
+  async #readLines (file: FileHandle | null, from: number, end: number, limit: number): Promise<{ entries: Entry[], bytes: number, damaged: number }> {
+    const length = Math.min(CHUNK, end - from)
+    if (file === null || length <= 0) return { entries: [], bytes: 0, damaged: 0 }
+    const { buffer, bytesRead } = await file.read(Buffer.allocUnsafe(length), 0, length, from)
+    const entries: Entry[] = []
+    let bytes = 0
+    let damaged = 0
+    while (bytes < bytesRead && entries.length < limit) {
+      const stop = buffer.indexOf(10, bytes)
+      if (stop === -1 || stop >= bytesRead) {
+        // The rest is no line: of a longer text the next reading begins there, else it is the end.
+        if (bytes > 0 && from + bytesRead < end) break
+        return { entries, bytes: bytesRead, damaged: damaged + 1 }
+      }
+      const entry = this.#entryOf(buffer.toString('utf8', bytes, stop))
+      if (entry === null) damaged += 1
+      else entries.push(entry)
+      bytes = stop + 1
+    }
+    return { entries, bytes, damaged }
+  }
+
+  #entryOf (line: string): Entry | null {
+    const [, key, mac, text] = /^(\S+) (\S+) (\{.*\})$/.exec(line) ?? []
+    return text !== undefined && this.#options.ring.proves('spool', text, key!, mac!) ? JSON.parse(text) as Entry : null
+  }
+}
+
+let made = 0
+/** How the names of this process's own files begin. */
+const ownName = `audit-${process.pid}-${startOf(process.pid) ?? Date.now().toString(36)}-`
+
+function isOrphan (name: string): boolean {
+  const [, pid, started] = NAME.exec(name) ?? []
+  if (pid === undefined || name.startsWith(ownName)) return false
+  try {
+    process.kill(Number(pid), 0)
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code !== 'EPERM'
+  }
+  const now = startOf(Number(pid))
+  return Number(pid) === process.pid || (now !== null && now !== started)
+}
+
+/** When a process began, where the system tells (Linux): a number that was given again is not the process that had it. */
+function startOf (pid: number): string | null {
+  try {
+    const text = readFileSync(`/proc/${pid}/stat`, 'utf8')
+    const [state, ...fields] = text.slice(text.lastIndexOf(')') + 2).split(' ')
+    return state === 'Z' ? ENDED : fields[18]!
+  } catch {
+    return null
+  }
+}
