@@ -170,6 +170,9 @@ function holdsAny (digits: string): boolean {
 function holdsWritten (text: string, { 0: run, index }: RegExpExecArray): boolean {
   const pieces = [...run.matchAll(/\d+/g)].map(({ 0: digits, index: at }) => ({ digits, start: at, end: at + digits.length }))
   return pieces.some((first, i) => {
+    let near = 0
+    for (let j = i; j < i + 5 && j < pieces.length; j++) near += pieces[j]!.digits.length
+    if (near < SHORTEST) return false
     if (isJoined(text[index + first.start - 1]) || text[index + first.start - 1] === '+') return false
     let digits = ''
     const groups: number[] = []
@@ -206,18 +209,26 @@ function plainOf (text: string): string {
     .replace(/<[^<>]*>/g, '')
     .normalize('NFKC')
     .replace(/[\p{Cf}\p{Default_Ignorable_Code_Point}]/gu, '')
-    .replace(/[^\0-\x7f]/gu, sign => /\p{Nd}/u.test(sign) ? digitOf(sign.codePointAt(0)!) : sign)
+    .replace(/(?![0-9])\p{Nd}/gu, digitOf)
 }
 
 function signOf (code: number): string {
   return code <= 0x10ffff ? String.fromCodePoint(code) : ''
 }
 
+/** Those that came: there are some hundreds. */
+const digits = new Map<string, string>()
+
 /** Unicode gives every script its ten digits in a row, zero first. */
-function digitOf (code: number): string {
-  let value = 0
-  while (/\p{Nd}/u.test(String.fromCodePoint(code - value - 1))) value++
-  return String(value % 10)
+function digitOf (sign: string): string {
+  let digit = digits.get(sign)
+  if (digit === undefined) {
+    let value = 0
+    while (/\p{Nd}/u.test(String.fromCodePoint(sign.codePointAt(0)! - value - 1))) value++
+    digit = String(value % 10)
+    digits.set(sign, digit)
+  }
+  return digit
 }
 
 export default fp(cards, { fastify: '5.x', name: 'bastion-cards', dependencies: ['bastion-plan', 'bastion-events'] })
