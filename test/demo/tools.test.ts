@@ -201,7 +201,7 @@ t.test('GET /ping', async t => {
       '-localhost', 'localhost-', 'local..host', '.localhost', 'local_host', 'loc*lhost', '$HOME', '%s', '$' + '{IFS}', '{a,b}', '~', '*', "'", '"', '\\', 'ｌocalhost', '①②⑦.0.0.1', '127。0。0。1', 'bücher.example', `${'a'.repeat(64)}.example`, `${'a.'.repeat(127)}a`,
     ]) {
       const { status, body } = await ping(host)
-      t.match({ status, code: body.code }, { status: 400, code: 'FST_BASTION_VALIDATION_REFUSED' }, JSON.stringify(host))
+      t.match({ status, code: body.code }, { status: 400, code: /^FST_BASTION_VALIDATION_(?:REFUSED|TEXT)$/ }, JSON.stringify(host))
     }
     for (const query of ['', '?host=127.0.0.1&host=127.0.0.2', '?host[]=127.0.0.1', '?host=127.0.0.1&count=9', '?host=%ff']) t.equal((await call('GET', `/ping${query}`, { token: mona })).status, 400, query)
     t.strictSame(program.calls(), [])
