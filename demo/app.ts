@@ -4,7 +4,7 @@ import Fastify, { type FastifyBaseLogger, type FastifyInstance, type FastifyServ
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { join, resolve } from 'node:path'
 import { sqlApiKeys } from '../plugins/api-keys/index.js'
-import bastion, { server, type ServerOptions } from '../plugins/index.js'
+import bastion, { server, type BastionOptions, type ServerOptions } from '../plugins/index.js'
 import { sqlMfaStore } from '../plugins/mfa/index.js'
 import type { OutboundOptions } from '../plugins/outbound/index.js'
 import { sqlPasskeys } from '../plugins/passkeys/index.js'
@@ -19,6 +19,7 @@ import { encryptionOf } from './patients.js'
 import { portalSources, PURPOSES } from './privacy.js'
 import { portalResources } from './resources.js'
 import { ADMIN_PERMISSIONS, ROLES } from './roles.js'
+import { AUDIT_DAYS, auditRoutes, DURABLE } from './routes/audit.js'
 import { authRoutes } from './routes/auth.js'
 import { documentRoutes } from './routes/documents.js'
 import { fileRoutes, QUOTA } from './routes/files.js'
@@ -72,6 +73,8 @@ export interface PortalParts {
   logger?: ServerOptions['logger']
   /** Default: by SMTP, or into the data directory. */
   mail?: SendMail | null
+  /** When there is too much to do. Default: as the suite's. */
+  overload?: BastionOptions['overload']
   /** Certificate and key in PEM: serve HTTPS. */
   https?: { cert: string, key: string }
   /** Milliseconds since the epoch; for tests. */
@@ -80,10 +83,10 @@ export interface PortalParts {
   outbound?: Pick<OutboundOptions, 'resolve'> & Pick<WebhookParts, 'retryAfter' | 'timeout'>
 }
 
-export async function buildPortal ({ settings, secret, sql, origin, logger, https, mail = mailer(settings), now, outbound: { resolve: lookUp, ...times } = {} }: PortalParts): Promise<FastifyInstance> {
+export async function buildPortal ({ settings, secret, sql, origin, logger, https, mail = mailer(settings), overload, now, outbound: { resolve: lookUp, ...times } = {} }: PortalParts): Promise<FastifyInstance> {
   const isProduction = settings.NODE_ENV === 'production'
   const keys = makeKeys(secret, settings)
-  const { tokens, pepper, stateNames, apiKeys, mfa, sessions, csrf, webhooks: webhookKey, alerts: alertKey, privacy } = keys
+  const { tokens, pepper, stateNames, apiKeys, mfa, sessions, csrf, webhooks: webhookKey, alerts: alertKey, privacy, audit } = keys
   const accounts = portalAccounts(sql)
   const uploads = sqlUploads(sql)
   const folder = resolve(join(settings.DATA_DIR, 'uploads'))
@@ -99,11 +102,13 @@ export async function buildPortal ({ settings, secret, sql, origin, logger, http
 
   await app.register(bastion, {
     metrics: { node: settings.NODE_ENV !== 'test' },
+    audit: { sql, keys: audit, folder: resolve(join(settings.DATA_DIR, 'audit')), durable: DURABLE, retention: AUDIT_DAYS, now },
     transport: {
       hosts: [new URL(origin).host, ...(isProduction ? [] : ['localhost', '127.0.0.1', '[::1]'])],
       requireHttps: isProduction && origin.startsWith('https:'),
     },
     cors: { origins: settings.CORS_ORIGINS !== undefined ? listOf(settings.CORS_ORIGINS) : isProduction ? [] : ['http://localhost:5173'] },
+    overload,
     state: { now, redis: settings.REDIS_URL, secret: stateNames },
     access: { roles: ROLES, permissions: [...ADMIN_PERMISSIONS], resources: portalResources(sql, uploads), now },
     outbound: { ...reachOf(isProduction), resolve: lookUp },
@@ -141,7 +146,7 @@ export async function buildPortal ({ settings, secret, sql, origin, logger, http
     now: now ?? Date.now,
   }
   for (const source of portalSources(portal)) app.privacy.source(source)
-  for (const routes of [authRoutes, sessionRoutes, mfaRoutes, passkeyRoutes, userRoutes, privacyRoutes, keyRoutes, postRoutes, documentRoutes, fileRoutes, orderRoutes, patientRoutes, paymentRoutes, operationRoutes, metricRoutes, toolRoutes, webhookRoutes, registrationRoutes, recoveryRoutes]) routes(portal)
+  for (const routes of [auditRoutes, authRoutes, sessionRoutes, mfaRoutes, passkeyRoutes, userRoutes, privacyRoutes, keyRoutes, postRoutes, documentRoutes, fileRoutes, orderRoutes, patientRoutes, paymentRoutes, operationRoutes, metricRoutes, toolRoutes, webhookRoutes, registrationRoutes, recoveryRoutes]) routes(portal)
   return app as unknown as FastifyInstance
 }
 

@@ -114,7 +114,7 @@ t.test('GET / is a page whose scripts and styles need its nonce', async t => {
 
 // The last one: pressure is that of the process, and so of every portal in it.
 t.test('while the event loop hardly turns, health, readiness and posture are answered, and nothing else is', async t => {
-  const portal = await build(t)
+  const portal = await buildOn(t, await freshDatabase(t), {}, undefined, { overload: {} })
   const admin = await portal.token('admin')
   while (!portal.app.overload.isUnderPressure()) {
     for (const until = performance.now() + 1100; performance.now() < until;);

@@ -9,7 +9,7 @@ import { buildOn, freshDatabase, type PortalUnderTest } from './portal.js'
 /** What names lead to, as a test has it; others are unknown. */
 const names: Record<string, string[]> = {}
 const outbound = { resolve: async (name: string) => names[name] ?? [], retryAfter: [5, 5], timeout: 500 }
-const portal = await buildOn(t, await freshDatabase(t), {}, undefined, outbound)
+const portal = await buildOn(t, await freshDatabase(t), {}, undefined, { outbound })
 const { call, newcomer, token, sql } = portal
 
 const ok: RequestListener = (_request, response) => { response.end('what the receiver says is its own affair') }
@@ -270,7 +270,7 @@ t.test('attack: a redirect to the inside is not followed; a plain fetch follows 
 
 t.test('attack: in production loopback, plain http and other ports are refused, also where they were set before', async t => {
   const inside = await serve(t, ok)
-  const production = await buildOn(t, await freshDatabase(t), { NODE_ENV: 'production' }, undefined, outbound)
+  const production = await buildOn(t, await freshDatabase(t), { NODE_ENV: 'production' }, undefined, { outbound })
   names['hooks.example'] = ['93.184.215.14']
   names['localhost'] = ['127.0.0.1', '::1']
   const person = await author('https://hooks.example/', production)
@@ -323,7 +323,7 @@ t.test('it is in the export, without its secret, and is erased with the account;
 
 t.test('at its end the portal waits for what is under way, and drops what waits', async t => {
   const hanging = await serve(t, () => {})
-  const closing = await buildOn(t, await freshDatabase(t), {}, undefined, { ...outbound, retryAfter: [60_000] })
+  const closing = await buildOn(t, await freshDatabase(t), {}, undefined, { outbound: { ...outbound, retryAfter: [60_000] } })
   const person = await author(`http://127.0.0.1:${hanging.port}/`, closing)
   for (let i = 0; i < 3; i++) await person.comment()
   t.ok(await until(() => hanging.visits.length === 1))
