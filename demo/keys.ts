@@ -29,6 +29,8 @@ export interface PortalKeys {
   alerts: Buffer
   /** Names people in the receipts of their erasure. */
   privacy: Buffer
+  /** Seals the audit trail. */
+  audit: Buffer
   /** Encrypt fields: the newest first. */
   encryption: readonly RingKey[]
   /** Index them. */
@@ -48,12 +50,13 @@ export function makeKeys (secret: string, { JWT_ALGORITHM, JWT_KEYS, ENCRYPTION_
   const webhooks = deriveKey(master, 'webhooks:secrets')
   const alerts = deriveKey(master, 'alerts:names')
   const privacy = deriveKey(master, 'privacy:receipts')
+  const audit = deriveKey(master, 'audit:chain')
   const versions = Array.from({ length: ENCRYPTION_VERSION }, (_none, i) => `v${ENCRYPTION_VERSION - i}`)
   const encryption = versions.map(id => ({ id, key: deriveKey(master, `encryption:${id}`) }))
   const indexes = versions.map(id => ({ id, key: deriveKey(master, `encryption:indexes:${id}`) }))
-  if (JWT_ALGORITHM === 'HS256') return { tokens: { access: deriveKey(master, 'tokens:access'), refresh }, pepper, stateNames, apiKeys, mfa, sessions, csrf, webhooks, alerts, privacy, encryption, indexes }
+  if (JWT_ALGORITHM === 'HS256') return { tokens: { access: deriveKey(master, 'tokens:access'), refresh }, pepper, stateNames, apiKeys, mfa, sessions, csrf, webhooks, alerts, privacy, audit, encryption, indexes }
   const access = JWT_KEYS !== undefined ? readKeys(JWT_KEYS, JWT_ALGORITHM) : [pemPair(ed25519Key(master, JWT_ALGORITHM))]
-  return { tokens: { access, refresh }, pepper, stateNames, apiKeys, mfa, sessions, csrf, webhooks, alerts, privacy, encryption, indexes }
+  return { tokens: { access, refresh }, pepper, stateNames, apiKeys, mfa, sessions, csrf, webhooks, alerts, privacy, audit, encryption, indexes }
 }
 
 function ed25519Key (master: Buffer, algorithm: string): KeyObject {

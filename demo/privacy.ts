@@ -1,6 +1,7 @@
 /** What the portal holds about people, where, and what becomes of it when they go: the sources of `app.privacy`. */
 import type { Compilable } from 'kysely'
 import { createError } from '@fastify/error'
+import type { AuditEvent } from '../plugins/audit/index.js'
 import { inPages, type ConsentPurpose, type PrivacySource } from '../plugins/privacy/index.js'
 import type { Sql } from '../plugins/sql.js'
 import { isLastAdmin } from './accounts.js'
@@ -27,6 +28,7 @@ export const PURPOSES: Record<string, ConsentPurpose> = {
 const CONTRACT = 'the membership (GDPR Art. 6(1)(b))'
 const SECURITY = 'protection of the account (GDPR Art. 6(1)(f))'
 const LAW = 'records of commerce and tax (GDPR Art. 6(1)(c), 17(3)(b)): kept without the person'
+const TRAIL = 'proof of who did what (GDPR Art. 5(2), 6(1)(f), 17(3)(e)): kept under a pseudonym that leads to nobody'
 /** Days: ten years, the longest of the laws on records of commerce. */
 const RECORDS = 3653
 /** Rows that are read at once. */
@@ -149,6 +151,17 @@ export function portalSources ({ app, accounts, uploads, webhooks, signOut }: Po
       outside: { erase: async userId => { await signOut(userId); return [] } },
     },
   ]
+  const trail: PrivacySource = {
+    name: 'audit',
+    basis: SECURITY,
+    export: userId => ownEvents(app.audit.events({ userId }), userId),
+    // What they did stays, and leads to nobody any more.
+    async erase (userId, sql) {
+      await app.audit.forget(userId, sql)
+      return { anonymised: 1, reason: TRAIL }
+    },
+    purge: () => app.audit.purge(),
+  }
   const profile: PrivacySource = {
     name: 'profile',
     basis: CONTRACT,
@@ -160,7 +173,14 @@ export function portalSources ({ app, accounts, uploads, webhooks, signOut }: Po
     },
     erase: (userId, sql) => deleted(sql, build.deleteFrom('users').where('id', '=', userId).returning('id')),
   }
-  return [...sources, profile]
+  return [...sources, trail, profile]
+}
+
+/** What they did themselves: what others did to them would tell of those. */
+async function * ownEvents (events: AsyncIterable<AuditEvent>, userId: string) {
+  for await (const { userId: actor, time, type, outcome, via, address, userAgent, method, route, resource, status } of events) {
+    if (actor === userId) yield { time, type, outcome, via, address, userAgent, method, route, resource, status }
+  }
 }
 
 /** All of a user's rows, a page at a time, each in the form in which it is shown. */

@@ -16,10 +16,13 @@ const UnknownCursor = createError('FST_PORTAL_UNKNOWN_CURSOR', 'This page is gon
 const Patient = closed({ id: Id, ...PatientFields.properties, updatedAt: Type.String({ format: 'date-time' }) })
 const PatientParams = closed({ patientId: Id })
 
+/** Nobody reads of a patient without evidence. */
+const PROMISED = { type: 'data_access', durable: true } as const
+
 export function patientRoutes ({ app, sql, now }: Portal): void {
   app.get('/patients', {
     schema: { querystring: PageQuery, response: { 200: page(Patient) } },
-    config: { access: { permissions: 'patients:read' }, audit: 'data_access' },
+    config: { access: { permissions: 'patients:read' }, audit: PROMISED },
   }, async request => {
     const { cursor, limit } = request.query
     if (cursor !== undefined && await first(sql, build.selectFrom('patients').select('id').where('id', '=', cursor)) === null) throw new UnknownCursor()
@@ -33,7 +36,7 @@ export function patientRoutes ({ app, sql, now }: Portal): void {
   // The number stands in the body: what is in a URL stands in the logs of every proxy (ASVS 14.2.1).
   app.post('/patients/search', {
     schema: { body: closed({ ssn: Ssn }), response: { 200: closed({ items: Type.Array(Patient) }) } },
-    config: { access: { permissions: 'patients:read:clinical' }, limits: ['30/minute'], audit: 'data_access' },
+    config: { access: { permissions: 'patients:read:clinical' }, limits: ['30/minute'], audit: PROMISED },
   }, async request => {
     const { ssn } = request.body
     const found = await rows(sql, build.selectFrom('patients').selectAll()
@@ -43,7 +46,7 @@ export function patientRoutes ({ app, sql, now }: Portal): void {
 
   app.get('/patients/:patientId', {
     schema: { params: PatientParams, response: { 200: Patient } },
-    config: { access: { permissions: 'patients:read', resource: 'patient', action: 'read' }, audit: 'data_access' },
+    config: { access: { permissions: 'patients:read', resource: 'patient', action: 'read' }, audit: PROMISED },
   }, async request => shown(request, resourceOf(request, 'patient')))
 
   app.patch('/patients/:patientId', {
@@ -52,7 +55,7 @@ export function patientRoutes ({ app, sql, now }: Portal): void {
       body: closed({ name: Type.Optional(PatientName), ssn: Type.Optional(Ssn), diagnosis: Type.Optional(Diagnosis) }, { minProperties: 1 }),
       response: { 200: Patient },
     },
-    config: { access: { permissions: 'patients:write', resource: 'patient', action: 'write' }, audit: 'data_modification' },
+    config: { access: { permissions: 'patients:write', resource: 'patient', action: 'write' }, audit: { type: 'data_modification', durable: true } },
   }, async request => {
     const { id } = resourceOf(request, 'patient')
     const sealed = app.cipher.sealRow(PatientFields, { table: 'patients', row: id }, request.body)

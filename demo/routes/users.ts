@@ -133,6 +133,7 @@ export function userRoutes (portal: Portal): void {
     const { id, username } = await accounts.known(request.params.userId)
     await app.signIn.unlock(username)
     await app.mfa.unlock(id)
+    app.events.record('account_unlocked', request, { user: id })
     reply.code(204)
   })
 

@@ -92,7 +92,8 @@ export function auditReading ({ store, flush, onceWritten }: ReadingParts): Pick
 
 /** As times are written in the trail, where they are compared as text. */
 function timesOf ({ type, from, to }: AuditQuery): AuditQuery {
-  const written = (time: string) => new Date(time).toISOString()
+  // A leap second is a time too, which Date does not know.
+  const written = (time: string) => new Date(time.replace(/:60(?:\.\d+)?/, ':59.999')).toISOString()
   return { type, ...from !== undefined && { from: written(from) }, ...to !== undefined && { to: written(to) } }
 }
 
