@@ -284,7 +284,7 @@ const bends: Arbitrary<Bend> = fc.oneof(
   { weight: 2, arbitrary: place.map((i): Bend => atPlace(i, (holder, key) => { delete holder[key] })) },
   { weight: 2, arbitrary: place.map((i): Bend => atPlace(i, (holder, key) => { holder[key] = [holder[key]] })) },
   { weight: 1, arbitrary: place.map((i): Bend => atPlace(i, (holder, key) => { holder[key] = { [key]: holder[key] } })) },
-  { weight: 2, arbitrary: place.map((i): Bend => atPlace(i, (holder, key) => { holder[key] = typeof holder[key] === 'string' ? Number(holder[key]) || 7 : String(holder[key]) })) },
+  { weight: 2, arbitrary: place.map((i): Bend => atPlace(i, (holder, key) => { holder[key] = typeof holder[key] === 'string' ? Number(holder[key]) || 7 : JSON.stringify(holder[key]) })) },
   { weight: 2, arbitrary: fc.tuple(place, fc.constantFrom(' ', '\u0000', '\ud83d', '\r\n', '\u200b', 'é', "'", '%', '\\', '\ufeff')).map(([i, sign]): Bend => atPlace(i, (holder, key) => { if (typeof holder[key] === 'string') holder[key] += sign })) },
   {
     weight: 3,
