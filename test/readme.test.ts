@@ -184,6 +184,20 @@ for (const [name, check] of Object.entries({
       const { statusCode } = await app.inject({ method: 'POST', url: 'http://localhost/previews', payload: { url }, remoteAddress: '203.0.113.' + url.length })
       if (statusCode !== 400) throw new Error(url + ': ' + statusCode)
     }`,
+  privacy: `
+    await sql.script('create table letters (id integer generated always as identity primary key, author text not null, text text not null, written timestamptz not null default now())')
+    await sql.query("insert into letters (author, text) values ('u1', 'mine'), ('u2', 'not mine')")
+    await app.ready()
+    const { access_token: token } = await app.tokens.issue({ id: 'u1', roles: ['member'] })
+    const ask = (method, url) => app.inject({ method, url: 'http://localhost' + url, headers: { authorization: 'Bearer ' + token } })
+    await app.privacy.consents.give('u1', 'newsletter', { version: '2' })
+    const exported = (await ask('GET', '/me/export')).json()
+    if (String(exported.letters.map(({ text }) => text)) !== 'mine' || exported.consents.length !== 1) throw new Error('exported: ' + JSON.stringify(exported))
+    if ((await ask('DELETE', '/me')).statusCode !== 204 || (await ask('GET', '/me/export')).statusCode !== 401) throw new Error('erased')
+    const [receipt] = await app.privacy.receipts('u1')
+    const outcomes = receipt.sources.map(({ source, outcome, count }) => [source, outcome, count].join())
+    if (!receipt.isComplete || outcomes.join(' ') !== 'consents,deleted,1 letters,deleted,1 invoices,kept,1 portraits,deleted,1') throw new Error('receipt: ' + outcomes.join(' '))
+    if (portraits.held.size !== 0 || (await sql.query('select * from letters')).length !== 1) throw new Error('something is left')`,
   shared: `
     if (app.state.kind !== 'redis' || !await app.state.answers()) throw new Error('not shared')
     await app.ready()
@@ -229,6 +243,7 @@ function storeOf (folder: string, sample: string): string {
       keys.unshift(generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey.export({ format: 'jwk' }))
       return { keys: [...keys] }
     }
+    export const portraits = { held: new Set(['u1']), remove: async userId => Number(portraits.held.delete(userId)) }
     export const folder = ${JSON.stringify(join(folder, 'uploads'))}
     ${/\bsql\b.* from '\.\/store\.js'/.test(sample)
 ? `
@@ -237,11 +252,12 @@ function storeOf (folder: string, sample: string): string {
     import { API_KEYS_TABLE } from '${table('api-keys')}'
     import { MFA_TABLES } from '${table('mfa')}'
     import { PASSKEYS_TABLE } from '${table('passkeys')}'
+    import { PRIVACY_TABLES } from '${table('privacy')}'
     import { pgliteSql } from '${table('sql')}'
     import { UPLOADS_TABLE } from '${table('uploads')}'
     mkdirSync(folder)
     export const sql = pgliteSql(await PGlite.create('memory://'))
-    await sql.script(MFA_TABLES + API_KEYS_TABLE + PASSKEYS_TABLE + UPLOADS_TABLE)
+    await sql.script(MFA_TABLES + API_KEYS_TABLE + PASSKEYS_TABLE + PRIVACY_TABLES + UPLOADS_TABLE)
 `
 : ''}
   `
