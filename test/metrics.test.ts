@@ -10,6 +10,7 @@ import t, { type Test } from 'tap'
 import bastion, { server, type BastionOptions } from '../plugins/index.js'
 import { concernOf } from '../plugins/metrics/decisions.js'
 import { Tally } from '../plugins/metrics/instruments.js'
+import { parse } from './fixtures/prometheus.js'
 import { ownRedis } from './services.js'
 
 const schema = { response: { 200: Type.Object({ ok: Type.Boolean() }) } }
@@ -29,29 +30,6 @@ async function build (t: Test, options: BastionOptions = {}, declare: (app: Fast
   declare(app)
   await app.ready()
   return app
-}
-
-/** A reader of the exposition format (0.0.4) that refuses what is none. */
-function parse (text: string): Map<string, number> {
-  const samples = new Map<string, number>()
-  const types = new Map<string, string>()
-  if (!text.endsWith('\n')) throw new Error('the last line has no end')
-  for (const line of text.split('\n')) {
-    if (line === '') continue
-    const comment = /^# (HELP|TYPE) ([a-zA-Z_:][a-zA-Z0-9_:]*) (.+)$/.exec(line)
-    if (comment !== null) {
-      if (comment[1] === 'TYPE' && types.has(comment[2]!)) throw new Error(`two types: ${line}`)
-      if (comment[1] === 'TYPE') types.set(comment[2]!, comment[3]!)
-      continue
-    }
-    const [, name, , labels = '', value] = /^([a-zA-Z_:][a-zA-Z0-9_:]*)(\{((?:[a-zA-Z_]\w*="(?:[^"\\\n]|\\["\\n])*",?)*)\})? (NaN|[+-]Inf|-?[\d.e+-]+)$/.exec(line) ?? []
-    if (name === undefined) throw new Error(`no sample: ${line}`)
-    if (![name, name.replace(/_(?:bucket|sum|count)$/, '')].some(known => types.has(known))) throw new Error(`no type: ${line}`)
-    const key = `${name}{${[...labels.matchAll(/(\w+)="((?:[^"\\]|\\.)*)"/g)].map(([, label, text]) => `${label}=${text}`).sort().join(',')}}`
-    if (samples.has(key)) throw new Error(`twice: ${line}`)
-    samples.set(key, Number(value))
-  }
-  return samples
 }
 
 const read = async (app: FastifyInstance) => parse(await app.metrics.text())
@@ -127,17 +105,17 @@ t.test('labels are bounded, whoever makes them', async t => {
 
 t.test('the password queue and the durations of hashes are measured', async t => {
   const app = await build(t, { passwords: { concurrency: 1 } })
-  const before = (await read(app)).get('bastion_password_hash_seconds_count{}')!
+  const before = (await read(app)).get('bastion_hash_seconds_count{}')!
   const hashes = Array.from({ length: 4 }, () => app.passwords.hash('correct horse battery staple'))
   const during = await read(app)
-  t.equal(during.get('bastion_password_hashes_running{}'), 1)
-  t.equal(during.get('bastion_password_hashes_waiting{}'), 3)
+  t.equal(during.get('bastion_hashes_running{}'), 1)
+  t.equal(during.get('bastion_hashes_waiting{}'), 3)
   await Promise.all(hashes)
   const after = await read(app)
-  t.equal(after.get('bastion_password_hashes_waiting{}'), 0)
-  t.equal(after.get('bastion_password_hashes_running{}'), 0)
-  t.equal(after.get('bastion_password_hash_seconds_count{}'), before + 4)
-  t.ok(after.get('bastion_password_hash_seconds_sum{}')! > 0.01)
+  t.equal(after.get('bastion_hashes_waiting{}'), 0)
+  t.equal(after.get('bastion_hashes_running{}'), 0)
+  t.equal(after.get('bastion_hash_seconds_count{}'), before + 4)
+  t.ok(after.get('bastion_hash_seconds_sum{}')! > 0.01)
 })
 
 t.test('the latency of shared state, and whether it is away', async t => {

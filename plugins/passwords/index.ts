@@ -118,13 +118,13 @@ async function passwords (app: FastifyInstance, options: PasswordsOptions): Prom
   const ignored = ownEngine === undefined ? [] : (['pepper', 'memoryCost', 'timeCost', 'parallelism'] as const).filter(name => options[name] !== undefined)
   if (ignored.length > 0) throw new PasswordsMisconfigured(`passwords: ${ignored.join(', ')}: are of the built-in engine, give them to your own`)
   const engine = ownEngine ?? argon2id(plain, pepper)
-  const runner = boundedRunner(concurrency, queue, measured(app).histogram('bastion_password_hash_seconds', 'Computing a password hash, without the wait before it'))
+  const runner = boundedRunner(concurrency, queue, measured(app).histogram('bastion_hash_seconds', 'Computing a password hash, without the wait before it'))
   const { run } = runner
   const decoy = ownEngine === undefined ? await engine.hash(unguessable()) : await soundDecoy(ownEngine)
   const faultsOf = policyOf(policy, words)
 
-  measured(app).gauge('bastion_password_hashes_running', 'Password hashes that are computed now', () => runner.running)
-  measured(app).gauge('bastion_password_hashes_waiting', 'Password hashes that wait for their turn', () => runner.waiting)
+  measured(app).gauge('bastion_hashes_running', 'Password hashes that are computed now', () => runner.running)
+  measured(app).gauge('bastion_hashes_waiting', 'Password hashes that wait for their turn', () => runner.waiting)
   app.decorate('passwords', {
     hash: async password => {
       refuseTooLong(password)
