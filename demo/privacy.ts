@@ -157,8 +157,9 @@ export function portalSources ({ app, accounts, uploads, webhooks, signOut }: Po
     export: userId => ownEvents(app.audit.events({ userId }), userId),
     // What they did stays, and leads to nobody any more.
     async erase (userId, sql) {
+      const known = await sql.query('select who from audit_people where user_id = $1', [userId])
       await app.audit.forget(userId, sql)
-      return { anonymised: 1, reason: TRAIL }
+      return { anonymised: known.length, reason: TRAIL }
     },
     purge: () => app.audit.purge(),
   }

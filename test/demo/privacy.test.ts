@@ -51,6 +51,7 @@ async function member () {
 
 /** Every column of every table in which one of these texts stands. */
 async function placesOf (needles: readonly string[]): Promise<string[]> {
+  await app.audit.flush()
   const columns = await sql.query<{ table: string, column: string }>(`select table_name as "table", column_name as "column" from information_schema.columns
     where table_schema = 'public' order by table_name, column_name`)
   const places: string[] = []
@@ -90,6 +91,7 @@ t.test('the export is everything that is held about a person, and nothing secret
     webhook: { url: `http://127.0.0.1:9/${ada.username}` },
     sessions: [{ id: String }],
     consents: [{ purpose: 'newsletter', isGiven: true, source: 'api' }, { purpose: 'research', isGiven: true }],
+    audit: [{ time: String, type: String }],
   })
   t.strictSame(body.shares.map(({ userId }: { userId: string }) => userId).sort(), [bob, ada.id].sort(), 'shares given and received')
   t.notOk(text.includes(ada.secret), 'no secret of the second factor')
@@ -113,11 +115,12 @@ t.test('after an erasure nothing in the database leads to the person [GDPR Art. 
   const ada = await member()
   const before = await placesOf(ada.needles)
   for (const place of ['users.id', 'users.username', 'users.email', 'users.phone', 'posts.author_id', 'comments.content', 'documents.owner_id', 'document_shares.user_id', 'orders.user_id', 'uploads.original_name',
-    'api_keys.name', 'passkeys.user_id', 'mfa_enrolments.user_id', 'webhooks.url', 'privacy_consents.user_id']) t.ok(before.includes(place), `negative control: before, ${place} does`)
+    'api_keys.name', 'audit_people.user_id', 'passkeys.user_id', 'mfa_enrolments.user_id', 'webhooks.url', 'privacy_consents.user_id']) t.ok(before.includes(place), `negative control: before, ${place} does`)
   t.ok(await isStored(ada.file.name))
 
   t.equal((await call('DELETE', '/users/me', { token: ada.token })).status, 204)
   t.strictSame(await placesOf(ada.needles), [])
+  t.match(await app.audit.verify(), { whole: true }, 'and the trail is whole')
   t.notOk(await isStored(ada.file.name), 'the file is gone')
   t.strictSame(await app.sessions.list(ada.id), [])
   t.notOk(await app.mfa.isEnrolled(ada.id))
@@ -130,7 +133,7 @@ t.test('after an erasure nothing in the database leads to the person [GDPR Art. 
   t.match(receipt, { isComplete: true })
   const lines = receipt!.sources.map(({ source, outcome, count }) => `${source} ${outcome} ${count}`)
   t.strictSame(lines.sort(), [
-    'apiKeys deleted 1', 'comments deleted 1', 'consents deleted 1', 'consents kept 1', 'documents deleted 1', 'files deleted 1', 'hasSecondFactor deleted 1', 'orders anonymised 1', 'passkeys deleted 1',
+    'apiKeys deleted 1', 'audit anonymised 1', 'comments deleted 1', 'consents deleted 1', 'consents kept 1', 'documents deleted 1', 'files deleted 1', 'hasSecondFactor deleted 1', 'orders anonymised 1', 'passkeys deleted 1',
     'payments anonymised 1', 'posts deleted 1', 'profile deleted 1', 'registrations deleted 0', 'sessions deleted 1', 'shares deleted 1', 'webhook deleted 1',
   ])
   t.match(receipt!.sources.filter(({ outcome }) => outcome === 'kept'), [{ reason: /GDPR Art\. 7\(1\)/, until: /^\d{4}-/ }], 'what is kept says which law wants it')
