@@ -31,7 +31,7 @@ export interface PortalKeys {
   privacy: Buffer
   /** Seals the audit trail. */
   audit: Buffer
-  /** Encrypt fields: the newest first. */
+  /** Encrypt fields: the newest first, then the older ones, and the next. */
   encryption: readonly RingKey[]
   /** Index them. */
   indexes: readonly RingKey[]
@@ -51,7 +51,8 @@ export function makeKeys (secret: string, { JWT_ALGORITHM, JWT_KEYS, ENCRYPTION_
   const alerts = deriveKey(master, 'alerts:names')
   const privacy = deriveKey(master, 'privacy:receipts')
   const audit = deriveKey(master, 'audit:chain')
-  const versions = Array.from({ length: ENCRYPTION_VERSION }, (_none, i) => `v${ENCRYPTION_VERSION - i}`)
+  // The next one is known already, so that a process that has not been told of it reads what the others write.
+  const versions = [...Array.from({ length: ENCRYPTION_VERSION }, (_none, i) => ENCRYPTION_VERSION - i), ENCRYPTION_VERSION + 1].map(version => `v${version}`)
   const encryption = versions.map(id => ({ id, key: deriveKey(master, `encryption:${id}`) }))
   const indexes = versions.map(id => ({ id, key: deriveKey(master, `encryption:indexes:${id}`) }))
   if (JWT_ALGORITHM === 'HS256') return { tokens: { access: deriveKey(master, 'tokens:access'), refresh }, pepper, stateNames, apiKeys, mfa, sessions, csrf, webhooks, alerts, privacy, audit, encryption, indexes }

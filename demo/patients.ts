@@ -1,5 +1,5 @@
 /** Health records: which fields of a patient are encrypted, and by which keys. */
-import { Type } from '@sinclair/typebox'
+import { Type, type TString } from '@sinclair/typebox'
 import { encryptedColumns, type CipherOptions, type ReencryptOptions } from '../plugins/cipher/index.js'
 import { Encrypted, plainText } from '../schemas/index.js'
 import type { PortalKeys } from './keys.js'
@@ -11,13 +11,17 @@ export const Diagnosis = plainText({ minLength: 1, maxLength: 2000, maxLines: 50
 
 /** What of a patient is unreadable in the database. The name is for whoever may read patients, the rest for clinicians. */
 export const PatientFields = Type.Object({
-  name: Encrypted({ ...PatientName, visibleTo: 'patients:read' }),
-  ssn: Type.Optional(Encrypted({ ...Ssn, visibleTo: 'patients:read:clinical' }, { index: 'ssn_index' })),
-  diagnosis: Type.Optional(Encrypted({ ...Diagnosis, visibleTo: 'patients:read:clinical' })),
+  name: Encrypted(seenBy('patients:read', PatientName)),
+  ssn: Type.Optional(Encrypted(seenBy('patients:read:clinical', Ssn), { index: 'ssn_index' })),
+  diagnosis: Type.Optional(Encrypted(seenBy('patients:read:clinical', Diagnosis))),
 })
 
 export const PATIENTS = { table: 'patients', key: 'id', columns: encryptedColumns(PatientFields) } as const satisfies ReencryptOptions
 
 export function encryptionOf ({ encryption, indexes }: PortalKeys): CipherOptions {
   return { keys: encryption, index: { keys: indexes, columns: { 'patients.ssn': { normalize: 'digits' } } } }
+}
+
+function seenBy (permission: string, schema: TString): TString {
+  return { ...schema, visibleTo: permission }
 }
