@@ -47,14 +47,15 @@ export async function verifyChain ({ source, ring, seen }: Parts, { checkpoints 
   if (head === null) return known().length === 0 && await isEmpty() ? { whole: true, events: 0, purged: 0, seq: 0, break: null } : broken(1, 'truncated', 'the head is gone')
   const isHeadSigned = ring.proves('head', headText(head), head.key, head.mac)
   // Up to the head that was read first: what is added meanwhile is for the next time.
-  const end = isHeadSigned ? head.seq : Number.MAX_SAFE_INTEGER
+  const end = isHeadSigned ? head.seq : Number.MAX_SAFE_INTEGER - 1
   const marks = batches(after => source.checkpoints(after, batch), start, batch)
   let mark = (await marks.next()).value as Checkpoint | undefined
   const given = known().filter(({ seq }) => seq > start).sort((a, b) => a.seq - b.seq)
 
-  const rows = batches(after => source.rows(after, end, batch), start, batch)
+  const rows = batches(after => source.rows(after, end + 1, batch), start, batch)
   let row = (await rows.next()).value as Row | undefined
-  while (row !== undefined) {
+  // One more than belongs to it, for what it says of the one before.
+  while (row !== undefined && row.seq <= end) {
     const next = (await rows.next()).value as Row | undefined
     const fault = faultOf(row, next, place + 1, link)
     if (fault !== null) return broken(...fault)
@@ -115,17 +116,19 @@ export async function verifyChain ({ source, ring, seen }: Parts, { checkpoints 
     if (row.seq > expected) return [expected, 'removed', 'there is no row at this place']
     if (row.seq < expected) return [row.seq, 'inserted', 'two rows are at this place']
     const isContentGood = isWrittenAt(row, expected)
-    if (isContentGood && ring.proves('link', linkText(before, row.digest), row.key, row.link)) return null
+    const isLinkGood = ring.proves('link', linkText(before, row.digest), row.key, row.link)
+    if (isContentGood && isLinkGood) return null
     if (isContentGood) return [expected, 'changed', 'its link is not what was signed']
+    if (isLinkGood && row.content === null && row.mark === null && row.purged === null) return [expected, 'removed', 'its content was taken out, and not by retention']
+    if (isLinkGood) return [expected, 'changed', 'its content is not what was signed']
+    if (next !== undefined && next.seq === expected + 1 && isWrittenAt(next, expected)) {
+      return isWrittenAt(row, expected + 1) ? [expected, 'reordered', `it was written at ${expected + 1}`] : [expected, 'inserted', 'what follows was moved on']
+    }
     const written = placeOf(row, expected, head!.seq)
     if (written !== null && written < expected) return [expected, 'inserted', `it is a copy of ${written}`]
     if (written !== null) {
       const isShifted = next === undefined || isWrittenAt(next, written + 1)
       return isShifted ? [expected, 'removed', `what follows was moved up from ${written}`] : [expected, 'reordered', `it was written at ${written}`]
-    }
-    if (next !== undefined && next.seq === expected + 1 && isWrittenAt(next, expected)) return [expected, 'inserted', 'it was not written by this service, and what follows was moved on']
-    if (row.content === null && row.mark === null && row.purged === null && ring.proves('link', linkText(before, row.digest), row.key, row.link)) {
-      return [expected, 'removed', 'its content was taken out, and not by retention']
     }
     return [expected, 'changed', 'its content is not what was signed']
   }
