@@ -179,6 +179,23 @@ for (const [name, check] of Object.entries({
     const own = await get('u1')
     if (own.statusCode !== 200 || own.headers['content-disposition'] !== 'attachment; filename="red.png"') throw new Error('own: ' + own.body)
     if ((await get('u2')).statusCode !== 404) throw new Error('foreign')`,
+  alerts: `
+    const { received, paged } = await import('./store.js')
+    const login = password => app.inject({ method: 'POST', url: 'http://localhost/login', payload: { username: 'ada', password } })
+    for (let i = 0; i < 12; i++) await login('guess ' + i)
+    await app.alerts.settled()
+    if (String(paged) !== 'brute_force_account') throw new Error('paged: ' + paged)
+    while (received.length < 1) await new Promise(resolve => { setTimeout(resolve, 10) })
+    const { createHmac } = await import('node:crypto')
+    const { headers, body } = received[0]
+    const key = deriveKey(master, 'alert webhook')
+    const mac = createHmac('sha256', key).update(headers['webhook-id'] + '.' + headers['webhook-timestamp'] + '.' + body).digest('base64')
+    if (headers['webhook-signature'] !== 'v1,' + mac || JSON.parse(body).data.rule !== 'brute_force_account') throw new Error('webhook: ' + body)
+    if ((await app.inject('http://localhost/metrics')).statusCode !== 401) throw new Error('open')
+    const text = await app.metrics.text()
+    if (!text.includes('bastion_decisions_total{concern="sign-in",outcome="refused",code="FST_BASTION_SIGN_IN_REFUSED"} 5')) throw new Error(text)
+    const { receiving } = await import('./store.js')
+    receiving.close()`,
   outbound: `
     for (const url of ['https://127.0.0.1/', 'https://169.254.169.254/latest/meta-data', 'https://localhost/', 'https://user@example.com/', 'http://example.com/']) {
       const { statusCode } = await app.inject({ method: 'POST', url: 'http://localhost/previews', payload: { url }, remoteAddress: '203.0.113.' + url.length })
@@ -258,6 +275,22 @@ function storeOf (folder: string, sample: string): string {
     mkdirSync(folder)
     export const sql = pgliteSql(await PGlite.create('memory://'))
     await sql.script(MFA_TABLES + API_KEYS_TABLE + PASSKEYS_TABLE + PRIVACY_TABLES + UPLOADS_TABLE)
+`
+: ''}
+    ${sample.includes('webhookUrl')
+? `
+    import { createServer } from 'node:http'
+    export const received = []
+    export const receiving = createServer(async (request, response) => {
+      let body = ''
+      for await (const chunk of request) body += chunk
+      received.push({ headers: request.headers, body })
+      response.writeHead(204, { connection: 'close' }).end()
+    })
+    await new Promise(resolve => { receiving.listen(0, '127.0.0.1', resolve) })
+    export const webhookUrl = 'http://127.0.0.1:' + receiving.address().port + '/'
+    export const paged = []
+    export const pager = { page: rule => { paged.push(rule) } }
 `
 : ''}
   `

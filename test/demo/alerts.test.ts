@@ -21,7 +21,9 @@ function watched (portal: PortalUnderTest): Watched {
     ...portal,
     async alerts () {
       await portal.app.alerts.settled()
-      return portal.log.slice(read, read = portal.log.length).map(line => JSON.parse(line)).filter(({ level }) => level === 60).map(({ alert }) => alert)
+      const lines = portal.log.slice(read)
+      read += lines.length
+      return lines.map(line => JSON.parse(line)).filter(({ level }) => level === 60).map(({ alert }) => alert)
     },
   }
 }
