@@ -25,7 +25,7 @@ declare const keys: TokensOptions['keys']
 declare const sql: Sql
 
 test('the suite: one key a concern', () => {
-  expect<keyof BastionOptions>().type.toBe<'headers' | 'transport' | 'cors' | 'overload' | 'state' | 'limits' | 'access' | 'csrf' | 'sessions' | 'passwords' | 'tokens' | 'apiKeys' | 'signIn' | 'oauth2' | 'mfa' | 'passkeys' | 'validation' | 'outbound' | 'uploads' | 'files'>()
+  expect<keyof BastionOptions>().type.toBe<'headers' | 'transport' | 'cors' | 'overload' | 'state' | 'limits' | 'access' | 'csrf' | 'sessions' | 'passwords' | 'tokens' | 'apiKeys' | 'signIn' | 'oauth2' | 'mfa' | 'passkeys' | 'validation' | 'outbound' | 'uploads' | 'files' | 'encryption' | 'privacy' | 'audit' | 'alerts' | 'metrics'>()
   expect<BastionOptions['headers']>().type.toBe<HeadersOptions | undefined>()
   expect<BastionOptions['transport']>().type.toBe<TransportOptions | undefined>()
   expect<BastionOptions['cors']>().type.toBe<CorsOptions | false | undefined>()
