@@ -26,12 +26,14 @@ const LINE = 256
 const MAX_STREAMS = 20_000
 /** In any place, also where a name can stand by chance: they are too long for that. */
 const ACTIVE: ReadonlySet<string> = new Set([
-  'JavaScript', 'OpenAction', 'Launch', 'EmbeddedFile', 'EmbeddedFiles', 'SubmitForm', 'ImportData', 'RichMedia', 'Rendition', 'GoToR', 'GoToE', 'XFA', 'FileAttachment', 'OnInstantiate', 'Encrypt',
+  'JavaScript', 'Launch', 'EmbeddedFile', 'EmbeddedFiles', 'SubmitForm', 'ImportData', 'RichMedia', 'Rendition', 'GoToR', 'GoToE', 'XFA', 'FileAttachment', 'OnInstantiate', 'Encrypt',
 ])
 /** So short that compressed bytes look like them: outside of streams only. Scripts are called JavaScript, too. */
 const SHORT: ReadonlySet<string> = new Set(['JS', 'AA'])
 /** Anywhere: with what it has in a dictionary, other actions, which could be any. */
 const ACTIONS = /^\/[^\0\s()<>[\]{}/%]+(?:[\0\s]|%[^\r\n]*[\r\n])*(?:<<|\d{1,10}[\0\s]+\d{1,5}[\0\s]+R|[\0\s]{48})/
+/** Where a document opens is a list; whatever else stands there could be an action. */
+const PLACE = /^\/[^\0\s()<>[\]{}/%]+[\0\s]*\[/
 /** White space of PDF, and one token of it that can stand in the dictionary of a stream: no comment does. Texts in parentheses are another matter. */
 const TOKEN = /[\0\t\n\f\r ]+|<<|>>|\/[^\0\t\n\f\r ()<>[\]{}/%]*|<[0-9A-Fa-f\0\t\n\f\r ]*>|[[\]]|[^\0\t\n\f\r ()<>[\]{}/%]+/y
 /** The numbers of an object. */
@@ -125,7 +127,8 @@ function nameAt (bytes: Buffer, start: number): string {
 const DELIMITERS: ReadonlySet<number> = new Set([...'()<>[]{}/%'].map(character => character.charCodeAt(0)))
 
 function hasActions (bytes: Buffer, at: number, name: string): boolean {
-  return name === 'AA' && ACTIONS.test(bytes.toString('latin1', at, at + LINE))
+  if (name === 'AA') return ACTIONS.test(bytes.toString('latin1', at, at + LINE))
+  return name === 'OpenAction' && !PLACE.test(bytes.toString('latin1', at, at + LINE))
 }
 
 /** A dictionary ends before it, as far as one can see: a comment may stand between. */

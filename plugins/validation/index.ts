@@ -22,6 +22,7 @@ import { isSchema, partsOf, type Schema } from '../references.js'
 import { schemaCompiler } from './compilers.js'
 import { misplacedKeywords } from './keywords.js'
 import { contentOf, JSON_TYPE, MEDIA_TYPE, mediaTypesOf, refuseMediaTypes } from './media-types.js'
+import { refuseCrookedQuery } from './text.js'
 
 export { addKeywords, type Rule } from './keywords.js'
 export { MediaTypeRefused } from './media-types.js'
@@ -101,6 +102,15 @@ async function validation (app: FastifyInstance, options: ValidationOptions): Pr
       for (const complaint of [...complaintsAbout(route), ...faults.get(keyOf(route)) ?? []]) route.object(complaint)
       const mediaTypes = mayHaveContent(route) ? mediaTypesOf(route.options) : null
       return { promise: describe(route.options, mediaTypes), ...(mediaTypes !== null && { step: refuseMediaTypes(mediaTypes, contentOf(route.options) !== null) }) }
+    },
+  })
+
+  app.plan.contribute({
+    concern: 'validation',
+    stage: 'csrf',
+    compile ({ kind, options: { schema = {} } }) {
+      const { querystring, query = querystring } = schema as { querystring?: unknown, query?: unknown }
+      return kind === 'not-found' || query === undefined ? undefined : { step: refuseCrookedQuery }
     },
   })
 

@@ -1,5 +1,6 @@
 /** Query, parameters and headers: text by nature, one level of it, one value to one name. */
 import type { ErrorObject, ValidateFunction } from 'ajv'
+import type { FastifyRequest } from 'fastify'
 import { isStorableText, TextUnstorable } from '../json.js'
 import { isSchema, type Schema } from '../references.js'
 
@@ -28,6 +29,17 @@ export function validatorOfText (validate: ValidateFunction, schema: Schema) {
       if (![texts[name]].flat().every(text => typeof text !== 'string' || isNumber(text, kind))) return { error: [notA(kind, name)] }
     }
     return validate(texts) ? { value: texts } : { error: validate.errors }
+  }
+}
+
+/** A query is percent-encoded UTF-8. What is not would be taken to the letter, as if it were encoded once more (CWE-176). */
+export function refuseCrookedQuery ({ raw: { url = '' } }: FastifyRequest): void {
+  const query = url.slice(url.indexOf('?') + 1)
+  if (!query.includes('%')) return
+  try {
+    decodeURIComponent(query)
+  } catch {
+    throw new TextUnstorable()
   }
 }
 

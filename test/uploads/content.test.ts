@@ -100,6 +100,10 @@ t.test('a PDF with active content is refused, however its name is written and wh
   const hex = (text: string) => `${Buffer.from(text).toString('hex')}>`
   const attacks: Record<string, Buffer> = {
     'an action when it opens': pdf({ catalog: `/OpenAction ${action}` }),
+    'an action when it opens, elsewhere': pdf({ catalog: '/OpenAction 4 0 R' }),
+    'an action when it opens, behind a comment': pdf({ catalog: '/OpenAction%[\n4 0 R' }),
+    'an action when it opens, in the next piece': pdf({ objects: [`(${'x'.repeat(65_536 - pdf().indexOf('xref') - 12 - 20)})`, '<</OpenAction 4 0 R>>'] }),
+    'an action when it opens, far behind': pdf({ catalog: `/OpenAction${' '.repeat(300)}4 0 R` }),
     'escaped names': pdf({ objects: ['<</S/J#61va#53cript/J#53(x)>>'] }),
     'every letter escaped': pdf({ catalog: '/#4fpen#41ction 4 0 R' }),
     'a name tree': pdf({ catalog: '/Names<</JavaScript 4 0 R>>', objects: [action] }),
@@ -142,7 +146,7 @@ t.test('a PDF with active content is refused, however its name is written and wh
     if ((await send('/document', document(content))).code !== CODES.active) t.fail(`at ${offset} of a chunk`)
   }
   for (const content of [
-    pdf(), packed('4 0 <</Type/Font/BaseFont/Helvetica>>'),
+    pdf(), packed('4 0 <</Type/Font/BaseFont/Helvetica>>'), pdf({ catalog: '/OpenAction [4 0 R /XYZ null null 0]' }), pdf({ catalog: '/OpenAction[4 0 R/Fit]' }),
     pdf({ objects: [stream('/Filter/FlateDecode', Buffer.alloc(MIB, 'BT /F1 12 Tf (JavaScript) Tj ET\n'))] }),
     pdf({ objects: [stream('/Type/Metadata', '<x>the upstream\nof 100% video stream\r</x> % Object stream: 2', bytes => bytes)] }),
     pdf({ objects: [stream(`/ColorSpace[/Indexed/DeviceRGB 3(a\\(b%${'\\)'.repeat(4000)})]/DecodeParms<</Predictor 12>>/Filter[/ASCII85Decode/FlateDecode]`, 'x')] }),

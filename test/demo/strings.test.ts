@@ -9,9 +9,9 @@ import t from 'tap'
 import { HTML_ALLOWLISTS, type HtmlAllowlist } from '../../plugins/html.js'
 import type { PlannedRoute } from '../../plugins/plan/index.js'
 import { Hostname } from '../../schemas/index.js'
-import { CALLERS, castOf } from '../demo/cast.js'
-import { COSTLY, encode, ENDLESS, likelyCaller, sampleOf, textsIn, type Schema } from '../demo/generators.js'
-import { build, faultsOf, type Answer } from '../demo/portal.js'
+import { CALLERS, castOf } from './cast.js'
+import { COSTLY, encode, ENDLESS, likelyCaller, sampleOf, textsIn, type Schema } from './generators.js'
+import { build, faultsOf, type Answer } from './portal.js'
 import { ALL_STRINGS, MARK, STRINGS } from './strings.js'
 
 t.setTimeout(300_000)
