@@ -66,7 +66,7 @@ t.test('GET /search', async t => {
     t.strictSame(await found('.*'), ['x.*y[z]+(a|b)'])
     t.strictSame(await found('(a|b)'), ['x.*y[z]+(a|b)'])
     t.strictSame(await found('^'), [])
-    // What is no UTF-8 is not decoded, and stands for itself like everything else.
+    // What is no UTF-8 is nothing that anybody could look for.
     for (const q of ['%ff', '%c3%28', '%ed%a0%80', '%25%']) t.match(await call('GET', `/search?q=${q}`), { status: 400, body: { code: 'FST_BASTION_VALIDATION_TEXT' } }, q)
   })
 
