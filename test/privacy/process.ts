@@ -29,7 +29,7 @@ await app.register(privacy, {
     },
     async purge ({ sql }) {
       await sql.query('insert into purges (pid, begun) values ($1::int, clock_timestamp())', [process.pid])
-      await sql.query('select pg_sleep(0.2)')
+      await sql.query('select pg_sleep(1.5)')
       await sql.query('update purges set ended = clock_timestamp() where id = (select max(id) from purges where pid = $1::int)', [process.pid])
       return 1
     },

@@ -19,7 +19,7 @@ const expiring: PrivacySource = {
   purge: async ({ before, sql }) => (await sql.query('delete from notes where written <= $1::timestamptz returning id', [before])).length,
 }
 
-t.test('purge removes what was held for longer than its retention, and nothing else', async t => {
+t.test('purge removes what was held for longer than its retention, and nothing else [ASVS 14.2.7]', async t => {
   const { app, sql, recorded, pass } = await build(t, { sources: [expiring] })
   await write(sql, ADA, 'old')
   pass(29 * DAY)
@@ -104,7 +104,7 @@ t.test('who was taken for dead does not go on to the next source', async t => {
   t.match(await sql.query('select holder from privacy_tasks'), [{ holder: 'another' }], 'and what another one holds stays theirs')
 })
 
-t.test('it runs by itself, and stops when the service closes', async t => {
+t.test('it runs by itself, and stops when the service closes [ASVS 14.2.7]', async t => {
   const sql = await database()
   const every = { sql, checkEvery: 1, purgeEvery: 1 }
   const counted = () => {
