@@ -201,6 +201,20 @@ for (const [name, check] of Object.entries({
       const { statusCode } = await app.inject({ method: 'POST', url: 'http://localhost/previews', payload: { url }, remoteAddress: '203.0.113.' + url.length })
       if (statusCode !== 400) throw new Error(url + ': ' + statusCode)
     }`,
+  encryption: `
+    await sql.script("create table patients (id text primary key, ssn text not null check (ssn like 'b1.%'), ssn_index text not null)")
+    await app.ready()
+    const { access_token: token } = await app.tokens.issue({ id: 'u1', roles: ['doctor'] })
+    const post = async (url, payload) => app.inject({ method: 'POST', url: 'http://localhost' + url, payload, headers: { authorization: 'Bearer ' + token } })
+    for (const [id, ssn] of [['p1', '123-45-6789'], ['p2', '234-56-7891']]) if ((await post('/patients', { id, ssn })).statusCode !== 201) throw new Error('not stored')
+    const found = await post('/patients/search', { ssn: '123456789' })
+    if (found.body !== '[{"id":"p1","ssn":"123-45-6789"}]') throw new Error('found: ' + found.body)
+    const { encryptedColumns, reencrypt } = await import('../plugins/cipher/index.js')
+    await app.cipher.rotate(['v2', 'v1'].map(id => ({ id, key: deriveKey(master, 'encryption ' + id) })), ['v2', 'v1'].map(id => ({ id, key: deriveKey(master, 'indexes ' + id) })))
+    const { written, left } = await reencrypt(sql, app.cipher, { table: 'patients', key: 'id', columns: encryptedColumns(Patient) })
+    if (written !== 2 || left !== 0 || (await post('/patients/search', { ssn: '123-45-6789' })).body !== found.body) throw new Error('rotated: ' + written)
+    await sql.query("update patients set ssn = (select ssn from patients where id = 'p2') where id = 'p1'")
+    if ((await post('/patients/search', { ssn: '123-45-6789' })).statusCode !== 500) throw new Error('moved')`,
   privacy: `
     await sql.script('create table letters (id integer generated always as identity primary key, author text not null, text text not null, written timestamptz not null default now())')
     await sql.query("insert into letters (author, text) values ('u1', 'mine'), ('u2', 'not mine')")
