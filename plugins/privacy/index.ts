@@ -48,7 +48,7 @@ export const PrivacyOptions = Type.Object({
   })),
   purgeEvery: Type.Optional(Type.Integer({ minimum: 1, default: 3600, description: 'Seconds between two purges, of all processes together' })),
   checkEvery: Type.Optional(Type.Integer({ minimum: 1, maximum: 3600, default: 30, description: 'Seconds, give or take a tenth, between two looks at what is due: erasures to finish, a purge' })),
-  lease: Type.Optional(Type.Integer({ minimum: 1, maximum: 3600, default: 60, description: 'Seconds after which what a killed process was at is done by another one' })),
+  lease: Type.Optional(Type.Integer({ minimum: 1, maximum: 3600, default: 60, description: 'Seconds after which what a killed process was at is done by another one; what takes ten times as long is taken for hung' })),
   patience: Type.Optional(Type.Integer({ minimum: 0, default: 5000, description: 'Milliseconds that `erase` and a service that closes wait for what lies outside the database' })),
   receiptDays: Type.Optional(Type.Integer({ minimum: 1, default: 1096, description: 'Days that receipts of erasures are kept' })),
 }, { additionalProperties: false })
