@@ -52,7 +52,7 @@ const USER_SUBJECT = /(^|\|)user:([^|]+)/g
 const LONG_RUN = /[A-Za-z0-9+/_-]{32,}={0,2}/g
 const EMAIL = /[^\s@<>"',;:]{1,64}@[^\s@<>"',;:]{1,255}\.[A-Za-z]{2,63}/g
 /** A text without any of this holds no secret that is known by its shape. */
-const SUSPICIOUS = /[@?=]|:\/\/|eyJ|_(?:live|test)_|bearer |basic |\d(?:\D{0,3}\d){12}|\S{32}|&#/i
+const SUSPICIOUS = /[@?=]|:\/\/|eyJ|_(?:live|test)_|bearer |basic |\p{Nd}(?:\P{Nd}{0,3}\p{Nd}){12}|\S{32}|&#|[\p{Cf}<]/iu
 
 interface Redaction {
   emails: boolean

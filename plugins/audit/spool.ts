@@ -96,8 +96,7 @@ export class Spool {
         const { size } = await stat(path)
         for (let at = 0; at < size;) {
           const { entries, bytes, damaged } = await this.#readLines(file, at, size, limit)
-          // The half of a line at its end was never promised to anybody.
-          if (damaged > 0 && at + bytes < size) this.#options.onDamage(damaged)
+          if (damaged > 0) this.#options.onDamage(damaged)
           if (entries.length > 0) await write(entries)
           at += bytes
         }
@@ -150,8 +149,9 @@ export class Spool {
     while (bytes < bytesRead && entries.length < limit) {
       const stop = buffer.indexOf(10, bytes)
       if (stop === -1 || stop >= bytesRead) {
-        // The rest is no line: of a longer text the next reading begins there, else it is the end.
-        if (bytes > 0 && from + bytesRead < end) break
+        // The rest is no line. Of a longer text the next reading begins there; at the end it is the half of one, which was never promised to anybody.
+        if (from + bytesRead >= end) return { entries, bytes: bytesRead, damaged }
+        if (bytes > 0) break
         return { entries, bytes: bytesRead, damaged: damaged + 1 }
       }
       const entry = this.#entryOf(buffer.toString('utf8', bytes, stop))
