@@ -76,8 +76,8 @@ t.test('never more than a batch of it is asked for', async t => {
 })
 
 const ATTACKS: Record<string, { kind: string | ((place: number) => string), make: (place: number) => Chain, from?: number, to?: number }> = {
-  'changed': { kind: 'changed', make: place => ({ ...whole, rows: whole.rows.map(row => row.seq === place ? { ...row, content: row.content!.replace('success', 'failure') } : row) }) },
-  'removed': { kind: place => place === LENGTH ? 'truncated' : 'removed', make: place => ({ ...whole, rows: whole.rows.filter(({ seq }) => seq !== place) }) },
+  changed: { kind: 'changed', make: place => ({ ...whole, rows: whole.rows.map(row => row.seq === place ? { ...row, content: row.content!.replace('success', 'failure') } : row) }) },
+  removed: { kind: place => place === LENGTH ? 'truncated' : 'removed', make: place => ({ ...whole, rows: whole.rows.filter(({ seq }) => seq !== place) }) },
   'removed, with what follows moved up': { kind: place => place === LENGTH ? 'truncated' : 'removed', make: place => ({ ...whole, rows: moved(whole.rows.filter(({ seq }) => seq !== place), place - 1, -1) }) },
   'inserted, with what follows moved on': { kind: 'inserted', make: place => ({ ...whole, rows: [...moved(whole.rows, place - 1, 1), forged(place)] }) },
   'inserted, a copy of another': { kind: 'inserted', make: place => ({ ...whole, rows: [...moved(whole.rows, place - 1, 1), { ...whole.rows[(place + 500) % LENGTH]!, seq: place }] }) },
@@ -187,11 +187,17 @@ t.test('negative control: a chain of plain hashes that an attacker computes anew
   const hash = (text: string) => createHash('sha256').update(text).digest('base64url')
   const plain = (contents: readonly Content[]) => {
     let link = GENESIS
-    return contents.map((content, i) => ({ ...content, seq: i + 1, link: link = hash(`${link}${JSON.stringify(content)}`) }))
+    return contents.map((content, i) => {
+      link = hash(`${link}${JSON.stringify(content)}`)
+      return { ...content, seq: i + 1, link }
+    })
   }
   const passes = (list: ReturnType<typeof plain>) => {
     let before = GENESIS
-    return list.every(({ seq: _seq, link, ...content }) => link === (before = hash(`${before}${JSON.stringify(content)}`)))
+    return list.every(({ seq: _seq, link, ...content }) => {
+      before = hash(`${before}${JSON.stringify(content)}`)
+      return link === before
+    })
   }
   const contents = Array.from({ length: 50 }, (_none, i) => contentOf(i + 1))
   const tampered = contents.map((content, i) => i === 20 ? { ...content, content: '{"outcome":"failure"}' } : content)

@@ -56,8 +56,19 @@ t.test('what stands under the name of a secret is taken out, whatever it looks l
 
 t.test('what is no secret stays: ids, words, paths, counts, times', async t => {
   const plain = {
-    reason: 'lacks permission users:read', id: '5f1b2c3d-1111-4222-8333-444455556666', name: 'report-2026-11.pdf', route: '/users/:userId/orders', count: 42, ok: true, none: null,
-    at: '2026-11-21T14:00:00.000Z', opaque: randomBytes(12).toString('base64url'), words: 'the quick brown fox jumps over the lazy dog', list: ['posts:read'], amount: 1999, ms: 12.5,
+    reason: 'lacks permission users:read',
+    id: '5f1b2c3d-1111-4222-8333-444455556666',
+    name: 'report-2026-11.pdf',
+    route: '/users/:userId/orders',
+    count: 42,
+    ok: true,
+    none: null,
+    at: '2026-11-21T14:00:00.000Z',
+    opaque: randomBytes(12).toString('base64url'),
+    words: 'the quick brown fox jumps over the lazy dog',
+    list: ['posts:read'],
+    amount: 1999,
+    ms: 12.5,
   }
   t.strictSame(keep(plain).details, plain)
 })

@@ -53,8 +53,45 @@ function start (t: Test, env: Record<string, string>): Running {
     }
   })
   const ended = once(child, 'close')
-  t.teardown(async () => { child.kill('SIGKILL'); await ended })
+  t.teardown(async () => {
+    child.kill('SIGKILL')
+    await ended
+  })
   return { child, kept, ended, isReady: () => isReady }
+}
+
+/** A line to the database that can be cut. */
+async function lineTo (t: Test, url: string): Promise<{ url: string, cut: () => void, mend: () => void }> {
+  const { hostname, port } = new URL(url)
+  const sockets = new Set<Socket>()
+  let isWhole = true
+  const cut = () => {
+    isWhole = false
+    for (const socket of sockets) socket.destroy()
+  }
+  const proxy = createServer(socket => {
+    if (!isWhole) {
+      socket.destroy()
+      return
+    }
+    const upstream = connect(Number(port), hostname)
+    for (const [one, other] of [[socket, upstream], [upstream, socket]] as const) {
+      sockets.add(one)
+      one.on('error', () => {}).on('close', () => {
+        sockets.delete(one)
+        other.destroy()
+      })
+      one.pipe(other)
+    }
+  }).listen(0, '127.0.0.1')
+  await once(proxy, 'listening')
+  t.teardown(() => {
+    proxy.close()
+    cut()
+  })
+  const through = new URL(url)
+  through.port = String((proxy.address() as AddressInfo).port)
+  return { url: through.href, cut, mend: () => { isWhole = true } }
 }
 
 t.test('several processes write one chain, without a gap, and each keeps its order', async t => {
@@ -80,46 +117,33 @@ t.test('several processes write one chain, without a gap, and each keeps its ord
 })
 
 t.test('the connection is cut in the middle, and comes back: every promised event is there, once, and the chain is whole', async t => {
-  const { url, sql } = await fresh(t)
-  const target = new URL(url)
-  const sockets = new Set<Socket>()
-  let isOpen = true
-  const proxy = createServer(socket => {
-    if (!isOpen) return void socket.destroy()
-    const upstream = connect(Number(target.port), target.hostname)
-    for (const [one, other] of [[socket, upstream], [upstream, socket]] as const) {
-      sockets.add(one)
-      one.pipe(other).on('error', () => {})
-      one.on('error', () => {}).on('close', () => { sockets.delete(one); other.destroy() })
-    }
-  }).listen(0, '127.0.0.1')
-  await once(proxy, 'listening')
-  t.teardown(() => { proxy.close(); for (const socket of sockets) socket.destroy() })
-  target.port = String((proxy.address() as AddressInfo).port)
+  const line = await lineTo(t, (await fresh(t)).url)
   const { app, recorded } = await build(t, {
-    sql: sqlOn(t, target.href), deadlineMs: 1000,
-    declare: app => { app.get('/:i', { schema, config: { access: 'public', limits: false } }, async request => {
-      request.audit('data_access', { i: Number((request.params as { i: string }).i) }, { durable: true })
-      return { ok: true }
-    }) },
+    sql: sqlOn(t, line.url),
+    deadlineMs: 1000,
+    declare: app => {
+      app.get('/:i', { schema, config: { access: 'public', limits: false } }, async request => {
+        request.audit('data_access', { i: Number((request.params as { i: string }).i) }, { durable: true })
+        return { ok: true }
+      })
+    },
   })
   let next = 0
-  let isOver = false
+  const over = new AbortController()
   const statuses: number[] = []
   const asking = Promise.all(Array.from({ length: 10 }, async () => {
-    while (!isOver) {
+    while (!over.signal.aborted) {
       statuses.push((await app.inject(`http://localhost/${next++}`)).statusCode)
       await new Promise(resolve => { setTimeout(resolve, 2) })
     }
   }))
   for (let round = 0; round < 6; round++) {
     await new Promise(resolve => { setTimeout(resolve, 200 + 40 * round) })
-    isOpen = false
-    for (const socket of sockets) socket.destroy()
+    line.cut()
     await new Promise(resolve => { setTimeout(resolve, 150) })
-    isOpen = true
+    line.mend()
   }
-  isOver = true
+  over.abort()
   await asking
   await until(() => !app.audit.status().isAway)
   t.same(new Set(statuses), new Set([200]))
@@ -134,32 +158,17 @@ t.test('the connection is cut in the middle, and comes back: every promised even
 t.test(`a process is killed at a random moment, ${KILLS} times: the chain is whole, and every promised event is there, also of those whose database was away`, { timeout: 900_000 }, async t => {
   const { url, sql } = await fresh(t)
   const folder = folderOf(t)
-  const target = new URL(url)
-  let isOpen = true
-  const sockets = new Set<Socket>()
-  const proxy = createServer(socket => {
-    if (!isOpen) return void socket.destroy()
-    const upstream = connect(Number(target.port), target.hostname)
-    for (const [one, other] of [[socket, upstream], [upstream, socket]] as const) {
-      sockets.add(one)
-      one.pipe(other).on('error', () => {})
-      one.on('error', () => {}).on('close', () => { sockets.delete(one); other.destroy() })
-    }
-  }).listen(0, '127.0.0.1')
-  await once(proxy, 'listening')
-  t.teardown(() => { proxy.close(); for (const socket of sockets) socket.destroy() })
-  target.port = String((proxy.address() as AddressInfo).port)
+  const line = await lineTo(t, url)
   const promised = new Set<string>()
   let spooled = 0
   for (let round = 0; round < KILLS; round++) {
-    isOpen = true
-    const running = start(t, { DATABASE_URL: target.href, FOLDER: folder, NAME: `k${round}` })
+    line.mend()
+    const running = start(t, { DATABASE_URL: line.url, FOLDER: folder, NAME: `k${round}` })
     await until(() => running.isReady() || running.child.exitCode !== null)
     await new Promise(resolve => { setTimeout(resolve, Math.random() * 250) })
     if (round % 2 === 1) {
       // In every other round the database goes away before.
-      isOpen = false
-      for (const socket of sockets) socket.destroy()
+      line.cut()
       const before = running.kept.length
       await until(() => running.kept.length > before + 20)
       spooled += 1

@@ -127,11 +127,14 @@ t.test('events keep their order also where they come while the spool is read', a
 t.test('a transaction whose outcome nobody learnt is not written twice', async t => {
   const whole = await database(t)
   let lies = 0
-  const sql = { ...whole, transaction: async (work: never) => {
-    const done = await whole.transaction(work)
-    if (lies-- > 0) throw new Error('the connection ended after the commit')
-    return done
-  } }
+  const sql = {
+    ...whole,
+    transaction: async (work: never) => {
+      const done = await whole.transaction(work)
+      if (lies-- > 0) throw new Error('the connection ended after the commit')
+      return done
+    }
+  }
   const { app } = await build(t, { sql: sql as never })
   await app.audit.flush()
   lies = 2
@@ -159,15 +162,19 @@ t.test('a database that is slower than its deadline is away, and requests do not
 t.test('where the spool is full too: what was promised is refused with 503, before the handler where that is known; the rest is counted as lost, loudly', async t => {
   const sql = fragile(await database(t))
   let ran = 0
-  const { app, recorded } = await build(t, { sql, spoolBytes: 524_288, declare: app => {
-    app.get('/', { schema, config: promised }, async () => { ran += 1; return { ok: true } })
-    app.get('/hand', { schema, config: { access: 'public', limits: false } }, async request => { request.audit('data_modification', {}, { durable: true }); return { ok: true } })
-    app.get('/refused', { schema, config: { access: 'public', limits: false } }, async request => {
-      request.audit('access_denied', {}, { durable: true })
-      throw Object.assign(new Error('no'), { statusCode: 403 })
-    })
-    app.get('/free', { schema, config: { access: 'public', limits: false } }, async () => ({ ok: true }))
-  } })
+  const { app, recorded } = await build(t, {
+    sql,
+    spoolBytes: 524_288,
+    declare: app => {
+      app.get('/', { schema, config: promised }, async () => { ran += 1; return { ok: true } })
+      app.get('/hand', { schema, config: { access: 'public', limits: false } }, async request => { request.audit('data_modification', {}, { durable: true }); return { ok: true } })
+      app.get('/refused', { schema, config: { access: 'public', limits: false } }, async request => {
+        request.audit('access_denied', {}, { durable: true })
+        throw Object.assign(new Error('no'), { statusCode: 403 })
+      })
+      app.get('/free', { schema, config: { access: 'public', limits: false } }, async () => ({ ok: true }))
+    }
+  })
   sql.isAway = true
   for (let i = 0; i < 3000; i++) app.events.record('logout', null, { text: 'word '.repeat(90) })
   await app.audit.flush()

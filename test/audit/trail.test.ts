@@ -28,10 +28,14 @@ t.test('events are kept in their order, each with its place, and found by what i
 })
 
 t.test('by hand: request.audit, with what is known of the request', async t => {
-  const { app } = await build(t, { declare: app => { app.get('/', { schema, config: open }, async request => {
-    request.audit('data_access', { rows: 3 })
-    return { ok: true }
-  }) } })
+  const { app } = await build(t, {
+    declare: app => {
+      app.get('/', { schema, config: open }, async request => {
+        request.audit('data_access', { rows: 3 })
+        return { ok: true }
+      })
+    }
+  })
   const { headers } = await app.inject({ url: 'http://localhost/', headers: { 'user-agent': 'a'.repeat(1000) } })
   const [event] = (await app.audit.read()).items
   t.match(event, { type: 'data_access', outcome: 'success', method: 'GET', route: '/', address: '127.0.0.1', requestId: headers['x-request-id'] ?? /./, details: { rows: 3 } })
@@ -41,7 +45,10 @@ t.test('by hand: request.audit, with what is known of the request', async t => {
 t.test('a promised event is in the database before its answer is: by its type, by its route, by hand', async t => {
   const sql = fragile(await database(t))
   const { app } = await build(t, {
-    sql, delayMs: 2000, deadlineMs: 5000, durable: ['permission_change'],
+    sql,
+    delayMs: 2000,
+    deadlineMs: 5000,
+    durable: ['permission_change'],
     declare: app => {
       app.get('/type', { schema, config: open }, async request => { app.events.record('permission_change', request); return { ok: true } })
       app.get('/route', { schema, config: { ...open, audit: { type: 'data_access', durable: true } } }, async () => ({ ok: true }))
@@ -176,7 +183,7 @@ t.test('checkpoints are signed, kept, logged and handed out; with one of them a 
 })
 
 for (const [what, attack] of Object.entries({
-  'its tail cut and the head set to what is left': "delete from audit_events where seq > 3; update audit_head set seq = 3, link = (select link from audit_events where seq = 3)",
+  'its tail cut and the head set to what is left': 'delete from audit_events where seq > 3; update audit_head set seq = 3, link = (select link from audit_events where seq = 3)',
   'its head gone': 'delete from audit_head',
   'all of it gone': 'delete from audit_events; delete from audit_head; delete from audit_checkpoints',
 })) {
