@@ -229,6 +229,16 @@ for (const [name, check] of Object.entries({
     const outcomes = receipt.sources.map(({ source, outcome, count }) => [source, outcome, count].join())
     if (!receipt.isComplete || outcomes.join(' ') !== 'consents,deleted,1 letters,deleted,1 invoices,kept,1 portraits,deleted,1') throw new Error('receipt: ' + outcomes.join(' '))
     if (portraits.held.size !== 0 || (await sql.query('select * from letters')).length !== 1) throw new Error('something is left')`,
+  audit: `
+    await app.ready()
+    const ask = async (url, role) => app.inject({ url: 'http://localhost' + url, headers: { authorization: 'Bearer ' + (await app.tokens.issue({ id: role, roles: [role] })).access_token } })
+    if ((await ask('/records/r1', 'member')).statusCode !== 200 || (await ask('/audit', 'member')).statusCode !== 403) throw new Error('asked')
+    const kept = (await ask('/audit?userId=member', 'auditor')).json().map(({ type, vocabulary }) => type + ' ' + vocabulary)
+    if (String(kept) !== 'access_denied authz_fail,data_access sensitive_read,data_modification sensitive_update') throw new Error('kept: ' + kept)
+    if (!(await app.audit.verify()).whole) throw new Error('broken')
+    await sql.query("update audit_events set content = replace(content, 'success', 'failure') where seq = 2")
+    const { break: found } = await app.audit.verify()
+    if (found.seq !== 2 || found.kind !== 'changed') throw new Error('not told: ' + JSON.stringify(found))`,
   shared: `
     if (app.state.kind !== 'redis' || !await app.state.answers()) throw new Error('not shared')
     await app.ready()
@@ -281,6 +291,7 @@ function storeOf (folder: string, sample: string): string {
     import { mkdirSync } from 'node:fs'
     import { PGlite } from '@electric-sql/pglite'
     import { API_KEYS_TABLE } from '${table('api-keys')}'
+    import { AUDIT_TABLES } from '${table('audit')}'
     import { MFA_TABLES } from '${table('mfa')}'
     import { PASSKEYS_TABLE } from '${table('passkeys')}'
     import { PRIVACY_TABLES } from '${table('privacy')}'
@@ -288,7 +299,7 @@ function storeOf (folder: string, sample: string): string {
     import { UPLOADS_TABLE } from '${table('uploads')}'
     mkdirSync(folder)
     export const sql = pgliteSql(await PGlite.create('memory://'))
-    await sql.script(MFA_TABLES + API_KEYS_TABLE + PASSKEYS_TABLE + PRIVACY_TABLES + UPLOADS_TABLE)
+    await sql.script(AUDIT_TABLES + MFA_TABLES + API_KEYS_TABLE + PASSKEYS_TABLE + PRIVACY_TABLES + UPLOADS_TABLE)
 `
 : ''}
     ${sample.includes('webhookUrl')
