@@ -181,8 +181,9 @@ async function privacy (app: FastifyInstance, options: PrivacyOptions): Promise<
   }
 
   function lookAround (): void {
-    const looking = Promise.all([look(() => journal.workOff()), look(() => purgeAndTell(true))]).then(() => { if (isReady) wait() })
-    track(looking)
+    // Erasures wait for no purge.
+    track(look(() => purgeAndTell(true)))
+    track(look(() => journal.workOff()).then(() => { if (isReady) wait() }))
   }
 
   /** A database that is away is asked again the next time. */

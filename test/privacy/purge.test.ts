@@ -104,6 +104,30 @@ t.test('who was taken for dead does not go on to the next source', async t => {
   t.match(await sql.query('select holder from privacy_tasks'), [{ holder: 'another' }], 'and what another one holds stays theirs')
 })
 
+t.test('what a killed process was at is done once its lease is over, and not when it would be due the next time', async t => {
+  const sql = await database()
+  await sql.query("insert into privacy_tasks (name, due_at, holder, held_until) values ('purge', now() + interval '1 day', 'killed', now() - interval '1 second')")
+  const done = gate()
+  await build(t, { sql, checkEvery: 1, sources: [{ name: 'counted', purge () { done.open(); return 0 } }] })
+  await done.passed
+})
+
+t.test('attack: a source that hangs keeps neither the others from being purged nor erasures from being finished', async t => {
+  let attempts = 0
+  const [finished, purged] = [gate(), gate()]
+  const outside = { erase () { if (++attempts === 1) throw new Error('away'); finished.open(); return 'deleted' as const } }
+  const begun = gate()
+  const hanging: PrivacySource = { name: 'hanging', purge () { begun.open(); return new Promise(() => {}) } }
+  const { app, recorded } = await build(t, {
+    checkEvery: 1, purgeEvery: 1, lease: 1, patience: 1000, sources: [hanging, { name: 'next', purge () { purged.open(); return 0 } }, { name: 'files', outside }],
+  })
+  await begun.passed
+  await app.privacy.erase(ADA)
+  await finished.passed
+  await purged.passed
+  t.match(recorded.filter(({ type }) => type === 'purge_failed'), [{ details: { source: 'hanging' } }])
+})
+
 t.test('it runs by itself, and stops when the service closes [ASVS 14.2.7]', async t => {
   const sql = await database()
   const every = { sql, checkEvery: 1, purgeEvery: 1 }
