@@ -80,7 +80,7 @@ export interface Privacy {
   readonly sources: readonly string[]
   /**
    * Everything that is held about a user, as one JSON document: a stream, in memory a page at a time. A source that fails ends it with an error:
-   * a document that is whole as JSON is whole.
+   * a document that is whole as JSON is whole. Of one person two are read at once, in one process: a third one ends the first, unfinished.
    */
   export: (userId: string, request?: FastifyRequest | null) => Readable
   /**

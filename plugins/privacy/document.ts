@@ -6,11 +6,31 @@ import type { PrivacySource } from './contract.js'
 /** UTF-16 units of a chunk at least: a row a chunk would be slow. */
 const CHUNK = 16_384
 
+/** Documents of one person that are read at once: each holds a page in memory for as long as its reader likes. */
+const AT_ONCE = 2
+
 interface DocumentParts { userId: string, sources: Iterable<PrivacySource>, sql: Sql, exportedAt: Date }
 
 /** Nothing is read before the stream is, and no further ahead than one chunk. */
 export function documentOf (parts: DocumentParts): Readable {
   return Readable.from(inChunks(write(parts)), { objectMode: false })
+}
+
+/** Where somebody reads more of one person than are read at once, the one that was begun first ends unfinished. */
+export function fewAtOnce (): (userId: string, document: Readable) => Readable {
+  const open = new Map<string, Set<Readable>>()
+  return (userId, document) => {
+    const own = open.get(userId) ?? new Set()
+    open.set(userId, own.add(document))
+    document.once('close', () => {
+      own.delete(document)
+      if (own.size === 0 && open.get(userId) === own) open.delete(userId)
+    })
+    const [first] = own
+    // Who has not begun to read it listens for no error yet.
+    if (own.size > AT_ONCE) first!.on('error', () => {}).destroy(new Error('others of the same person were begun since'))
+    return document
+  }
 }
 
 /**

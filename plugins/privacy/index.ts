@@ -17,7 +17,7 @@ import { checkKeys, checkOptions } from '../options.js'
 import type { Sql } from '../sql.js'
 import { consentsOf } from './consents.js'
 import type { Privacy, PrivacySource, PurgeReport } from './contract.js'
-import { documentOf } from './document.js'
+import { documentOf, fewAtOnce } from './document.js'
 import { erasureOf } from './erasure.js'
 import { PrivacyMisconfigured } from './errors.js'
 import { journalOf } from './journal.js'
@@ -107,6 +107,7 @@ async function privacy (app: FastifyInstance, options: PrivacyOptions): Promise<
     },
   })
   const { consents, source: ofConsents } = consentsOf({ sql, purposes, subjectOf: userId => subjectsOf(userId)[0]!, events: app.events, now })
+  const limited = fewAtOnce()
   let isReady = false
 
   app.decorate('privacy', {
@@ -114,7 +115,7 @@ async function privacy (app: FastifyInstance, options: PrivacyOptions): Promise<
     get sources () { return [...sources.keys()] },
     export (userId, request = null) {
       app.events.record('data_exported', request, { user: userId })
-      return documentOf({ userId, sources: sources.values(), sql, exportedAt: new Date(now()) })
+      return limited(userId, documentOf({ userId, sources: sources.values(), sql, exportedAt: new Date(now()) }))
     },
     async erase (userId, request: FastifyRequest | null = null) {
       const { receipt, isNew } = await erase(userId)

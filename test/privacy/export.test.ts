@@ -118,6 +118,33 @@ t.test('a source that fails before anything was sent is a 500 that says nothing'
   t.equal(statusCode, 500)
 })
 
+t.test('attack: who opens one export after another and reads none of them holds two; negative control: two, and those of others, go on', async t => {
+  let held = 0
+  const rows = source('rows', async function * () {
+    held += 1
+    try {
+      for (let i = 0; i < 20_000; i++) yield { i, filler: 'x'.repeat(1000) }
+    } finally {
+      held -= 1
+    }
+  })
+  const { app } = await build(t, { sources: [rows] }, app => {
+    app.get('/export', { config: { access: 'public' } as never }, (_request, reply) => reply.type('application/json').send(app.privacy.export(ADA)))
+  })
+  await app.listen({ host: '127.0.0.1', port: 0 })
+  const url = `http://127.0.0.1:${(app.server.address() as AddressInfo).port}/export`
+  const others = app.privacy.export('bob')
+  const answers = []
+  for (let i = 0; i < 6; i++) answers.push(await fetch(url))
+  t.equal(held, 2)
+  for (const cut of answers.slice(0, 4)) await t.rejects(cut.text(), 'the connection was cut')
+  for (const whole of answers.slice(4)) t.equal((await whole.json() as { rows: unknown[] }).rows.length, 20_000)
+  t.equal(JSON.parse(await textOf(others)).rows.length, 20_000)
+
+  const [unread] = [app.privacy.export(ADA), app.privacy.export(ADA), app.privacy.export(ADA)]
+  await t.rejects(textOf(unread!), { message: /since/ })
+})
+
 t.test('rows that JSON cannot say end the document', async t => {
   const circular: { self?: unknown } = {}
   circular.self = circular
