@@ -23,7 +23,7 @@ export function privacyRoutes ({ app, accounts }: Portal): void {
   const { consents } = app.privacy
 
   app.get('/users/me/export', {
-    config: { access: { stepUp: true }, audit: 'data_access', answers: 'raw' },
+    config: { access: { stepUp: true }, audit: 'data_access', answers: 'raw', limits: { windows: ['10/minute'] } },
   }, async (request, reply) => {
     const { id } = await accounts.known(principalOf(request).userId)
     reply.type('application/json; charset=utf-8').header('content-disposition', 'attachment; filename="export.json"')
