@@ -13,7 +13,7 @@ export interface Alert {
   subject: string
   threshold: number
   windowMs: number
-  /** Alerts of this rule, about others, that this process has not told since the one before: there are at most 20 a minute. */
+  /** Alerts of this rule, about others, that this process has not told since the one before: there are at most 20 a minute. Each is an `alert_raised` event. */
   untold: number
   /** The event that reached the threshold, without its details. */
   last: Omit<SecurityEvent, 'details'>

@@ -92,6 +92,8 @@ async function alerts (app: FastifyInstance, options: AlertsOptions): Promise<vo
   checkRules(rules)
   if (!log && plain.webhook === undefined && notify === undefined) throw new AlertsMisconfigured('alerts: nobody is told: log, webhook or notify is needed')
   const pace = new Pace(now)
+  /** The last of each rule that was not told yet. */
+  const withheld = new Map<string, { alert: Alert, event: SecurityEvent, timer: NodeJS.Timeout }>()
   const webhook = plain.webhook === undefined ? null : webhookOf(plain.webhook)
   const counting = new Counting({
     rules,
@@ -110,18 +112,37 @@ async function alerts (app: FastifyInstance, options: AlertsOptions): Promise<vo
   app.addHook('onClose', async function tellWhatIsLeft () {
     stop()
     await counting.settled()
+    for (const rule of [...withheld.keys()]) tellWithheld(rule)
     await webhook?.close(drainMs)
   })
 
   function raise ({ name, severity, by, threshold, windowMs }: SettledRule, subject: string, event: SecurityEvent): void {
-    const untold = pace.take(name)
-    if (untold === null) return
     const { details, ...last } = event
-    const alert: Alert = { id: randomUUID(), time: new Date(now()).toISOString(), rule: name, severity, by: typeof by === 'function' ? 'function' : by, subject, threshold, windowMs, untold, last }
+    const alert: Alert = { id: randomUUID(), time: new Date(now()).toISOString(), rule: name, severity, by: typeof by === 'function' ? 'function' : by, subject, threshold, windowMs, untold: 0, last }
+    // Each of them stands there, also one that many others hide: who made those cannot have it go unseen.
     app.events.record('alert_raised', null, { alert: alert.id, rule: name, severity, by: alert.by, subject })
-    if (log) app.log.fatal({ alert }, `alert: ${name}`)
+    const untold = pace.take(name)
+    if (untold === null) withhold(alert, event)
+    else deliver({ ...alert, untold }, event)
+  }
+
+  function deliver (alert: Alert, event: SecurityEvent): void {
+    clearTimeout(withheld.get(alert.rule)?.timer)
+    withheld.delete(alert.rule)
+    if (log) app.log.fatal({ alert }, `alert: ${alert.rule}`)
     webhook?.send(alert)
     tell(alert, event).catch(error => { app.log.error({ err: error, alert: alert.id }, 'notify of alerts failed') })
+  }
+
+  /** Told later, with how many there were: perhaps nothing follows that would say so. */
+  function withhold (alert: Alert, event: SecurityEvent): void {
+    const timer = withheld.get(alert.rule)?.timer ?? setTimeout(() => tellWithheld(alert.rule), MINUTE).unref()
+    withheld.set(alert.rule, { alert, event, timer })
+  }
+
+  function tellWithheld (rule: string): void {
+    const { alert, event } = withheld.get(rule)!
+    deliver({ ...alert, untold: pace.begin(rule) - 1 }, event)
   }
 
   async function tell (alert: Alert, event: SecurityEvent): Promise<void> {
@@ -142,10 +163,12 @@ async function alerts (app: FastifyInstance, options: AlertsOptions): Promise<vo
   }
 }
 
+interface Paced { since: number, told: number, untold: number }
+
 /** An attack from ten thousand addresses must not be ten thousand alerts. */
 class Pace {
   readonly #now: () => number
-  readonly #rules = new Map<string, { since: number, told: number, untold: number }>()
+  readonly #rules = new Map<string, Paced>()
 
   constructor (now: () => number) { this.#now = now }
 
@@ -159,6 +182,17 @@ class Pace {
       rule.untold += 1
       return null
     }
+    return this.#tell(rule)
+  }
+
+  /** A minute of this rule begins now; how many were not told. */
+  begin (name: string): number {
+    const rule = this.#rules.get(name)!
+    Object.assign(rule, { since: this.#now(), told: 0 })
+    return this.#tell(rule)
+  }
+
+  #tell (rule: Paced): number {
     const { untold } = rule
     rule.told += 1
     rule.untold = 0

@@ -1,4 +1,5 @@
 /** Alerts: rules, their edges, and that nobody can make the process pay for them. */
+import { mock } from 'node:test'
 import t from 'tap'
 import type { AlertRule } from '../../plugins/alerts/index.js'
 import { Tallies } from '../../plugins/alerts/tallies.js'
@@ -193,6 +194,29 @@ t.test('an attack from many addresses is not as many alerts: twenty a minute of 
   await see('login_failure', { address: '192.0.2.99' })
   t.equal(told.length, 21)
   t.match(told.at(-1), { subject: '192.0.2.99', untold: 480 })
+})
+
+t.test('attack: decoys hide nobody: whoever comes after the twenty of a minute is in the trail at once, and told when it is over, or the service closes', async t => {
+  for (const isClosing of [false, true]) {
+    mock.timers.enable({ apis: ['setTimeout'] })
+    t.teardown(() => { mock.timers.reset() })
+    const { app, told, clock, recorded } = await build(t)
+    for (let i = 0; i < 25; i++) app.events.record('token_reused', { id: 'r', ip: '192.0.2.1' }, { user: i === 24 ? 'victim' : `decoy ${i}` })
+    await app.alerts.settled()
+    t.equal(told.length, 20)
+    t.equal(recorded.filter(({ type }) => type === 'alert_raised').length, 25)
+    t.match(recorded.at(-1), { type: 'alert_raised', details: { rule: 'token_reuse', subject: 'victim' } })
+    if (isClosing) await app.close()
+    else {
+      clock.ms += 59_999
+      mock.timers.tick(59_999)
+      t.equal(told.length, 20)
+      clock.ms += 1
+      mock.timers.tick(1)
+    }
+    t.match(told.slice(20), [{ subject: 'victim', untold: 4 }])
+    mock.timers.reset()
+  }
 })
 
 t.test('notify that fails, now or later, ends nothing; log: false leaves it to the others', async t => {
