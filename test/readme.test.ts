@@ -289,16 +289,15 @@ function storeOf (folder: string, sample: string): string {
     ${/\bsql\b.* from '\.\/store\.js'/.test(sample)
 ? `
     import { mkdirSync } from 'node:fs'
-    import { PGlite } from '@electric-sql/pglite'
     import { API_KEYS_TABLE } from '${table('api-keys')}'
     import { AUDIT_TABLES } from '${table('audit')}'
     import { MFA_TABLES } from '${table('mfa')}'
     import { PASSKEYS_TABLE } from '${table('passkeys')}'
     import { PRIVACY_TABLES } from '${table('privacy')}'
-    import { pgliteSql } from '${table('sql')}'
+    import { embedded } from '${relative(folder, join(ROOT, 'test/fixtures/embedded.js'))}'
     import { UPLOADS_TABLE } from '${table('uploads')}'
     mkdirSync(folder)
-    export const sql = pgliteSql(await PGlite.create('memory://'))
+    export const sql = await embedded()
     await sql.script(AUDIT_TABLES + MFA_TABLES + API_KEYS_TABLE + PASSKEYS_TABLE + PRIVACY_TABLES + UPLOADS_TABLE)
 `
 : ''}

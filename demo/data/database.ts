@@ -3,7 +3,7 @@ import { mkdir, readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { pgSql, pgliteSql, type Sql } from '../../plugins/sql.js'
 
-const MIGRATIONS = new URL('./migrations/', import.meta.url)
+export const MIGRATIONS = new URL('./migrations/', import.meta.url)
 /** Any number, the same in every process: who migrates holds it. */
 const MIGRATION_LOCK = 7_266_813
 /** Milliseconds that a connection or a statement may take. */
@@ -33,7 +33,7 @@ async function openServer (url: string): Promise<Sql> {
 }
 
 /** Runs each file of `migrations/` once, in the order of their names, all of them or none. */
-async function migrate (sql: Sql): Promise<void> {
+export async function migrate (sql: Sql): Promise<void> {
   const files = (await readdir(MIGRATIONS)).filter(name => name.endsWith('.sql')).sort()
   await sql.transaction(async transaction => {
     await transaction.query('select pg_advisory_xact_lock($1)', [MIGRATION_LOCK])

@@ -1,13 +1,13 @@
 /** A service that takes API keys, with its table of keys in a real database that counts what it is asked. */
-import { PGlite } from '@electric-sql/pglite'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { Type } from '@sinclair/typebox'
 import type { Test } from 'tap'
 import bastion, { server, type Principal } from '../../plugins/index.js'
 import { API_KEYS_TABLE, sqlApiKeys, type ApiKeysOptions, type IssuedApiKey, type KeyOwner, type NewApiKey } from '../../plugins/api-keys/index.js'
 import type { SecurityEvent } from '../../plugins/events.js'
-import { pgliteSql, type Sql } from '../../plugins/sql.js'
+import { type Sql } from '../../plugins/sql.js'
 import type { StateOptions } from '../../plugins/state/index.js'
+import { embedded } from '../fixtures/embedded.js'
 
 export const SECRET = Buffer.from('0123456789abcdef0123456789abcdef')
 
@@ -27,7 +27,7 @@ export interface Service {
 }
 
 export async function database (t: Test): Promise<Sql> {
-  const sql = pgliteSql(await PGlite.create('memory://') as never)
+  const sql = await embedded()
   t.teardown(() => sql.close())
   await sql.script(API_KEYS_TABLE)
   return sql

@@ -2,14 +2,14 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { PGlite } from '@electric-sql/pglite'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { Type } from '@sinclair/typebox'
 import type { Test } from 'tap'
 import { AUDIT_TABLES, type AuditOptions } from '../../plugins/audit/index.js'
 import type { SecurityEvent } from '../../plugins/events.js'
 import bastion, { server } from '../../plugins/index.js'
-import { pgliteSql, type Sql } from '../../plugins/sql.js'
+import { type Sql } from '../../plugins/sql.js'
+import { embedded } from '../fixtures/embedded.js'
 
 export const KEY = Buffer.alloc(32, 5)
 export const schema = { response: { 200: Type.Object({ ok: Type.Boolean() }) } }
@@ -17,7 +17,7 @@ export const schema = { response: { 200: Type.Object({ ok: Type.Boolean() }) } }
 export interface Built { app: FastifyInstance, sql: Sql, folder: string, log: string[], recorded: SecurityEvent[] }
 
 export async function database (t: Test): Promise<Sql> {
-  const sql = pgliteSql(await PGlite.create('memory://') as never)
+  const sql = await embedded()
   t.teardown(() => sql.close())
   await sql.script(AUDIT_TABLES)
   return sql

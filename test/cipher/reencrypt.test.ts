@@ -1,12 +1,12 @@
 /** Re-encryption of a table: everything, beside writers, begun anew after an end; on PGlite and on a real PostgreSQL. */
 import { randomBytes } from 'node:crypto'
-import { PGlite } from '@electric-sql/pglite'
 import pg from 'pg'
 import t, { type Test } from 'tap'
 import { reencrypt, type Cipher, type ReencryptOptions, type ReencryptProgress } from '../../plugins/cipher/index.js'
-import { pgliteSql, pgSql, type Sql } from '../../plugins/sql.js'
+import { pgSql, type Sql } from '../../plugins/sql.js'
 import { postgres } from '../services.js'
 import { build, INDEX_KEY, KEY, NEXT } from './build.js'
+import { embedded } from '../fixtures/embedded.js'
 
 t.setTimeout(120_000)
 
@@ -182,7 +182,7 @@ async function holds (t: Test, sql: Sql): Promise<void> {
 }
 
 t.test('on PGlite', async t => {
-  const sql = pgliteSql(await PGlite.create('memory://') as never)
+  const sql = await embedded()
   t.teardown(() => sql.close())
   await holds(t, sql)
 

@@ -6,11 +6,12 @@ import { join } from 'node:path'
 import type { FastifyInstance } from 'fastify'
 import type { Test } from 'tap'
 import { buildPortal, type PortalParts } from '../../demo/app.js'
-import { openDatabase } from '../../demo/data/database.js'
+import { migrate, MIGRATIONS, openDatabase } from '../../demo/data/database.js'
 import { seed } from '../../demo/data/seed.js'
 import type { Mail } from '../../demo/mail.js'
 import type { PortalSettings } from '../../demo/settings.js'
 import type { Sql } from '../../plugins/sql.js'
+import { embedded, textOf } from '../fixtures/embedded.js'
 
 export const PASSWORD = 'Seeded-pass-1'
 export const APP_SECRET = randomBytes(48).toString('base64url')
@@ -157,7 +158,7 @@ export function folderOf (t: Test): string {
 /** A database of its own: in memory, or on the PostgreSQL server that the environment names. */
 export async function freshDatabase (t: Test): Promise<Sql> {
   const server = process.env.PORTAL_TEST_DATABASE_URL
-  const sql = await openDatabase(server === undefined ? {} : { url: await createDatabase(server) })
+  const sql = server === undefined ? await embedded(await textOf(MIGRATIONS), migrate) : await openDatabase({ url: await createDatabase(server) })
   t.teardown(() => sql.close())
   return sql
 }

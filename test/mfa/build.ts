@@ -1,6 +1,5 @@
 /** The second factor as a service has it, on a database in memory, with an authenticator that is not ours. */
 import { randomBytes } from 'node:crypto'
-import { PGlite } from '@electric-sql/pglite'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { Secret, TOTP } from 'otpauth'
 import type { Test } from 'tap'
@@ -9,8 +8,9 @@ import events, { type SecurityEvent } from '../../plugins/events.js'
 import mfa, { MFA_TABLES, sqlMfaStore, type MfaOptions, type MfaStore } from '../../plugins/mfa/index.js'
 import plan from '../../plugins/plan/index.js'
 import type { Account } from '../../plugins/sign-in.js'
-import { pgliteSql, type Sql } from '../../plugins/sql.js'
+import { type Sql } from '../../plugins/sql.js'
 import state, { type StateOptions } from '../../plugins/state/index.js'
+import { embedded } from '../fixtures/embedded.js'
 
 export const STEP = 30_000
 export const MINUTE = 60_000
@@ -78,7 +78,7 @@ export async function build (t: Test, options: Partial<MfaOptions> = {}, more: {
 }
 
 async function open (): Promise<Sql> {
-  const sql = pgliteSql(await PGlite.create('memory://') as never)
+  const sql = await embedded()
   await sql.script(MFA_TABLES)
   return sql
 }

@@ -1,11 +1,11 @@
 /** The built-in store, on PGlite and on a real PostgreSQL. */
 import { readFile } from 'node:fs/promises'
-import { PGlite } from '@electric-sql/pglite'
 import pg from 'pg'
 import t, { type Test } from 'tap'
 import { MFA_TABLES, sqlMfaStore } from '../../plugins/mfa/index.js'
-import { pgSql, pgliteSql, type Sql } from '../../plugins/sql.js'
+import { pgSql, type Sql } from '../../plugins/sql.js'
 import { postgres } from '../services.js'
+import { embedded } from '../fixtures/embedded.js'
 
 async function holdsToPort (t: Test, sql: Sql): Promise<void> {
   await sql.script(MFA_TABLES)
@@ -37,7 +37,7 @@ async function holdsToPort (t: Test, sql: Sql): Promise<void> {
 }
 
 t.test('on PGlite', async t => {
-  const sql = pgliteSql(await PGlite.create('memory://') as never)
+  const sql = await embedded()
   t.teardown(() => sql.close())
   await holdsToPort(t, sql)
 })

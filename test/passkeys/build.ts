@@ -1,6 +1,5 @@
 /** Passkeys as a service has them, on a database in memory, with an authenticator that is not ours. */
 import { randomBytes } from 'node:crypto'
-import { PGlite } from '@electric-sql/pglite'
 import Fastify, { type FastifyInstance } from 'fastify'
 import type { Test } from 'tap'
 import errors from '../../plugins/errors.js'
@@ -9,9 +8,10 @@ import mfa, { MFA_TABLES, sqlMfaStore, type MfaOptions } from '../../plugins/mfa
 import passkeys, { PASSKEYS_TABLE, sqlPasskeys, type Passkey, type PasskeysOptions, type PasskeyStore } from '../../plugins/passkeys/index.js'
 import plan from '../../plugins/plan/index.js'
 import type { Account } from '../../plugins/sign-in.js'
-import { pgliteSql, type Sql } from '../../plugins/sql.js'
+import { type Sql } from '../../plugins/sql.js'
 import state, { type StateOptions } from '../../plugins/state/index.js'
 import { authenticator, ORIGIN, type Authenticator, type Wrong } from './authenticator.js'
+import { embedded } from '../fixtures/embedded.js'
 
 export const MINUTE = 60_000
 export const refused = { code: 'FST_BASTION_PASSKEYS_REFUSED', statusCode: 401, message: 'The passkey is not accepted' }
@@ -85,7 +85,7 @@ export async function build (t: Test, options: Partial<PasskeysOptions> = {}, mo
 }
 
 async function open (): Promise<Sql> {
-  const sql = pgliteSql(await PGlite.create('memory://') as never)
+  const sql = await embedded()
   await sql.script(MFA_TABLES + PASSKEYS_TABLE)
   return sql
 }

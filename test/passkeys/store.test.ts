@@ -1,11 +1,11 @@
 /** The built-in store, on PGlite and on a real PostgreSQL. */
 import { readFile } from 'node:fs/promises'
-import { PGlite } from '@electric-sql/pglite'
 import pg from 'pg'
 import t, { type Test } from 'tap'
 import { PASSKEYS_TABLE, sqlPasskeys, type StoredPasskey } from '../../plugins/passkeys/index.js'
-import { pgSql, pgliteSql, type Sql } from '../../plugins/sql.js'
+import { pgSql, type Sql } from '../../plugins/sql.js'
 import { postgres } from '../services.js'
+import { embedded } from '../fixtures/embedded.js'
 
 const NOON = new Date('2026-01-01T12:00:00Z')
 
@@ -62,7 +62,7 @@ async function holdsToPort (t: Test, sql: Sql): Promise<void> {
 }
 
 t.test('on PGlite', async t => {
-  const sql = pgliteSql(await PGlite.create('memory://') as never)
+  const sql = await embedded()
   t.teardown(() => sql.close())
   await holdsToPort(t, sql)
 })

@@ -1,11 +1,11 @@
 /** A service with privacy on a PGlite of its own, as the tests of privacy ask it. */
-import { PGlite } from '@electric-sql/pglite'
 import Fastify, { type FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
 import events, { type SecurityEvent } from '../../plugins/events.js'
 import plan from '../../plugins/plan/index.js'
 import privacy, { PRIVACY_TABLES, type PrivacyOptions, type PrivacySource } from '../../plugins/privacy/index.js'
-import { pgliteSql, type Sql } from '../../plugins/sql.js'
+import { type Sql } from '../../plugins/sql.js'
+import { embedded } from '../fixtures/embedded.js'
 
 export const KEY = Buffer.alloc(32, 7)
 /** Long enough that nothing is done in a test that does not ask for it. */
@@ -22,7 +22,7 @@ export interface Service {
   pass: (ms: number) => void
 }
 
-const own = pgliteSql(await PGlite.create('memory://') as never)
+const own = await embedded()
 t.teardown(() => own.close())
 
 /** Privacy's tables, and one of notes that people write; empty at each call. */
