@@ -14,6 +14,8 @@ interface Rule {
   tallies: Tallies
   /** Null where the state is this process's own, or the threshold needs no count. */
   counter: Counter | null
+  /** Subjects that wait to be counted. */
+  waiting: number
 }
 
 interface Pending {
@@ -38,7 +40,7 @@ export interface CountingParts {
   overran: () => void
 }
 
-/** Subjects that wait to be counted. */
+/** Subjects of one rule that wait to be counted: those of others a flood keeps from nothing. */
 const MAX_PENDING = 10_000
 /** Counted in one go, before other work of the process has its turn. */
 const AT_ONCE = 100
@@ -63,6 +65,7 @@ export class Counting {
         settled,
         tallies: new Tallies(settled),
         counter: isCounted ? this.#shared!.counter({ name: `alerts_${name}`, algorithm: 'log', windows: [{ limit: threshold - 1, ms: windowMs }] }) : null,
+        waiting: 0,
       }
       if (events === '*') this.#ofAll.push(rule)
       else for (const type of events) this.#byType.set(type, [...this.#byType.get(type) ?? [], rule])
@@ -95,10 +98,11 @@ export class Counting {
     const key = `${name} ${subject}`
     let pending = this.#pending.get(key)
     if (pending === undefined) {
-      if (this.#pending.size >= MAX_PENDING) {
+      if (rule.waiting >= MAX_PENDING) {
         this.#parts.overran()
         return
       }
+      rule.waiting += 1
       this.#pending.set(key, pending = { rule, subject, times: 0, members: new Set(), event })
     }
     pending.times += 1
@@ -112,6 +116,7 @@ export class Counting {
       await new Promise(resolve => { setImmediate(resolve) })
       const batch = [...this.#pending.values()]
       this.#pending = new Map()
+      for (const { rule } of batch) rule.waiting = 0
       for (let i = 0; i < batch.length; i += AT_ONCE) {
         if (i > 0) await new Promise(resolve => { setImmediate(resolve) })
         await Promise.all(batch.slice(i, i + AT_ONCE).map(async pending => this.#count(pending).catch(this.#parts.failed)))

@@ -246,6 +246,15 @@ t.test('more subjects at once than are held: some are not counted, and memory st
   t.strictSame(told.map(({ subject }) => subject), ['10.0.0.1'], 'those that are held are counted on')
 })
 
+t.test('attack: a flood of subjects of one rule keeps no other rule from counting', async t => {
+  const { app, names } = await build(t)
+  for (let i = 0; i < 20_000; i++) app.events.record('login_failure', { id: 'r', ip: `10.${i >> 16}.${(i >> 8) & 255}.${i & 255}` }, { login: `name ${i}` })
+  app.events.record('permission_change', { id: 'r', ip: '192.0.2.1' }, { user: 'mallory', to: 'admin' })
+  app.events.record('token_reused', { id: 'r', ip: '192.0.2.1' }, { user: 'victim' })
+  await app.alerts.settled()
+  t.strictSame(names().sort(), ['privilege_change', 'token_reuse'])
+})
+
 t.test('bounded: of those that stand longest the one with the least is forgotten, never one that was told', async t => {
   const tallies = new Tallies({ threshold: 10, windowMs: 60_000, quietMs: 600_000 }, 100)
   for (let i = 0; i < 9; i++) tallies.add('heavy', 1, i)
