@@ -9,7 +9,7 @@ export interface Alert {
   rule: string
   severity: 'critical' | 'warning'
   by: 'address' | 'principal' | 'target' | 'all' | 'function'
-  /** The address, the id of the principal or of the user, `login` and the hash of the name that was typed; `*` for all. */
+  /** The address, the id of the user, `login` and the hash of the name that was typed; `*` for all. */
   subject: string
   threshold: number
   windowMs: number

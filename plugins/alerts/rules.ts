@@ -38,7 +38,7 @@ export interface AlertRule {
   /** Which of them; all by default. */
   where?: (event: SecurityEvent) => boolean
   /**
-   * Each of these is counted for itself: `address` (IPv6 by its /64), `principal` (who did it), `target` (the account it was done to: the hash of the name that was typed, or the user's
+   * Each of these is counted for itself: `address` (IPv6 by its /64), `principal` (the user who did it, by whichever of their keys), `target` (the account it was done to: the hash of the name that was typed, or the user's
    * id), `all` (everything together), or what a function says. Where an event has none (null), it is not counted.
    */
   by: AlertSubject | ((event: SecurityEvent) => string | null)
@@ -102,7 +102,8 @@ export function subjectOf (by: SettledRule['by'], event: SecurityEvent): string 
   if (typeof by === 'function') return by(event)
   if (by === 'all') return '*'
   if (by === 'address') return event.address === undefined ? null : addressKey(event.address)
-  if (by === 'principal') return event.principal ?? null
+  // Of keys everybody makes as many as they like.
+  if (by === 'principal') return event.user ?? event.principal ?? null
   // A lock knows the name alone, a failure perhaps the user too: by the name they are one.
   const { login, user } = event.details
   return typeof login === 'string' ? `login ${login}` : typeof user === 'string' ? user : null

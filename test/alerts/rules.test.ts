@@ -168,6 +168,22 @@ t.test('mass export and probing are counted by principal', async t => {
   }
 })
 
+t.test('attack: whoever makes a key for every few reads is one all the same', async t => {
+  const { app, told } = await build(t)
+  const read = (id: string, userId: string) => {
+    app.events.record('data_access', { id: 'r1', ip: '192.0.2.1', raw: {}, method: 'GET', headers: {}, routeOptions: { config: {} }, log: app.log, principal: { id, userId, via: 'key' } } as never)
+  }
+  for (let i = 0; i < 199; i++) {
+    read(`key ${i % 10}`, 'mallory')
+    read('key 1', `user ${i}`)
+  }
+  await app.alerts.settled()
+  t.strictSame(told, [])
+  read('key 10', 'mallory')
+  await app.alerts.settled()
+  t.match(told, [{ rule: 'mass_export', by: 'principal', subject: 'mallory' }])
+})
+
 t.test('a rule of the suite is tuned by its name; adminRoles names what is watched', async t => {
   const { see, names, told, app } = await build(t, { builtIn: { cross_site_requests: { threshold: 2, severity: 'critical', quietMs: 0 } }, adminRoles: ['root', 'owner'] })
   await see('csrf_refused', { times: 1 })
