@@ -402,8 +402,8 @@ t.test('objects [ASVS 8.2.2]', async t => {
     t.same(told(foreign), told(missing), 'a foreign one is answered byte for byte as one that is missing')
     t.equal(runs.count, 4, 'and no handler ran')
     t.same(recorded.map(({ principal, route, details }) => ({ principal, route, details })), [
-      { principal: 'bob', route: '/notes/:id/write', details: { reason: 'may not write this note', hidden: true } },
-      { principal: 'mallory', route: '/notes/:id/read', details: { reason: 'may not read this note', hidden: true } },
+      { principal: 'bob', route: '/notes/:id/write', details: { reason: 'may not write this note', hidden: true, resource: { type: 'note', id: 'one' } } },
+      { principal: 'mallory', route: '/notes/:id/read', details: { reason: 'may not read this note', hidden: true, resource: { type: 'note', id: 'one' } } },
     ], 'the refusals are recorded, what is missing is none')
   })
 

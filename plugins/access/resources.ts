@@ -71,14 +71,15 @@ export function authorizeResource (definition: ResourceDefinition, name: string,
       const actions: readonly string[] = Array.isArray(given) ? given : []
       if (actions.includes(action)) return allow(request, resource, false)
       return next(rule === undefined ? false : rule(resource, principal, action), allowed => {
-        if (allowed !== true) throw refused(request, actions)
+        if (allowed !== true) throw refused(request, resource, actions)
         allow(request, resource, false)
       })
     })
   }
 
-  function refused (request: FastifyRequest, actions: readonly string[]) {
-    events.record('access_denied', request, { reason: `may not ${action} this ${name}`, hidden })
+  function refused (request: FastifyRequest, resource: unknown, actions: readonly string[]) {
+    const { id } = resource as { id?: unknown }
+    events.record('access_denied', request, { reason: `may not ${action} this ${name}`, hidden, resource: { type: name, ...(typeof id === 'string' || typeof id === 'number') && { id: String(id) } } })
     // Whom it was shared with in part knows that it is there; to strangers it does not exist.
     return hidden && actions.length === 0 ? new ResourceNotFound() : new Forbidden()
   }

@@ -65,13 +65,15 @@ interface Redaction {
 /** Makes entries of events. */
 export function entryMaker ({ emails, people }: ContentOptions): EntryOf {
   return function entryOf (event) {
-    const { type, time, principal, via, address, userAgent, requestId, method, route } = event
-    const { status, resource, ...details } = event.details
+    const { time, principal, via, address, userAgent, requestId, method, route } = event
+    const type = event.type.replace(/[^\w.-]/g, '_').slice(0, NAME_LENGTH)
+    const { status, resource, ...rest } = event.details
     const object = event.resource ?? (isResource(resource) ? resource : undefined)
+    const details: Record<string, unknown> = { ...rest, ...status !== undefined && typeof status !== 'number' && { status }, ...resource !== undefined && resource !== object && { resource } }
     const [actor = null, subject = null] = new Set([event.user, ...[...USER_NAMES].map(name => details[name]), people.has(object?.type ?? '') ? object?.id : undefined].filter(isId))
     const redaction: Redaction = { emails, users: [actor, subject], left: VALUES }
     const about = {
-      outcome: outcomeOf(type, details),
+      outcome: outcomeOf(event.type, details),
       via,
       ...principal !== undefined && principal !== event.user && { keyId: redactText(principal, redaction) },
       address,
@@ -165,7 +167,7 @@ function unescaped (id: string): string {
 }
 
 function isId (value: unknown): value is string {
-  return typeof value === 'string' && value !== '' && value.length <= 128
+  return typeof value === 'string' && value !== '' && value.length <= 128 && !/[\p{Cc}\p{Cs}]/u.test(value)
 }
 
 function isResource (value: unknown): value is { type: string, id?: string } {

@@ -47,6 +47,10 @@ export class Writer {
   #isHeld = false
   #isClosing = false
   #wake = () => {}
+  /** Events that were taken, and how many of them are kept or lost. */
+  #taken = 0
+  #settled = 0
+  #flushing: (() => void)[] = []
 
   constructor (parts: WriterParts) { this.#parts = parts }
 
@@ -62,18 +66,18 @@ export class Writer {
     let promise: Waiting['promise'] = null
     const kept = promised ? new Promise<void>((resolve, reject) => { promise = { resolve, reject } }) : undefined
     this.#queue.push({ entry, promise })
+    this.#taken += 1
     if (this.#queue.length > this.#parts.queue) this.#goAway(new Error('the database is slower than events come'))
     if (promised || this.#queue.length >= BATCH || this.#isClosing) this.#start()
     else this.#timer ??= setTimeout(() => { this.#start() }, this.#parts.delayMs)
     return kept
   }
 
-  /** Waits until what is in the queue now is kept, or lost. */
+  /** Waits until what was taken so far is kept, or lost; what comes meanwhile is not waited for. */
   async flush (): Promise<void> {
-    while (this.#queue.length > 0 || this.#emptying !== null) {
-      this.#start()
-      await (this.#emptying ?? new Promise(resolve => { setTimeout(resolve, 1) }))
-    }
+    const target = this.#taken
+    this.#start()
+    while (this.#settled < target) await new Promise<void>(resolve => { this.#flushing.push(resolve) })
   }
 
   /** Takes up what processes that have ended left in the spool. */
@@ -86,7 +90,7 @@ export class Writer {
     this.#isClosing = true
     this.#wake()
     await this.#replaying
-    await this.flush()
+    while (this.#queue.length > 0 || this.#emptying !== null) await this.flush()
     await this.#replaying
     await this.#parts.spool.close()
   }
@@ -101,18 +105,21 @@ export class Writer {
   async #emptyQueue (): Promise<void> {
     while (this.#queue.length > 0 && !this.#isHeld) {
       const batch = this.#queue.splice(0, BATCH)
-      if (this.#isSpooling) {
-        await this.#toSpool(batch)
-        continue
-      }
-      try {
-        await this.#attempt(batch.map(({ entry }) => entry), false)
-        for (const { promise } of batch) promise?.resolve()
-      } catch (error) {
-        this.#goAway(error)
-        await this.#toSpool(batch)
-      }
+      if (this.#isSpooling || !await this.#toDatabase(batch)) await this.#toSpool(batch)
+      this.#settled += batch.length
+      for (const resolve of this.#flushing.splice(0)) resolve()
     }
+  }
+
+  async #toDatabase (batch: readonly Waiting[]): Promise<boolean> {
+    try {
+      await this.#attempt(batch.map(({ entry }) => entry), false)
+    } catch (error) {
+      this.#goAway(error)
+      return false
+    }
+    for (const { promise } of batch) promise?.resolve()
+    return true
   }
 
   /** What is not done in time may still be done later: whoever tries again says so. */

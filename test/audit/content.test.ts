@@ -98,6 +98,14 @@ t.test('what cannot be read, or is no data, disturbs nothing', async t => {
   t.equal(({} as Record<string, unknown>).x, undefined)
 })
 
+t.test('what the database could not keep to the letter is not given to it', async t => {
+  const { type, actor, subject, content } = entryOf({ type: 'bad\0type \ud800' as never, time: new Date().toISOString(), user: 'u\0', details: { user: 'a\ud800', status: 'odd', resource: 'a text' } })
+  t.match(type, /^[\w.-]+$/)
+  t.same([actor, subject], [null, null])
+  t.notMatch(content, /[\0\p{Cs}]/u)
+  t.match(JSON.parse(content).details, { status: 'odd', resource: 'a text', user: '[redacted]' })
+})
+
 t.test('users stand in it by marks alone: who did it, to whom, and wherever else their ids are', async t => {
   const entry = entryOf({ type: 'permission_change', time: new Date().toISOString(), user: 'u1', principal: 'u1', via: 'bearer', resource: { type: 'user', id: 'u2' }, details: { user: 'u2', by: 'u1', users: ['u3'], subject: 'user:u4|method:GET', userId: ['u5'], note: 'u6' } })
   t.match(entry, { actor: 'u1', subject: 'u2' })

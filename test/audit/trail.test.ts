@@ -78,6 +78,15 @@ t.test('many requests share a transaction', async t => {
   t.equal((await app.audit.read({ limit: 1000 })).items.length, 200)
 })
 
+t.test('a page does not wait for what comes while it is read', { timeout: 20_000 }, async t => {
+  const { app } = await build(t)
+  const never = setInterval(() => { for (let i = 0; i < 30; i++) app.events.record('logout', null) }, 1)
+  t.teardown(() => clearInterval(never))
+  await new Promise(resolve => { setTimeout(resolve, 50) })
+  t.equal((await app.audit.read({ limit: 5 })).items.length, 5)
+  clearInterval(never)
+})
+
 t.test('a person who is forgotten is nobody: before, after, in the tables; the chain stays whole', async t => {
   const { app, sql } = await build(t)
   const record = (user: string) => { app.events.record('data_access', null, { user }) }

@@ -19,7 +19,7 @@ t.test('what was recorded before the request is in the page: who, what, whence, 
   const { body: orders } = await call('GET', `/users/${await idOf('alice')}/orders`, { token: tokens.access_token })
   const bob = await token('bob')
   t.equal((await call('GET', `/orders/${orders.items[0].id}`, { token: bob })).status, 404)
-  t.match((await items('&type=access_denied'))[0], { userId: await idOf('bob'), details: { hidden: true } }, 'a hidden object too')
+  t.match((await items('&type=access_denied'))[0], { userId: await idOf('bob'), resource: { type: 'order', id: orders.items[0].id }, details: { hidden: true } }, 'a hidden object too')
   t.equal((await call('GET', `/orders/${orders.items[0].id}`, { token: tokens.access_token })).status, 200)
   t.match((await items('&type=data_access'))[0], { resource: { type: 'order', id: orders.items[0].id }, status: 200 })
 })
