@@ -68,7 +68,8 @@ export interface WebhookParts {
   timeout?: number
 }
 
-interface Message { id: string, body: string }
+/** `comment`: what it tells of. */
+interface Message { id: string, body: string, comment?: string }
 
 export function webhooks ({ app, sql, key, now, retryAfter = RETRY_AFTER, timeout = TIMEOUT }: WebhookParts): Webhooks {
   /** What waits for each user; who has a line here is being delivered to. */
@@ -104,7 +105,7 @@ export function webhooks ({ app, sql, key, now, retryAfter = RETRY_AFTER, timeou
         const webhook = await first(sql, build.selectFrom('webhooks').innerJoin('posts', 'posts.author_id', 'webhooks.user_id').select('webhooks.user_id').where('posts.id', '=', comment.post_id))
         if (webhook === null) return
         await app.limits.check('webhooks', BUDGET, webhook.user_id)
-        enqueue(webhook.user_id, messageOf('comment.created', commentShape(comment)))
+        enqueue(webhook.user_id, { ...messageOf('comment.created', commentShape(comment)), comment: comment.id })
       } catch (error) {
         // The comment stands.
         app.log.warn({ err: error }, 'a webhook was not begun')
@@ -156,12 +157,14 @@ export function webhooks ({ app, sql, key, now, retryAfter = RETRY_AFTER, timeou
   }
 
   /**
-   * To what is set by now: who has taken it away, or is switched off, is sent nothing more.
+   * To what is set by now: who has taken it away, or is switched off, is sent nothing more. Nor is what was erased meanwhile.
    *
    * @returns true where no other attempt would change anything
    */
   async function once (userId: string, message: Message): Promise<boolean> {
-    const webhook = await first(sql, build.selectFrom('webhooks').innerJoin('users', 'users.id', 'webhooks.user_id').selectAll('webhooks').where('user_id', '=', userId).where('users.is_active', '=', true))
+    if (closing.signal.aborted) return true
+    const webhook = await first(sql, build.selectFrom('webhooks').innerJoin('users', 'users.id', 'webhooks.user_id').selectAll('webhooks').where('user_id', '=', userId).where('users.is_active', '=', true)
+      .$if(message.comment !== undefined, query => query.where(({ exists, selectFrom }) => exists(selectFrom('comments').select('id').where('id', '=', message.comment!)))))
     if (webhook === null) return true
     const { status, isRefused } = await attempt(webhook, message)
     return isRefused || (status !== null && !isLater(status))

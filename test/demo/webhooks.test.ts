@@ -321,6 +321,30 @@ t.test('it is in the export, without its secret, and is erased with the account;
   t.equal((await sql.query('select 1 from webhooks where user_id = $1', [person.id])).length, 0)
 })
 
+t.test('what an erased person said is sent to nobody any more', async t => {
+  const hanging = await serve(t, () => {})
+  const person = await author(`http://127.0.0.1:${hanging.port}/`)
+  const ada = await newcomer()
+  await person.comment('the first keeps the others waiting')
+  await person.comment('said by ada', ada.token)
+  await person.comment('said by bob', await token('bob'))
+  t.equal((await call('DELETE', '/users/me', { token: ada.token })).status, 204)
+  const said = () => hanging.visits.map(({ body }) => JSON.parse(body).data.content as string)
+  t.ok(await until(() => said().includes('said by bob')), 'negative control: that of others is')
+  t.notOk(said().includes('said by ada'))
+})
+
+t.test('attack: many whose receivers never answer do not keep the portal from its end', async t => {
+  const hanging = await serve(t, () => {})
+  const closing = await buildOn(t, await freshDatabase(t), {}, undefined, { outbound })
+  const people = []
+  for (let i = 0; i < 12; i++) people.push(await author(`http://127.0.0.1:${hanging.port}/`, closing))
+  for (const { comment } of people) await comment()
+  t.ok(await until(() => hanging.visits.length === 8))
+  await closing.app.close()
+  t.equal(hanging.visits.length, 8, 'who waited for a turn gets none')
+})
+
 t.test('at its end the portal waits for what is under way, and drops what waits', async t => {
   const hanging = await serve(t, () => {})
   const closing = await buildOn(t, await freshDatabase(t), {}, undefined, { outbound: { ...outbound, retryAfter: [60_000] } })
