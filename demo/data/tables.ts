@@ -23,7 +23,7 @@ interface UsersTable {
   created_at: Generated<Date>
 }
 
-interface PostsTable { id: string, author_id: string, title: string, content: string, tags: string[], created_at: Generated<Date>, updated_at: Generated<Date> }
+interface PostsTable { id: string, author_id: string, title: string, title_upper: string, content: string, tags: string[], created_at: Generated<Date>, updated_at: Generated<Date> }
 interface CommentsTable { id: string, post_id: string, author_id: string, content: string, created_at: Generated<Date> }
 interface DocumentsTable { id: string, owner_id: string, title: string, content: string, updated_at: Generated<Date> }
 interface SharesTable { document_id: string, user_id: string, actions: string[] }

@@ -25,9 +25,8 @@ export async function recentPosts (sql: Sql, { cursor, limit }: Static<typeof Pa
   const found = await rows(sql, build.selectFrom('posts').selectAll()
     .$if(cursor !== undefined, query => query.where(eb => eb(eb.refTuple('created_at', 'id'), '<',
       eb.selectFrom('posts').select(['created_at', 'id']).where('id', '=', cursor!).$asTuple('created_at', 'id'))))
-    // No pattern: what stands in it stands for itself. By way of upper case, where letters have two lower ones.
-    .$if(text !== undefined, query => query.where(({ fn, ref, val, eb }) => eb(
-      fn<number>('strpos', [fn('lower', [fn('upper', [ref('title')])]), fn('lower', [fn('upper', [eb.cast<string>(val(text!), 'text')])])]), '>', 0)))
+    // No pattern: what stands in it stands for itself.
+    .$if(text !== undefined, query => query.where(({ fn, ref, val, eb }) => eb(fn<number>('strpos', [ref('title_upper'), eb.cast<string>(val(text!.toUpperCase()), 'text')]), '>', 0)))
     .orderBy('created_at', 'desc').orderBy('id', 'desc').limit(limit + 1))
   return paged(found, limit, shown)
 }
@@ -52,7 +51,7 @@ export function postRoutes ({ app, sql, webhooks }: Portal): void {
     config: { access: { permissions: 'posts:write' }, audit: 'data_modification' },
   }, async (request, reply) => {
     const post = await first(sql, build.insertInto('posts')
-      .values({ id: newId(), author_id: principalOf(request).userId, tags: [], ...request.body }).returningAll()).catch(notFoundWhereGone)
+      .values({ id: newId(), author_id: principalOf(request).userId, tags: [], ...request.body, title_upper: request.body.title.toUpperCase() }).returningAll()).catch(notFoundWhereGone)
     reply.code(201)
     return shown(post!)
   })
@@ -62,7 +61,7 @@ export function postRoutes ({ app, sql, webhooks }: Portal): void {
     config: { access: { resource: 'post', action: 'write' }, audit: 'data_modification' },
   }, async request => {
     const { id } = resourceOf(request, 'post')
-    const post = await first(sql, build.updateTable('posts').set({ tags: [], ...request.body, updated_at: new Date() }).where('id', '=', id).returningAll())
+    const post = await first(sql, build.updateTable('posts').set({ tags: [], ...request.body, title_upper: request.body.title.toUpperCase(), updated_at: new Date() }).where('id', '=', id).returningAll())
     if (post === null) throw new NotFound()
     return shown(post)
   })
