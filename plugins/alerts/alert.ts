@@ -15,6 +15,6 @@ export interface Alert {
   windowMs: number
   /** Alerts of this rule, about others, that this process has not told since the one before: there are at most 20 a minute. Each is an `alert_raised` event. */
   untold: number
-  /** The event that reached the threshold, without its details. */
-  last: Omit<SecurityEvent, 'details'>
+  /** The event that reached the threshold, without its details and without what the client calls itself. */
+  last: Omit<SecurityEvent, 'details' | 'userAgent'>
 }

@@ -40,6 +40,21 @@ t.test('an alert arrives signed: a receiver that knows the secret takes it, and 
   t.throws(() => verify(got[0]!, secretOf(key), Date.now() + 600_000), 'a replay, later')
 })
 
+t.test('attack: what a client calls itself is in no alert: a filter before the receiver would refuse what tells of the attack', async t => {
+  const agent = "<script>alert('x')</script> () { :;}; /bin/sh"
+  const { url, got, came } = await receiver(t, response => { response.writeHead(got.at(-1)!.body.includes('/bin/sh') ? 403 : 204).end() })
+  const noted: unknown[] = []
+  const { app, recorded, log } = await build(t, { builtIn: NONE, rules, webhook: { url, ...fast, attempts: 2 }, notify: (_alert, event) => { noted.push(event.userAgent) }, now: Date.now })
+  app.events.record('csrf_refused', { id: 'r1', ip: '192.0.2.1', raw: {}, method: 'POST', headers: { 'user-agent': agent }, routeOptions: { config: {} }, log: app.log } as never)
+  await app.alerts.settled()
+  await came(1)
+  await app.close()
+  t.strictSame(recorded.filter(({ type }) => type === 'alert_undelivered'), [])
+  t.equal(got.length, 1)
+  t.strictSame(noted, [agent], 'the function is told it, and so is the log')
+  t.match(log.filter(({ msg }) => msg === 'csrf_refused'), [{ event: { userAgent: agent } }])
+})
+
 t.test('a key is replaced without a gap: receivers of the old and of the new one take it', async t => {
   const next = Buffer.alloc(32, 9)
   const { url, got, came } = await receiver(t)
