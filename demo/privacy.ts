@@ -6,7 +6,7 @@ import { inPages, type ConsentPurpose, type PrivacySource } from '../plugins/pri
 import type { Sql } from '../plugins/sql.js'
 import { isLastAdmin } from './accounts.js'
 import type { Portal } from './app.js'
-import { build, rows } from './data/tables.js'
+import { build, first, rows } from './data/tables.js'
 import { fileShape } from './routes/files.js'
 import { keyShape } from './routes/keys.js'
 import { passkeyShape } from './routes/passkeys.js'
@@ -168,9 +168,12 @@ export function portalSources ({ app, accounts, uploads, webhooks, signOut }: Po
     basis: CONTRACT,
     export: async userId => ownProfile(await accounts.known(userId)),
     async before (userId, sql) {
-      if (await isLastAdmin(sql, userId)) throw new LastAdmin()
-      // From here on nothing new can refer to the account.
-      await rows(sql, build.selectFrom('users').select('id').where('id', '=', userId).forUpdate())
+      const own = build.selectFrom('users').select('role').where('id', '=', userId)
+      const isAdmin = async (found: typeof own) => (await first(sql, found))?.role === 'admin'
+      // Admins are held before themselves, all of them in one order, and for an admin alone: nobody waits for what others erase.
+      if (await isAdmin(own) && await isLastAdmin(sql, userId)) throw new LastAdmin()
+      // From here on nothing new can refer to the account. Who has become an admin meanwhile is looked at again.
+      if (await isAdmin(own.forUpdate()) && await isLastAdmin(sql, userId)) throw new LastAdmin()
     },
     erase: (userId, sql) => deleted(sql, build.deleteFrom('users').where('id', '=', userId).returning('id')),
   }

@@ -155,6 +155,21 @@ t.test('attack: 20 erasures at once are one, with one receipt', async t => {
   t.strictSame(await placesOf(ada.needles), [])
 })
 
+// The embedded database has one connection: there everybody waits for everybody.
+if (process.env.PORTAL_TEST_DATABASE_URL !== undefined) {
+  t.test('attack: an erasure that takes long keeps no admin from writing, and nobody else from being erased; of admins one waits for the other', async t => {
+    const [ada, root] = [await newcomer(), await newcomer('admin')]
+    let waiting: Promise<Answer>
+    await sql.transaction(async transaction => {
+      await transaction.query("select id from users where role = 'admin' order by id for update")
+      t.equal((await call('DELETE', '/users/me', { token: ada.token })).status, 204)
+      waiting = call('DELETE', '/users/me', { token: root.token })
+      t.equal(await Promise.race([waiting, new Promise(resolve => { setTimeout(resolve, 500, 'waits') })]), 'waits', 'negative control: an admin waits for whoever holds the admins')
+    })
+    t.equal((await waiting!).status, 204)
+  })
+}
+
 t.test('a file whose removal was interrupted is removed by the next process', async t => {
   const ada = await member()
   // As a process leaves it that was killed right after its commit.
