@@ -55,7 +55,7 @@ export interface Consents {
    */
   give: (userId: string, purpose: string, terms?: ConsentTerms) => Promise<ConsentRecord>
   /**
-   * Records that the user does not agree, or no more: to any version, at once.
+   * Records that the user does not agree, or no more: to any version, at once. Of a version that they never decided about the current one is written.
    * @throws ConsentUnknown (404)
    */
   withdraw: (userId: string, purpose: string, terms?: ConsentTerms) => Promise<ConsentRecord>
@@ -92,7 +92,7 @@ export function consentsOf ({ sql, purposes, subjectOf, events, now }: ConsentPa
         if (terms.version !== undefined && terms.version !== known(purpose).version) throw new ConsentOutdated()
         return decide(userId, purpose, true, terms)
       },
-      withdraw: async (userId, purpose, terms = {}) => decide(userId, purpose, false, terms),
+      withdraw: async (userId, purpose, terms = {}) => decide(userId, purpose, false, { ...terms, version: await decided(userId, purpose, terms.version) }),
       async isGiven (userId, purpose, version = known(purpose).version) {
         known(purpose)
         const latest = await latestOf(userId, purpose)
@@ -107,6 +107,13 @@ export function consentsOf ({ sql, purposes, subjectOf, events, now }: ConsentPa
   function known (purpose: string): ConsentPurpose {
     if (!Object.hasOwn(purposes, purpose)) throw new ConsentUnknown()
     return purposes[purpose]!
+  }
+
+  /** What was agreed to, or is asked for now: a record may outlive its person, and holds no text that somebody sent. */
+  async function decided (userId: string, purpose: string, version: string | undefined): Promise<string> {
+    const { version: current } = known(purpose)
+    const isTheirs = version !== undefined && version !== current && (await latestOf(userId, purpose))?.version === version
+    return isTheirs ? version : current
   }
 
   async function latestOf (userId: string, purpose: string): Promise<ConsentRecord | null> {

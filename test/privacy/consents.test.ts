@@ -67,6 +67,16 @@ t.test('a new version asks again, and the old yes is none; negative control: wit
   t.ok(await consents.isGiven(ADA, 'newsletter'))
 })
 
+t.test('attack: what somebody sends as a version is in no record, and fills no table', async t => {
+  const { app, sql } = await build(t, { purposes: { news: { version: '2', proof: { reason: 'a law', days: 10 } } } })
+  for (let i = 0; i < 20; i++) await app.privacy.consents.withdraw('user-eve', 'news', { version: `eve-lives-here-${i}` })
+  t.match(await sql.query('select version, is_given from privacy_consents'), [{ version: '2', is_given: false }])
+  await sql.query("insert into privacy_consents (user_id, purpose, version, is_given, decided_at, source) values ('user-ada', 'news', '1', true, now(), 'web')")
+  t.match(await app.privacy.consents.withdraw('user-ada', 'news', { version: '1' }), { version: '1', isGiven: false }, 'negative control: what they had agreed to stays what it was')
+  await app.privacy.erase('user-eve')
+  t.match(await sql.query('select version from privacy_consents where user_id is null'), [{ version: '2' }])
+})
+
 t.test('attack: an unknown purpose, and what every object has', async t => {
   const { app, sql } = await build(t, { purposes })
   for (const purpose of ['marketing', '', 'constructor', '__proto__', 'toString']) {
