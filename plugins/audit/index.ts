@@ -57,7 +57,7 @@ export const AuditOptions = Type.Object({
   retention: Type.Optional(Type.Record(Type.String({ pattern: '^(?:\\*|[a-z][a-z0-9_]*)$' }), Days, { additionalProperties: false, default: {}, description: 'Days that events are kept, by type; `*` for all others. Without it: for ever' })),
   emails: Type.Optional(Type.Boolean({ default: true, description: 'E-mail addresses are taken out of what is kept' })),
   people: Type.Optional(Type.Array(Type.String(), { default: ['user'], description: 'Resources whose id is that of a user: it is kept as a pseudonym' })),
-  queue: Type.Optional(Type.Integer({ minimum: 100, default: 10_000, description: 'Events that may wait in memory' })),
+  queue: Type.Optional(Type.Integer({ minimum: 100, default: 10_000, description: 'Events that may wait in memory for the database; beyond them they go to the disk, for which ten times as many may wait' })),
   delayMs: Milliseconds(25, 0, 'Milliseconds that an event waits for others to be written with it'),
   deadlineMs: Milliseconds(2000, 10, 'Milliseconds that the database may take for a batch'),
   retryMs: Milliseconds(1000, 10, 'Milliseconds between two attempts while it is away'),

@@ -17,7 +17,7 @@ export interface WriterParts {
   delayMs: number
   deadlineMs: number
   retryMs: number
-  /** Events in memory. */
+  /** Events in memory; what comes beyond waits for the disk, up to ten times as many. */
   queue: number
   onAway: (error: unknown) => void
   onBack: () => void
@@ -33,6 +33,8 @@ interface Waiting {
 }
 
 const BATCH = 1000
+/** So many times the queue's room may wait for a disk that is slow, too. */
+const OVERFLOW = 10
 
 export class Writer {
   readonly #parts: WriterParts
@@ -63,6 +65,7 @@ export class Writer {
   keep (entry: Entry, promised: true): Promise<void>
   keep (entry: Entry, promised: boolean): Promise<void> | undefined
   keep (entry: Entry, promised: boolean): Promise<void> | undefined {
+    if (this.#queue.length >= OVERFLOW * this.#parts.queue) return this.#refuse(promised)
     let promise: Waiting['promise'] = null
     const kept = promised ? new Promise<void>((resolve, reject) => { promise = { resolve, reject } }) : undefined
     this.#queue.push({ entry, promise })
@@ -71,6 +74,13 @@ export class Writer {
     if (promised || this.#queue.length >= BATCH || this.#isClosing) this.#start()
     else this.#timer ??= setTimeout(() => { this.#start() }, this.#parts.delayMs)
     return kept
+  }
+
+  #refuse (promised: boolean): Promise<void> | undefined {
+    const fault = new Error('the disk is slower than events come')
+    if (promised) return Promise.reject(unavailable(fault))
+    this.#parts.onLost(1, fault)
+    return undefined
   }
 
   /** Waits until what was taken so far is kept, or lost; what comes meanwhile is not waited for. */

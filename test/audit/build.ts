@@ -8,7 +8,7 @@ import type { Test } from 'tap'
 import { AUDIT_TABLES, type AuditOptions } from '../../plugins/audit/index.js'
 import type { SecurityEvent } from '../../plugins/events.js'
 import bastion, { server } from '../../plugins/index.js'
-import { type Sql } from '../../plugins/sql.js'
+import type { Sql } from '../../plugins/sql.js'
 import { embedded } from '../fixtures/embedded.js'
 
 export const KEY = Buffer.alloc(32, 5)
@@ -36,7 +36,7 @@ export async function build (t: Test, { declare = () => {}, ...options }: Partia
   const recorded: SecurityEvent[] = []
   const app = Fastify(server({ logger: { level: 'info', stream: { write: (line: string) => { log.push(line) } } } }))
   t.teardown(() => app.close())
-  await app.register(bastion, { transport: { hosts: ['localhost'] }, limits: { flood: false, address: ['1000000/minute'] }, audit: { keys: KEY, retryMs: 50, deadlineMs: 500, ...options, sql, folder } })
+  await app.register(bastion, { transport: { hosts: ['localhost'] }, limits: { flood: false, address: ['1000000/minute'] }, overload: false, audit: { keys: KEY, retryMs: 50, deadlineMs: 30_000, ...options, sql, folder } })
   app.events.listen(event => { recorded.push(event) })
   declare(app)
   await app.ready()
