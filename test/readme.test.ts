@@ -259,6 +259,7 @@ for (const [name, check] of Object.entries({
       t.teardown(() => { delete process.env.REDIS_URL })
     }
     t.ok((await import(pathToFileURL(join(folder, 'sample.ts')).href)).holds)
+    await (await import(pathToFileURL(join(folder, 'store.ts')).href)).sql?.close()
   })
 }
 

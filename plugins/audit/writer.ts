@@ -65,7 +65,8 @@ export class Writer {
   keep (entry: Entry, promised: true): Promise<void>
   keep (entry: Entry, promised: boolean): Promise<void> | undefined
   keep (entry: Entry, promised: boolean): Promise<void> | undefined {
-    if (this.#queue.length >= OVERFLOW * this.#parts.queue) return this.#refuse(promised)
+    // There is always room for what tells of this.
+    if (this.#queue.length >= OVERFLOW * this.#parts.queue && !entry.type.startsWith('audit_')) return this.#refuse(promised)
     let promise: Waiting['promise'] = null
     const kept = promised ? new Promise<void>((resolve, reject) => { promise = { resolve, reject } }) : undefined
     this.#queue.push({ entry, promise })

@@ -2,6 +2,7 @@
 import { Readable } from 'node:stream'
 import type { Sql } from '../sql.js'
 import type { PrivacySource } from './contract.js'
+import { ExportSuperseded } from './errors.js'
 
 /** UTF-16 units of a chunk at least: a row a chunk would be slow. */
 const CHUNK = 16_384
@@ -28,7 +29,7 @@ export function fewAtOnce (): (userId: string, document: Readable) => Readable {
     })
     const [first] = own
     // Who has not begun to read it listens for no error yet.
-    if (own.size > AT_ONCE) first!.on('error', () => {}).destroy(new Error('others of the same person were begun since'))
+    if (own.size > AT_ONCE) first!.on('error', () => {}).destroy(Object.assign(new ExportSuperseded(), { expose: true, headers: { 'retry-after': '30' } }))
     return document
   }
 }

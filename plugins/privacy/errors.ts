@@ -9,3 +9,5 @@ export const PrivacySourceFaulty = createError<[string]>('FST_BASTION_PRIVACY_SO
 export const ConsentUnknown = createError('FST_BASTION_PRIVACY_PURPOSE', 'There is no such purpose', 404)
 /** Consent is to what was read; this text has been replaced by another one meanwhile. */
 export const ConsentOutdated = createError('FST_BASTION_PRIVACY_VERSION', 'This is not the text that is asked for now: read it again', 409)
+/** Two later exports of the same person are being read: this one ends. */
+export const ExportSuperseded = createError('FST_BASTION_PRIVACY_SUPERSEDED', 'Others of your exports were begun since: try again when they are done', 429)

@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { Secret, TOTP } from 'otpauth'
-import type { Test } from 'tap'
+import root, { type Test } from 'tap'
 import errors from '../../plugins/errors.js'
 import events, { type SecurityEvent } from '../../plugins/events.js'
 import mfa, { MFA_TABLES, sqlMfaStore, type MfaOptions, type MfaStore } from '../../plugins/mfa/index.js'
@@ -79,6 +79,7 @@ export async function build (t: Test, options: Partial<MfaOptions> = {}, more: {
 
 async function open (): Promise<Sql> {
   const sql = await embedded()
+  root.teardown(() => sql.close())
   await sql.script(MFA_TABLES)
   return sql
 }

@@ -1,7 +1,7 @@
 /** Passkeys as a service has them, on a database in memory, with an authenticator that is not ours. */
 import { randomBytes } from 'node:crypto'
 import Fastify, { type FastifyInstance } from 'fastify'
-import type { Test } from 'tap'
+import root, { type Test } from 'tap'
 import errors from '../../plugins/errors.js'
 import events, { type SecurityEvent } from '../../plugins/events.js'
 import mfa, { MFA_TABLES, sqlMfaStore, type MfaOptions } from '../../plugins/mfa/index.js'
@@ -86,6 +86,7 @@ export async function build (t: Test, options: Partial<PasskeysOptions> = {}, mo
 
 async function open (): Promise<Sql> {
   const sql = await embedded()
+  root.teardown(() => sql.close())
   await sql.script(MFA_TABLES + PASSKEYS_TABLE)
   return sql
 }
