@@ -56,7 +56,7 @@ t.test('true, hop counts and networks of everybody do not boot: they can be spoo
 
 t.test('sizes have limits, and each can be set', async t => {
   const declare = (app: FastifyInstance) => {
-    app.post('/', { schema: { body: closed({ a: Type.String() }), response: { 200: Type.Object({ ok: Type.Boolean() }) } }, config: { access: 'public' } }, async () => ({ ok: true }))
+    app.post('/', { schema: { body: closed({ a: Type.String() }), response: { 200: Type.Object({ ok: Type.Boolean() }) } }, config: { access: 'public', validation: { maxText: 300_000 } } }, async () => ({ ok: true }))
     app.get('/:id', { schema: { response: { 200: Type.Object({ ok: Type.Boolean() }) } }, config: { access: 'public' } }, async () => ({ ok: true }))
   }
   const post = (app: FastifyInstance, bytes: number) => app.inject({ method: 'POST', url: '/', payload: { a: 'a'.repeat(bytes - 8) } })

@@ -22,14 +22,20 @@ export interface Service {
   pass: (ms: number) => void
 }
 
-const own = await embedded()
-t.teardown(() => own.close())
+let own: Promise<Sql> | undefined
 
 /** Privacy's tables, and one of notes that people write; empty at each call. */
 export async function database (): Promise<Sql> {
-  for (const table of ['privacy_journal', 'privacy_receipts', 'privacy_tasks', 'privacy_consents', 'notes']) await own.script(`drop table if exists ${table}`)
-  await own.script(TABLES)
-  return own
+  const sql = await (own ??= open())
+  for (const table of ['privacy_journal', 'privacy_receipts', 'privacy_tasks', 'privacy_consents', 'notes']) await sql.script(`drop table if exists ${table}`)
+  await sql.script(TABLES)
+  return sql
+}
+
+async function open (): Promise<Sql> {
+  const sql = await embedded()
+  t.teardown(() => sql.close())
+  return sql
 }
 
 export async function build (t: Test, options: Partial<PrivacyOptions> = {}, more: (app: FastifyInstance) => void = () => {}): Promise<Service> {

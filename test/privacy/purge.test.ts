@@ -173,6 +173,7 @@ t.test('two processes on one PostgreSQL: one purges, by hand and by schedule', a
     const child = spawn(process.execPath, ['--import', 'tsx', fileURLToPath(new URL('process.ts', import.meta.url))], {
       stdio: ['pipe', 'pipe', 'inherit'], env: { ...process.env, DATABASE_URL: service!.url, ...env },
     })
+    t.teardown(() => { child.kill('SIGKILL') })
     const exited = once(child, 'exit')
     const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]()
     t.equal((await lines.next()).value, 'ready')

@@ -134,7 +134,7 @@ t.test('the first start on a new directory', async t => {
     t.match(output, 'DATA_DIR')
     t.notMatch(output, / {4}at /, 'a message, not a stack')
     t.equal((await ask(url, '/health')).status, 200)
-    t.strictSame(readdirSync(DATA_DIR).sort(), ['app-secret', 'database', 'lock', 'uploads'])
+    t.strictSame(readdirSync(DATA_DIR).sort(), ['app-secret', 'audit', 'database', 'lock', 'uploads'])
   })
 
   child.kill('SIGKILL')
@@ -148,7 +148,7 @@ t.test('the first start on a new directory', async t => {
     t.equal((await ask(second.url, '/auth/login', { body: { username: 'alice', password } })).status, 200)
     second.child.kill('SIGTERM')
     t.equal(await second.ended, 0)
-    t.strictSame(readdirSync(DATA_DIR).sort(), ['app-secret', 'database', 'uploads'], 'the lock is given back')
+    t.strictSame(readdirSync(DATA_DIR).sort(), ['app-secret', 'audit', 'database', 'uploads'], 'the lock is given back')
   })
 })
 
