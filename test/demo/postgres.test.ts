@@ -6,7 +6,7 @@ import { postgres } from '../services.js'
 
 t.setTimeout(900_000)
 /** What says nothing of the database that others do not. */
-const APART = ['alerts', 'directory', 'everywhere', 'files', 'generated', 'keys', 'metrics', 'mfa', 'oauth2', 'operations', 'page', 'passkeys', 'passkeys-browser', 'postgres', 'recovery', 'registration', 'sessions', 'settings', 'shared', 'strings', 'tokens', 'webhooks']
+const APART = ['alerts', 'audit', 'directory', 'everywhere', 'files', 'generated', 'keys', 'metrics', 'mfa', 'oauth2', 'operations', 'page', 'passkeys', 'passkeys-browser', 'patients', 'postgres', 'privacy', 'recovery', 'registration', 'sessions', 'settings', 'shared', 'strings', 'tokens', 'webhooks']
 const service = await postgres(t)
 if (service !== null) {
   const folder = new URL('./', import.meta.url)
