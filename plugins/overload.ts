@@ -111,14 +111,25 @@ async function overload (app: FastifyInstance, options: OverloadOptions): Promis
   await app.register(async function sampling (instance) {
     await instance.register(underPressure, { sampleInterval, eventLoopUtilizationMode: 'interval' })
     let sampledAt = performance.now()
+    /** The loop stands still while a service boots or fills its caches before it listens: that is no load, and the first sample afterwards still shows it. */
+    let showsBoot = true
+    let isReady = false
     const timer = setTimeout(() => {
       const sample = instance.memoryUsage()
       const now = performance.now()
-      sampled = { ...sample, eventLoopDelay: Number.isFinite(sample.eventLoopDelay) ? sample.eventLoopDelay : now - sampledAt }
+      const eventLoopDelay = Number.isFinite(sample.eventLoopDelay) ? sample.eventLoopDelay : now - sampledAt
+      sampled = showsBoot ? { ...sample, eventLoopDelay: 0, eventLoopUtilized: 0 } : { ...sample, eventLoopDelay }
+      showsBoot &&= !isReady
       sampledAt = now
       timer.refresh()
       judge()
     }, sampleInterval).unref()
+    instance.addHook('onReady', async () => { isReady = true })
+    instance.addHook('onListen', async () => {
+      showsBoot = true
+      sampled = { ...sampled, eventLoopDelay: 0, eventLoopUtilized: 0 }
+      judge()
+    })
     instance.addHook('onClose', async () => clearTimeout(timer))
   })
 

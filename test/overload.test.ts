@@ -136,6 +136,29 @@ t.test('by default nothing is refused, and what is promised are a second of dela
   t.notOk(find('/health').order.some(step => step.includes('overload')))
 })
 
+t.test('what a service does before it listens is no load: whoever comes first is served', async t => {
+  const standStill = () => { for (const until = performance.now() + 400; performance.now() < until;); }
+  const served: number[] = []
+  const { app, call, recorded } = await build(t, SENSITIVE, app => {
+    app.addHook('onReady', async () => {
+      for (let i = 0; i < 3; i++) {
+        standStill()
+        await pause(0)
+      }
+    })
+  })
+  for (let i = 0; i < 30; i++) {
+    served.push((await call('/work')).status)
+    await pause(10)
+  }
+  t.strictSame([...new Set(served)], [200])
+  t.strictSame(of(recorded, 'overload_started'), [])
+  t.ok(await until(async () => {
+    await call('/busy')
+    return app.overload.isUnderPressure()
+  }), 'while what comes afterwards counts')
+})
+
 t.test('a busy event loop: 503 with Retry-After, security headers and CORS on all but exempt routes, and back without restart [ASVS 15.2.2]', async t => {
   const { app, call, recorded, seen } = await build(t, { ...SENSITIVE, retryAfter: 7 })
   t.match(await call('/work'), { status: 200 })
