@@ -1,7 +1,6 @@
 /** Card numbers: none comes in by a body, however it is written, and what only looks like one does. */
 import Fastify, { type FastifyInstance, type RouteOptions } from 'fastify'
 import { Type } from '@sinclair/typebox'
-import fc from 'fast-check'
 import t, { type Test } from 'tap'
 import cards, { findCard, lastFour, passesLuhn } from '../plugins/cards.js'
 import errors from '../plugins/errors.js'
@@ -10,6 +9,7 @@ import plan from '../plugins/plan/index.js'
 import { server } from '../plugins/server.js'
 import validation from '../plugins/validation/index.js'
 import { closed } from '../schemas/closed.js'
+import fc from './fixtures/fast-check.js'
 
 const seed = Number(process.env.FAST_CHECK_SEED ?? Date.now() % 2 ** 31)
 t.comment(`FAST_CHECK_SEED=${seed}`)

@@ -1,8 +1,8 @@
 /** HTML: what is left of what people write is inert, as a browser's parser reads it, and stays as it is. */
-import fc from 'fast-check'
 import { parseFragment, type DefaultTreeAdapterTypes } from 'parse5'
 import t, { type Test } from 'tap'
 import { escapeHtml, faultOfAllowlist, HTML_ALLOWLISTS, htmlCleaner, showHtml, type HtmlAllowlist } from '../plugins/html.js'
+import fc from './fixtures/fast-check.js'
 
 type Node = DefaultTreeAdapterTypes.Node | DefaultTreeAdapterTypes.ChildNode
 const PAGE = 'https://page.example/'

@@ -3,10 +3,10 @@ import { FormatRegistry, Type, type TSchema } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
 import { Ajv } from 'ajv'
 import formats from 'ajv-formats'
-import fc from 'fast-check'
 import t from 'tap'
 import { addKeywords } from '../plugins/validation/index.js'
 import * as schemas from '../schemas/index.js'
+import fc from './fixtures/fast-check.js'
 
 const { Age, Amount, Bio, Comment, Content, CredentialId, Credentials, Currency, Cursor, Email, Hostname, Id, Ipv4, Ipv6, IsoDate, IsoDateTime, Money, PageQuery, PasskeyAssertion, PasskeyCreationOptions, PasskeyRegistration, PasskeyRequestOptions, PasswordInput, PaymentToken, Phone, Problem, Slug, Tag, TagList, Title, TokenInput, TokenPair, Url, Username, Uuid, closed, comparableEmail, noBody, page } = schemas
 const ajv = addKeywords(new Ajv({ strict: true, strictTypes: false }))

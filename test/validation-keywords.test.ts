@@ -1,7 +1,6 @@
 /** Keywords of the suite: what they change is changed once, where a schema says so, and is what is stored; rules between fields; all faults of small bodies. */
 import Fastify, { type FastifyInstance, type RouteOptions } from 'fastify'
 import { Type, type TSchema } from '@sinclair/typebox'
-import fc from 'fast-check'
 import t, { type Test } from 'tap'
 import errors from '../plugins/errors.js'
 import events from '../plugins/events.js'
@@ -11,6 +10,7 @@ import { server } from '../plugins/server.js'
 import validation, { type Rule, type ValidationOptions } from '../plugins/validation/index.js'
 import { closed, noBody } from '../schemas/closed.js'
 import { plainText } from '../schemas/text.js'
+import fc from './fixtures/fast-check.js'
 
 const seed = Number(process.env.FAST_CHECK_SEED ?? Date.now() % 2 ** 31)
 t.comment(`FAST_CHECK_SEED=${seed}`)

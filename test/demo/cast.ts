@@ -107,6 +107,8 @@ export async function castOf (portal: PortalUnderTest): Promise<Cast> {
     const role = PEOPLE[name as keyof typeof PEOPLE]
     if (role === undefined) return
     const id = known.get(name)!
+    // Whoever changes his name leaves one that somebody else may have taken.
+    await sql.query('delete from users where lower(username) = lower($1) and id <> $2', [known.get(`${name}:name`), id])
     const [user] = await sql.query('update users set is_active = true, role = $2, username = $3, password_hash = $4 where id = $1 returning id', [id, role, known.get(`${name}:name`), hash])
     if (user === undefined) return renew()
     await app.signIn.unlock(known.get(`${name}:name`)!)

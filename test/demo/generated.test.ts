@@ -1,20 +1,19 @@
 /**
  * Whatever is sent to the portal, by whomever, it answers as its contract says: generated requests to every route (fast-check).
- * `FAST_CHECK_SEED` repeats a run, `GENERATED_REQUESTS` makes it longer.
+ * `FAST_CHECK_SEED` repeats a run or makes another one, `GENERATED_REQUESTS` makes it longer.
  */
 import http from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { setTimeout } from 'node:timers/promises'
 import { Type } from '@sinclair/typebox'
-import fc, { type RunDetails } from 'fast-check'
 import type { FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
 import { closed } from '../../schemas/index.js'
+import fc, { seed, type RunDetails } from '../fixtures/fast-check.js'
 import { castOf } from './cast.js'
 import { CANARY, requestsTo, TOLD, type Generated } from './generators.js'
 import { buildOn, faultsOf, freshDatabase, type Answer, type PortalUnderTest } from './portal.js'
 
-const seed = Number(process.env.FAST_CHECK_SEED ?? Date.now() % 2 ** 31)
 const requests = Number(process.env.GENERATED_REQUESTS ?? 10_000)
 t.setTimeout(300_000)
 t.comment(`FAST_CHECK_SEED=${seed}`)

@@ -3,8 +3,8 @@
  * Every text that is generated holds {@link CANARY}, where its schema lets it.
  */
 import type { FastifyInstance } from 'fastify'
-import fc, { type Arbitrary } from 'fast-check'
 import type { PlannedRoute } from '../../plugins/plan/index.js'
+import fc, { type Arbitrary } from '../fixtures/fast-check.js'
 import { CALLERS, NAMED, ORDER_TOTAL } from './cast.js'
 
 export const CANARY = 'Qcanary7'
