@@ -43,11 +43,11 @@ const TEXT_LENGTH = 512
 const LOOKED_AT = 4096
 /** Characters of a content; of a longer one the details are left out. */
 const CONTENT = 8192
-/** Around the id of a user, as JSON writes it: no text keeps control characters of its own. */
-const MARK = /\\u0001(.*?)\\u0002/g
+/** Around the id of a user, as JSON writes it: no text keeps control characters of its own. What else JSON escapes is passed over whole: who writes `\u0001` in letters makes no mark. */
+const MARK = /\\u0001((?:[^\\"]|\\.)*?)\\u0002|\\./g
 const CONTROLS = /\p{Cc}/gu
 const USER_NAMES: ReadonlySet<string> = new Set(['user', 'userId', 'user_id'])
-/** As the limits write a subject. */
+/** As the limits write a subject; anywhere else it is only what somebody wrote, and makes nobody known. */
 const USER_SUBJECT = /(^|\|)user:([^|]+)/g
 const LONG_RUN = /[A-Za-z0-9+/_-]{32,}={0,2}/g
 const EMAIL = /[^\s@<>"',;:]{1,64}@[^\s@<>"',;:]{1,255}\.[A-Za-z]{2,63}/g
@@ -69,7 +69,7 @@ export function entryMaker ({ emails, people }: ContentOptions): EntryOf {
     const type = event.type.replace(/[^\w.-]/g, '_').slice(0, NAME_LENGTH)
     const { status, resource, ...rest } = event.details
     const object = event.resource ?? (isResource(resource) ? resource : undefined)
-    const details: Record<string, unknown> = { ...rest, ...status !== undefined && typeof status !== 'number' && { status }, ...resource !== undefined && resource !== object && { resource } }
+    const details: Record<string, unknown> = { ...rest, ...status !== undefined && !Number.isSafeInteger(status) && { status }, ...resource !== undefined && resource !== object && { resource } }
     const [actor = null, subject = null] = new Set([event.user, ...[...USER_NAMES].map(name => details[name]), people.has(object?.type ?? '') ? object?.id : undefined].filter(isId))
     const redaction: Redaction = { emails, users: [actor, subject], left: VALUES }
     const about = {
@@ -82,7 +82,7 @@ export function entryMaker ({ emails, people }: ContentOptions): EntryOf {
       method,
       route,
       ...object !== undefined && { resource: { type: object.type, ...object.id !== undefined && { id: people.has(object.type) ? marked(object.id) : redactText(object.id, redaction) } } },
-      ...typeof status === 'number' && { status },
+      ...Number.isSafeInteger(status) && { status },
     }
     let content = JSON.stringify({ ...about, details: redact(details, redaction, DEPTH) })
     if (content.length > CONTENT) content = JSON.stringify({ ...about, details: { cut: true } })
@@ -92,12 +92,12 @@ export function entryMaker ({ emails, people }: ContentOptions): EntryOf {
 
 /** All users that stand in an entry. */
 export function usersOf ({ actor, subject, content }: Entry): string[] {
-  return [actor, subject].filter(id => id !== null).concat([...content.matchAll(MARK)].map(([, id]) => unescaped(id!)))
+  return [actor, subject].filter(id => id !== null).concat([...content.matchAll(MARK)].flatMap(([, id]) => id === undefined ? [] : [unescaped(id)]))
 }
 
 /** The content with pseudonyms where users are marked. */
 export function withPseudonyms (content: string, pseudonymOf: (userId: string) => string): string {
-  return content.replace(MARK, (_mark, id: string) => pseudonymOf(unescaped(id)))
+  return content.replace(MARK, (found, id?: string) => id === undefined ? found : pseudonymOf(unescaped(id)))
 }
 
 /** Sorts by time, roughly, so that an index of it grows at its end. */
@@ -130,6 +130,7 @@ function redactObject (object: Record<string, unknown>, redaction: Redaction, de
     const value = object[name]
     if (isSecret(name)) kept[redactName(name, redaction)] = typeof value === 'boolean' || value === null ? value : REDACTED
     else if (USER_NAMES.has(name)) kept[name] = Array.isArray(value) ? value.slice(0, ITEMS).map(id => isId(id) ? marked(id) : REDACTED) : isId(value) ? marked(value) : value === null ? null : REDACTED
+    else if (name === 'subject' && typeof value === 'string') kept[name] = redactText(value, redaction).replace(USER_SUBJECT, (_all, before: string, id: string) => `${before}user:${marked(id)}`)
     else kept[redactName(name, redaction)] = redact(value, redaction, depth - 1)
   }
   if (names.length > ITEMS) kept[CUT] = names.length - ITEMS
@@ -137,7 +138,9 @@ function redactObject (object: Record<string, unknown>, redaction: Redaction, de
 }
 
 function redactName (name: string, redaction: Redaction): string {
-  return redactText(name, redaction).slice(0, NAME_LENGTH)
+  const safe = redactText(name, redaction)
+  // Half a mark is none.
+  return safe.length > NAME_LENGTH && safe.startsWith('\u0001') ? REDACTED : safe.slice(0, NAME_LENGTH)
 }
 
 function redactText (text: string, { emails, users }: Redaction): string {
@@ -149,8 +152,7 @@ function redactText (text: string, { emails, users }: Redaction): string {
     safe = conceal(safe).replace(LONG_RUN, run => looksRandom(run) ? REDACTED : run)
     if (emails) safe = safe.replace(EMAIL, REDACTED)
   }
-  if (safe.length > TEXT_LENGTH) safe = `${safe.slice(0, TEXT_LENGTH)}…`
-  return safe.includes('user:') ? safe.replace(USER_SUBJECT, (_all, before: string, id: string) => `${before}user:${marked(id)}`) : safe
+  return safe.length > TEXT_LENGTH ? `${safe.slice(0, TEXT_LENGTH)}…` : safe
 }
 
 /** Hexadecimal, or letters of both cases and digits: as keys and hashes are written, and words and paths are not. */

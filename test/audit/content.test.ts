@@ -118,6 +118,32 @@ t.test('users stand in it by marks alone: who did it, to whom, and wherever else
   t.same(usersOf(entryOf({ type: 'data_access', time: '', user: 'a"\\b', details: { user: 'a"\\b' } })), ['a"\\b', 'a"\\b'])
 })
 
+t.test('marks in letters, as JSON writes them, are letters: who sends them stops nothing and is nobody', async t => {
+  for (const text of ['\\u0001victim\\u0002', 'x\\u0001', '\\u0002', '\\\\u0001victim\\\\u0002', '\\u0001a\\\\u0002 "\\u0001', `"\\u0001${'\\'.repeat(9)}u0002`]) {
+    const entry = entryOf({ type: 'data_access', time: '', userAgent: text, user: `a${text}b`, details: { host: text, [text]: 1, user: 'u1', subject: `user:${text}` } })
+    const users = [`a${text}b`, 'u1', text]
+    t.same([...new Set(usersOf(entry))].sort(), users.sort(), text)
+    t.match(JSON.parse(withPseudonyms(entry.content, id => `<${users.indexOf(id)}>`)), { userAgent: text, details: { host: text, [text]: 1, user: `<${users.indexOf('u1')}>`, subject: `user:<${users.indexOf(text)}>` } }, text)
+  }
+})
+
+t.test('nobody is made known by what a client wrote', async t => {
+  const forged = Array.from({ length: 20 }, (_none, i) => `user:a${i}`).join('|')
+  t.same(usersOf(entryOf({ type: 'data_access', time: '', userAgent: forged, details: { host: forged, [forged]: forged, list: [forged] } })), [])
+  t.equal(keep({ host: forged }, { userAgent: forged }).userAgent, forged)
+  const long = 'u'.repeat(100)
+  t.same(Object.keys(keep({ [long]: 1 }, { user: long }).details), ['[redacted]'], 'half a mark is none')
+})
+
+t.test('a status that is no status is a detail: whoever reads the trail expects an integer', async t => {
+  for (const status of [NaN, 1.5, 'odd']) {
+    const kept = keep({ status })
+    t.notOk('status' in kept)
+    t.ok('status' in kept.details)
+  }
+  t.equal(keep({ status: 204 }).status, 204)
+})
+
 t.test('every event of the suite is in the vocabulary, with an outcome; a type of a service says its own', async t => {
   const source = await readFile(new URL('../../plugins/events.ts', import.meta.url), 'utf8')
   const types = [...source.slice(source.indexOf('interface SecurityEventTypes'), source.indexOf('export type SecurityEventType ')).matchAll(/^ {2}(\w+): true$/gm)].map(([, type]) => type!)
