@@ -128,7 +128,7 @@ export function answerUnrouted (error: FastifyError, request: FastifyRequest, re
 }
 
 /** What Node's parser refuses: there is no request, so the answer is written to the socket. */
-export function answerUnparsed (this: FastifyInstance, error: Error & { code?: string }, socket: Socket & { _httpMessage?: ServerResponse }): void {
+export function answerUnparsed (this: FastifyInstance, error: Error & { code?: string, rawPacket?: Buffer, bytesParsed?: number }, socket: Socket & { _httpMessage?: ServerResponse }): void {
   // Nothing can be said: the peer is gone, TLS never stood, or another answer is on its way through this socket.
   if (!socket.writable || error.code === 'ECONNRESET' || error.code?.startsWith('ERR_SSL') === true || socket._httpMessage?.headersSent === true) {
     if (socket.writable) socket.destroy()
@@ -149,7 +149,14 @@ export function answerUnparsed (this: FastifyInstance, error: Error & { code?: s
     connection: 'close',
   }
   const head = Object.entries(headers).map(([name, value]) => `${name}: ${value}`).join('\r\n')
-  socket.end(`HTTP/1.1 ${problem.status} ${problem.title}\r\n${head}\r\n\r\n${body}`)
+  socket.end(`HTTP/1.1 ${problem.status} ${problem.title}\r\n${head}\r\n\r\n${isHead(error) ? '' : body}`)
   const linger = setTimeout(() => socket.destroy(), LINGER)
   socket.once('close', () => clearTimeout(linger))
+}
+
+/** As far as the packet shows in which the parser gave up: the answer to HEAD has no body (RFC 9110, 9.3.2), or its client takes the body for another answer. */
+function isHead ({ rawPacket, bytesParsed }: { rawPacket?: Buffer, bytesParsed?: number }): boolean {
+  if (rawPacket === undefined) return false
+  const begin = rawPacket.lastIndexOf('\r\n\r\n', Math.max(0, (bytesParsed ?? rawPacket.length) - 4))
+  return rawPacket.toString('latin1', begin < 0 ? 0 : begin + 4, (begin < 0 ? 0 : begin + 4) + 5) === 'HEAD '
 }

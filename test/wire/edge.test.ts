@@ -127,6 +127,30 @@ t.test('what is no HTTP, too large or too odd gets a problem with headers, an ev
   t.match(await send(t, bare, `POST / HTTP/1.1\r\n${HOST}Expect: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`), /^HTTP\/1.1 417 Expectation Failed\r\n(?!.*nosniff)/s, 'negative control: Node answers 417 by itself')
 })
 
+t.test('the answer to HEAD has no body, though nobody could read the request', async t => {
+  const { port } = await build(t)
+  const cases: [string, string, number][] = [
+    ['header fields too large', ` / HTTP/1.1\r\n${HOST}X: ${'a'.repeat(20_000)}\r\n\r\n`, 431],
+    ['a byte that no path has', ` /\xff HTTP/1.1\r\n${HOST}\r\n`, 400],
+    ['a field without a colon', ` / HTTP/1.1\r\n${HOST}X\r\n\r\n`, 400],
+  ]
+  for (const [name, text, status] of cases) {
+    const head = await untilClosed(`HEAD${text}`)
+    t.match(parse(head), { status, headers: { ...HEADERS, 'content-type': 'application/problem+json; charset=utf-8' }, body: '' }, name)
+    t.match(parse(await untilClosed(`GET${text}`)), { status, problem: { status } }, 'and to GET one')
+  }
+
+  /** All that comes until the server closes: whoever waits for a body that was announced would wait here. */
+  async function untilClosed (text: string): Promise<string> {
+    const socket = open(t, port)
+    let received = ''
+    socket.setEncoding('latin1').on('data', chunk => { received += chunk })
+    socket.write(text, 'latin1')
+    await once(socket, 'close')
+    return received
+  }
+})
+
 t.test('a request names one host, in every version of HTTP [TRAP 27]', async t => {
   const { port, ran } = await build(t)
   const refused: [string, string][] = [
