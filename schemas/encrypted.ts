@@ -12,6 +12,8 @@ export type TEncrypted<Schema extends TSchema, Index extends string = never> = S
 /**
  * Marks a field that is encrypted where it is kept: `app.cipher.sealRow` encrypts and `app.cipher.openRow` decrypts what bears the mark. In an answer such a field must say who sees it (`visibleTo`).
  *
+ * The mark stands on a column itself: `Encrypted(Type.Union([…]))`, `Encrypted(Type.Object(…))`. Inside of one it is refused as soon as the row is sealed.
+ *
  * @param options.index the field beside it that holds its blind index, by which it is found; for texts only
  * @throws TypeError for an index of what is no text
  */

@@ -35,9 +35,15 @@ export function markedFields (root: unknown, shared: Readonly<Record<string, unk
   return [...found.values()]
 }
 
-/** A value at one of these places is an envelope. */
-export function holdsSealed (answer: unknown, paths: readonly (readonly string[])[]): boolean {
-  return paths.some(path => isSealedAt(answer, path, 0))
+/** A value at one of these places is an envelope. Of what is no JSON nobody knows where it stands; and what Node says of it would quote it in the log. */
+export function holdsSealed (answer: string, paths: readonly (readonly string[])[]): boolean {
+  let value: unknown
+  try {
+    value = JSON.parse(answer)
+  } catch {
+    return true
+  }
+  return paths.some(path => isSealedAt(value, path, 0))
 }
 
 function isSealedAt (value: unknown, path: readonly string[], depth: number): boolean {

@@ -2,7 +2,8 @@
  * Blind indexes: a keyed hash beside an encrypted value, by which it is found.
  *
  * HMAC-SHA-256 by a key for each table and column, so that equal values of two columns cannot be told; of the value in a form in which equal ones are one text. It does tell which rows of a column are equal, and how
- * often each value comes: do not index what has few values (a sex, a diagnosis). Whoever has the key can try all values; who has the database alone cannot.
+ * often each value comes: do not index what has few values (a sex, a diagnosis). Whoever has the key can try all values; who has the database alone cannot. An index is bound to its column and not to its row:
+ * who can write to the table can put it beside another value. Compare what was decrypted.
  */
 import { createHmac, hkdfSync } from 'node:crypto'
 import { Type, type Static } from '@sinclair/typebox'
@@ -48,8 +49,8 @@ export interface BlindIndexes {
 }
 
 const NORMAL: Readonly<Record<string, (text: string) => string>> = {
-  // By way of upper case, where letters have two lower ones.
-  text: text => text.normalize('NFKC').trim().toUpperCase().toLowerCase(),
+  // Not by way of upper case, where ı becomes I and ß SS: another's address (CVE-2019-19844). What is in lower case may be composed once more.
+  text: text => text.normalize('NFKC').trim().toLowerCase().replaceAll('ς', 'σ').normalize('NFKC'),
   digits: text => text.normalize('NFKC').replace(/[^0-9]/g, ''),
   exact: text => text,
 }

@@ -40,12 +40,14 @@ export interface Cipher {
    * @throws CipherMisconfigured without `index` in the options
    */
   index: (text: string, place: ColumnPlace) => string
-  /** Its indexes by all keys, to search by: `where ssn_index = any($1)`. With few bytes others are found too: decrypt, and compare. */
+  /** Its indexes by all keys, to search by: `where ssn_index = any($1)`. With few bytes others are found too, and who can write to the table can move an index to another row: decrypt, and compare. */
   indexes: (text: string, place: ColumnPlace) => string[]
   /** It was not made with the first key, or has another length. */
   isIndexStale: (index: string, place: ColumnPlace) => boolean
   /**
    * A row to be stored: each field that its schema marks (`Encrypted`) is encrypted, and its blind index stands beside it. What is null stays null, what is not there stays away.
+   *
+   * @throws EnvelopeRefused (400) for a text that has the form of an encrypted value
    */
   sealRow: <Schema extends TObject, Row extends object>(schema: Schema, place: RowPlace, row: Row) => SealedRow<Schema, Row>
   /**

@@ -81,9 +81,13 @@ export function checkText (text: unknown): asserts text is string {
   if (ILL_FORMED.test(text)) throw new CipherMisconfigured('cipher: the text holds half of a surrogate pair, and would come back as another')
 }
 
+/** A row that can be named: others have no place. */
+export function isNamed (row: unknown): boolean {
+  return isName(row) || typeof row === 'bigint' || Number.isSafeInteger(row)
+}
+
 function nameOfRow (row: unknown): string {
-  if (isName(row)) return row
-  if (typeof row === 'bigint' || Number.isSafeInteger(row)) return String(row)
+  if (isNamed(row)) return String(row)
   throw new CipherMisconfigured('cipher: row: must be the primary key of the row, a text or an integer')
 }
 

@@ -63,8 +63,11 @@ export type CipherOptions = Static<typeof CipherOptions> & {
 /** A key at work. */
 interface Worker extends SettledKey {
   aead: Xaes
-  messages: number
+  used: Usage
 }
+
+/** How many values a key has encrypted. */
+interface Usage { messages: number }
 
 async function cipher (app: FastifyInstance, options: CipherOptions): Promise<void> {
   const { keys, index: indexOptions, kms, ...plain } = options
@@ -74,18 +77,22 @@ async function cipher (app: FastifyInstance, options: CipherOptions): Promise<vo
   const settle = (given: unknown) => settleKeys(given, 'encryption: keys', 'cipher:values', kms, kmsDeadline)
   const settleIndex = (given: unknown) => settleKeys(given, 'encryption: index.keys', 'cipher:indexes', kms, kmsDeadline)
 
+  /** Also of keys that are in the ring no more: they may come back. */
+  const usages = new Map<string, Usage>()
   let ring = (await settle(keys)).map(startWork)
+  let rotating: Promise<unknown> = Promise.resolve()
   const blind = blindIndexes(indexOptions, indexOptions === undefined ? [] : await settleIndex(indexOptions.keys))
 
   function encrypt (text: string, place: Place): string {
     checkText(text)
     const key = ring[0]!
     const additional = boundTo(key.id, place)
-    if (key.messages >= maxMessages) {
-      app.events.record('encryption_exhausted', null, { key: key.id, messages: key.messages })
+    const { messages } = key.used
+    if (messages >= maxMessages) {
+      app.events.record('encryption_exhausted', null, { key: key.id, messages })
       throw new CipherExhausted()
     }
-    key.messages++
+    key.used.messages++
     const nonce = randomBytes(NONCE_BYTES)
     return writeEnvelope(key.id, nonce, key.aead.seal(nonce, text, additional))
   }
@@ -126,20 +133,33 @@ async function cipher (app: FastifyInstance, options: CipherOptions): Promise<vo
     isIndexStale: (index, place) => indexed().isIndexStale(index, place),
     sealRow: (schema, place, row) => sealFields(made, schema, place, row) as never,
     openRow: (schema, place, row, request) => openFields(decrypt, broken => fail(broken, 'it is not of the form of its schema', request), schema, place, row, request) as never,
-    async rotate (next, nextIndex) {
-      const settled = await settle(next)
-      const settledIndex = nextIndex === undefined ? null : await settleIndex(nextIndex)
-      refuseReused(ring, settled, 'encryption: keys')
-      if (settledIndex !== null) indexed().replace(settledIndex)
-      const before = ring
-      ring = settled.map(key => before.find(({ id }) => id === key.id) ?? startWork(key))
-      app.events.record('encryption_rotated', null, { keys: ring.map(({ id }) => id), ...blind !== null && { indexKeys: blind.keys().map(({ id }) => id) } })
+    rotate (next, nextIndex) {
+      // One after the other, as they were asked for: a KMS may answer the older one later.
+      const rotated = rotating.then(() => replaceKeys(next, nextIndex))
+      rotating = rotated.catch(() => {})
+      return rotated
     },
-    usage: () => ring.map(({ id, messages }) => ({ id, messages })),
+    usage: () => ring.map(({ id, used: { messages } }) => ({ id, messages })),
     current: place => ({ envelope: `${FORM}.${ring[0]!.id}.`, index: place === undefined ? null : indexed().form(place) }),
   }
   app.decorate('cipher', made)
   app.plan.contribute({ concern: 'encryption', stage: 'expose', compile: guardAnswer })
+
+  async function replaceKeys (next: readonly RingKey[], nextIndex: readonly RingKey[] | undefined): Promise<void> {
+    const settled = await settle(next)
+    const settledIndex = nextIndex === undefined ? null : await settleIndex(nextIndex)
+    refuseReused(ring, settled, 'encryption: keys')
+    if (settledIndex !== null) indexed().replace(settledIndex)
+    const before = ring
+    ring = settled.map(key => before.find(({ id }) => id === key.id) ?? startWork(key))
+    app.events.record('encryption_rotated', null, { keys: ring.map(({ id }) => id), ...blind !== null && { indexKeys: blind.keys().map(({ id }) => id) } })
+  }
+
+  function startWork (key: SettledKey): Worker {
+    const used = usages.get(key.id) ?? { messages: 0 }
+    usages.set(key.id, used)
+    return { ...key, aead: xaes(key.bytes), used }
+  }
 
   function guardAnswer (route: PlannedRoute): Contribution | undefined {
     const responses = (route.options.schema as { response?: Record<string, unknown> } | undefined)?.response ?? {}
@@ -154,7 +174,7 @@ async function cipher (app: FastifyInstance, options: CipherOptions): Promise<vo
     return {
       step (request, reply, payload) {
         // Nothing is parsed where no envelope can be.
-        if (typeof payload !== 'string' || !payload.includes(`"${FORM}.`) || !holdsSealed(JSON.parse(payload), paths)) return
+        if (typeof payload !== 'string' || !payload.includes(`"${FORM}.`) || !holdsSealed(payload, paths)) return
         app.events.record('undeclared_answer', request, { status: reply.statusCode, kind: 'sealed' })
         reply.serializer(null as never)
         throw new SealedAnswer()
@@ -168,10 +188,6 @@ async function cipher (app: FastifyInstance, options: CipherOptions): Promise<vo
 function schemasOf (response: unknown): unknown[] {
   const content = (response as { content?: Record<string, { schema?: unknown }> } | null)?.content
   return content === undefined ? [response] : Object.values(content).map(({ schema }) => schema)
-}
-
-function startWork (key: SettledKey): Worker {
-  return { ...key, aead: xaes(key.bytes), messages: 0 }
 }
 
 export default fp(cipher, { fastify: '5.x', name: 'bastion-cipher', dependencies: ['bastion-plan', 'bastion-events'] })

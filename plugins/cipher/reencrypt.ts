@@ -6,7 +6,7 @@
  */
 import type { Sql } from '../sql.js'
 import type { Cipher } from './contract.js'
-import { readEnvelope, type ColumnPlace } from './envelope.js'
+import { isNamed, readEnvelope, type ColumnPlace } from './envelope.js'
 import { CipherMisconfigured, DecryptionFailed } from './errors.js'
 
 export interface ReencryptOptions {
@@ -35,7 +35,10 @@ export interface ReencryptProgress {
   written: number
   /** Values that somebody else wrote meanwhile: those stay. */
   lost: number
-  /** Values that could not be decrypted, or are not encrypted. They stay as they are; each is an event `decryption_failed`. */
+  /**
+   * Values that could not be decrypted, or are not encrypted: each is an event `decryption_failed`. And those of a row whose primary key is empty or longer than 255 characters, for which nothing can be encrypted.
+   * They stay as they are.
+   */
   failed: number
   /** The primary key up to which it is done. */
   after: string | null
@@ -104,6 +107,10 @@ export async function reencrypt (sql: Sql, cipher: Cipher, options: ReencryptOpt
       const index = column.index === null ? null : page[`i${i}`] ?? null
       const isWhole = !cipher.isStale(old) && (column.index === null || (index !== null && !cipher.isIndexStale(index, place)))
       if (isWhole && !all) return []
+      if (!isNamed(page.row)) {
+        report.failed++
+        return []
+      }
       try {
         const text = plain === 'encrypt' && readEnvelope(old) === null ? old : cipher.decrypt(old, place)
         return [{ column, row: page.row!, old, sealed: cipher.encrypt(text, place), index: column.index === null ? null : cipher.index(text, place) }]
@@ -161,7 +168,7 @@ function statementsFor ({ table, schema, key, columns: given, all = false }: Ree
       const shown = columns.flatMap(({ name, beside }, i) => [`${name} as v${i}`, ...beside === null ? [] : [`${beside} as i${i}`]])
       const wanted = columns.map(column => all ? `${column.name} is not null` : staleIn(column, bind)).join(' or ')
       const beyond = after === null ? '' : ` and ${id} > ${bind(after)}`
-      return `select ${id}::text as row, ${shown.join(', ')} from ${from} where (${wanted})${beyond} order by ${id} limit ${bind(limit)}`
+      return `select ${id}::text as row, ${shown.join(', ')} from ${from} as stored where (${wanted})${beyond} order by stored.${id} limit ${bind(limit)}`
     }),
     count: () => statement(bind => `select coalesce(sum(${columns.map(column => `case when ${staleIn(column, bind)} then 1 else 0 end`).join(' + ')}), 0) as stale from ${from}`),
   }

@@ -184,6 +184,19 @@ t.test('a key encrypts as many values as it may, and reads on', async t => {
   await app.cipher.rotate([KEY, NEXT])
   t.throws(() => app.cipher.encrypt(TEXT, PLACE), { code: 'FST_BASTION_CIPHER_EXHAUSTED' }, 'the old one stays spent')
   t.same(app.cipher.usage(), [{ id: 'k1', messages: 3 }, { id: 'k2', messages: 1 }])
+  await app.cipher.rotate([NEXT])
+  await app.cipher.rotate([KEY, NEXT])
+  t.throws(() => app.cipher.encrypt(TEXT, PLACE), { code: 'FST_BASTION_CIPHER_EXHAUSTED' }, 'also one that had left the ring')
+})
+
+t.test('of two rotations at once the later one stays, whichever its KMS answers first', async t => {
+  const unwrap: Kms['unwrap'] = (wrapped, { key }) => key === 'd1' ? new Promise(resolve => { setImmediate(resolve, wrapped) }) : wrapped
+  const { app } = await build(t, { kms: { unwrap } })
+  const [one, two] = ['d1', 'd2'].map(id => ({ id, wrapped: randomBytes(32).toString('base64url') }))
+  const first = app.cipher.rotate([one!, KEY])
+  await t.rejects(app.cipher.rotate([]), { code: 'FST_BASTION_CIPHER_MISCONFIGURED' }, 'one that fails stops none')
+  await Promise.all([first, app.cipher.rotate([two!, KEY])])
+  t.same(app.cipher.usage().map(({ id }) => id), ['d2', 'k1'])
 })
 
 t.test('mistakes of a caller are told as such, before anything is encrypted', async t => {

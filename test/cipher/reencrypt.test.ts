@@ -106,6 +106,22 @@ async function holds (t: Test, sql: Sql): Promise<void> {
     })
   })
 
+  await t.test('attack: a row whose key is none stops nothing', async t => {
+    const { cipher } = await fill(t, sql, 3)
+    const [{ note } = { note: null }] = (await people(sql)).slice(1)
+    for (const id of ['', 'x'.repeat(256)]) await sql.query('insert into people values ($1, $2)', [id, note])
+    t.match(await reencrypt(sql, cipher, OPTIONS), { written: 5, lost: 0, failed: 2, left: 2 })
+  })
+
+  await t.test('a key may be called as what the command calls its columns', async t => {
+    const { cipher, old } = await fill(t, sql, 0)
+    for (const key of ['row', 'v0']) {
+      await sql.script(`drop table if exists numbered; create table numbered ("${key}" integer primary key, note text)`)
+      for (let i = 1; i <= 25; i++) await sql.query('insert into numbered values ($1, $2)', [i, old.encrypt('x', { table: 'numbered', column: 'note', row: i })])
+      t.match(await reencrypt(sql, cipher, { table: 'numbered', key, columns: ['note'], batch: 7 }), { written: 25, left: 0, after: '25' })
+    }
+  })
+
   await t.test('beside writers: what they write stays, whichever key they have', async t => {
     const { cipher, old } = await fill(t, sql, 60)
     const end = new AbortController()

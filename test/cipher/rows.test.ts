@@ -51,6 +51,42 @@ t.test('attack: fields that change places in their row are not opened', async t 
   t.throws(() => Encrypted(Type.Array(Type.String()), { index: 'x' }), TypeError)
 })
 
+t.test('attack: a text that has the form of an encrypted value is not taken, for no answer could hold it', async t => {
+  const { app } = await build(t, { index: INDEX })
+  const sealed = app.cipher.sealRow(Person, AT, { ssn: '123-45-6789', note: 'a note' })
+  const Either = Type.Object({ either: Encrypted(Type.Union([Type.String(), Type.Number()])) })
+  for (const envelope of [sealed.ssn, sealed.note, `b1.nobody.${'A'.repeat(54)}`]) {
+    t.throws(() => app.cipher.sealRow(Person, AT, { note: envelope }), { code: 'FST_BASTION_CIPHER_ENVELOPE', statusCode: 400 })
+    t.throws(() => app.cipher.sealRow(Either, AT, { either: envelope }), { code: 'FST_BASTION_CIPHER_ENVELOPE' })
+  }
+  t.throws(() => app.cipher.sealRow(Person, AT, sealed), { code: 'FST_BASTION_CIPHER_ENVELOPE' }, 'nor is a row sealed twice')
+  const like = { note: `see b1.k1.${'A'.repeat(54)}`, weights: [1] }
+  t.strictSame(app.cipher.openRow(Person, AT, app.cipher.sealRow(Person, AT, like)), like)
+})
+
+t.test('a mark that would encrypt nothing, or lose something, is a mistake that is told', async t => {
+  const { app } = await build(t, { index: INDEX })
+  const text = Encrypted(Type.String())
+  for (const [name, part] of Object.entries({
+    union: Type.Union([text, Type.Null()]), list: Type.Array(text), object: Type.Object({ street: text }), record: Type.Record(Type.String(), text), deep: Type.Optional(Type.Array(Type.Object({ a: Type.Union([text, Type.Null()]) }))),
+  })) {
+    for (const schema of [Type.Object({ [name]: part }), Type.Object({ ssn: text, [name]: part })]) {
+      t.throws(() => app.cipher.sealRow(schema, AT, { [name]: 'in clear' }), { code: 'FST_BASTION_CIPHER_MISCONFIGURED', message: `cipher: ${name}: Encrypted stands inside of it, where nothing is encrypted: mark the column itself, all of it` })
+    }
+  }
+  t.throws(() => encryptedColumns(Type.Intersect([Type.Object({ ssn: text }), Type.Object({})]) as never), { message: /cipher: the schema: Encrypted stands inside/ })
+  const whole = Type.Object({ address: Encrypted(Type.Object({ street: text })), maybe: Encrypted(Type.Union([text, Type.Null()])) })
+  t.match(app.cipher.sealRow(whole, AT, { address: { street: 'Main' }, maybe: 'x' }), { address: /^b1\./, maybe: /^b1\./ }, 'inside of what is encrypted as a whole it may stand')
+
+  const indexed = (index: string) => Encrypted(Type.String(), { index })
+  for (const schema of [Type.Object({ ssn: indexed('ssn') }), Type.Object({ ssn: indexed('note'), note: text }), Type.Object({ ssn: indexed('one'), tax: indexed('one') })]) {
+    t.throws(() => encryptedColumns(schema), { code: 'FST_BASTION_CIPHER_MISCONFIGURED', message: /a blind index needs a column to itself/ })
+  }
+  for (const value of [Number.NaN, Number.POSITIVE_INFINITY, new Date(Number.NaN), () => 1]) {
+    t.throws(() => app.cipher.sealRow(Type.Object({ weight: Encrypted(Type.Number()) }), AT, { weight: value }), { code: 'FST_BASTION_CIPHER_MISCONFIGURED', message: 'cipher: people.weight: is nothing that JSON can hold' })
+  }
+})
+
 t.test('a blind index is the same for what is the same, and for one column alone [ASVS 11.4.1]', async t => {
   const { app } = await build(t, {
     index: { keys: [INDEX_KEY], columns: { 'people.ssn': { normalize: 'digits' }, 'people.code': { normalize: 'exact', bytes: 2 }, 'people.odd': { normalize: text => text.replaceAll('-', ''), bytes: 32 } } },
@@ -59,6 +95,8 @@ t.test('a blind index is the same for what is the same, and for one column alone
   for (const same of ['123-45-6789', '123456789', ' 123 45 6789 ', '１２３-45-6789']) t.equal(index(same, 'ssn'), index('123-45-6789', 'ssn'), same)
   t.not(index('123-45-6788', 'ssn'), index('123-45-6789', 'ssn'))
   for (const same of ['ÅSA@example.com', ' åsa@example.com ', 'A\u030asa@EXAMPLE.com']) t.equal(index(same, 'email'), index('åsa@example.com', 'email'), same)
+  for (const [one, same] of [['ΟΔΥΣΣΕΥΣ', 'Οδυσσευς'], ['οδος', 'οδοσ'], ['\u0390', '\u03aa\u0301'], ['\u01f0', 'J\u030c'], ['STRAẞE', 'straße']] as const) t.equal(index(one, 'email'), index(same, 'email'), one)
+  for (const [one, other] of [['mıke@example.com', 'mike@example.com'], ['straße@example.com', 'strasse@example.com'], ['MİKE@example.com', 'mike@example.com']] as const) t.not(index(one, 'email'), index(other, 'email'), `${one} is another one (CVE-2019-19844)`)
   t.not(index('A', 'code'), index('a', 'code'))
   t.match([index('x', 'email'), index('x', 'code'), index('a-b', 'odd')], [/^i1\.[\w-]{22}$/, /^i1\.[\w-]{3}$/, /^i1\.[\w-]{43}$/])
   t.equal(index('a-b', 'odd'), index('ab', 'odd'))
@@ -147,6 +185,20 @@ t.test('an encrypted field leaves opened, for those whom it names, or not at all
     const odd = (app: FastifyInstance) => ({ ...opened, name: sealing(app).ssn })
     const { app } = await answering(t, Answer, odd)
     t.equal((await ask(app, 'doctor')).statusCode, 200)
+  })
+
+  await t.test('what is no JSON is not parsed, and not quoted in the log', async t => {
+    const log: string[] = []
+    const app = Fastify({ logger: { level: 'trace', stream: { write: (line: string) => { log.push(line) } } } })
+    t.teardown(() => app.close())
+    await app.register(bastion, { access: { roles: { doctor: { permissions: ['people:clinical'] } } }, encryption: { keys: [KEY] } })
+    app.get('/csv', { schema: { response: { 200: Answer } }, config: { access: 'public', answers: 'raw' } }, async (_request, reply) => {
+      reply.type('text/csv')
+      return `Ada Lovelace,"${app.cipher.encrypt('123-45-6789', { ...AT, column: 'ssn' })}"`
+    })
+    t.equal((await app.inject('http://localhost/csv')).statusCode, 500)
+    t.ok(log.some(line => line.includes('FST_BASTION_CIPHER_SEALED')))
+    t.notMatch(log.join(''), 'Ada')
   })
 
   await t.test('negative control: without the concern the same answer leaves as it is', async t => {
