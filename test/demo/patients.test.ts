@@ -1,7 +1,7 @@
 /** Patients: what a nurse sees, what a doctor sees, and what the database and the log do not. */
 import t from 'tap'
 import { reencrypt } from '../../plugins/cipher/index.js'
-import { PATIENTS } from '../../demo/patients.js'
+import { PatientFields, PATIENTS } from '../../demo/patients.js'
 import { build, buildOn, freshDatabase } from './portal.js'
 
 t.setTimeout(180_000)
@@ -99,6 +99,26 @@ t.test('a patient is found by the number, which stands in no URL [ASVS 14.2.1]',
   t.same((await call('POST', '/patients/search', { token: dora, body: { ssn: '345-67-8912' } })).body, { items: [] }, 'the number that she had before is nobody\'s')
   t.equal((await call('POST', '/patients/search', { token: dora, body: { ssn: '456-78-9123' } })).body.items.length, 1)
   t.equal((await call('GET', '/patients?ssn=234-56-7891', { token: dora })).status, 400)
+
+  await t.test('attack: an index that was moved beside another number finds nobody', async t => {
+    const [one, two] = [await idOfPatient('Paula Abel'), await idOfPatient('Piet Brandt')]
+    const indexOf = async (id: string) => (await sql.query<{ ssn_index: string }>('select ssn_index from patients where id = $1', [id]))[0]!.ssn_index
+    const move = (index: string) => sql.query('update patients set ssn_index = $1 where id = $2', [index, one])
+    const own = await indexOf(one)
+    await move(await indexOf(two))
+    const { body } = await call('POST', '/patients/search', { token: dora, body: { ssn: '234-56-7891' } })
+    t.same(body.items.map(({ id }: { id: string }) => id), [two])
+    await move(own)
+  })
+})
+
+t.test('attack: what looks as if it were encrypted is not taken, and stops no list', async t => {
+  const id = await idOfPatient('Paula Abel')
+  const [{ name: stored } = { name: '' }] = await sql.query<{ name: string }>('select name from patients where id = $1', [id])
+  for (const body of [{ name: `b1.v1.${'A'.repeat(54)}` }, { diagnosis: stored }]) {
+    t.match(await call('PATCH', `/patients/${id}`, { token: dora, body }), { status: 400, body: { code: 'FST_BASTION_CIPHER_ENVELOPE' } })
+  }
+  for (const bearer of [nora, dora]) t.equal((await list(bearer)).items.length, 3)
 })
 
 t.test('each read and each change is in the trail, with who and whose [ASVS 14.2.4]', async t => {
@@ -113,8 +133,20 @@ t.test('each read and each change is in the trail, with who and whose [ASVS 14.2
   t.match((await reading('GET', '/patients', nora)).find(({ details }) => details.patients !== undefined), { type: 'data_access', user: nurse, details: { patients: [id, /./, /./] } })
   t.match((await reading('POST', '/patients/search', dora, { ssn: '123-45-6789' })).find(({ details }) => details.patients !== undefined), { type: 'data_access', user: await idOf('dora'), details: { patients: [id] } })
   t.match(await reading('PATCH', `/patients/${id}`, dora, { name: 'Paula Abel' }), [{ type: 'data_modification', resource: { type: 'patient', id } }])
+  t.ok(events.filter(({ details }) => details.patients !== undefined).every(({ promised }) => promised === true), 'and the answer waits until it is kept')
   const trail = JSON.stringify(events)
   for (const word of NEVER) t.notOk(trail.includes(word), 'nothing of a patient is in an event')
+})
+
+t.test('of the longest list, too, the trail says whose records they were', async t => {
+  const more = Array.from({ length: 97 }, (_none, i) => ({ id: `more-${i}`, ...app.cipher.sealRow(PatientFields, { table: 'patients', row: `more-${i}` }, { name: 'Paul', ssn: '567-89-1234', diagnosis: 'none' }) }))
+  await sql.query('insert into patients (id, name, ssn, ssn_index, diagnosis) select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[])',
+    (['id', 'name', 'ssn', 'ssn_index', 'diagnosis'] as const).map(column => more.map(patient => patient[column])))
+  const { items } = (await call('GET', '/patients?limit=100', { token: nora })).body
+  t.equal(items.length, 100)
+  const kept = JSON.stringify(await sql.query("select content from audit_events where type = 'data_access'"))
+  t.same(items.filter(({ id }: { id: string }) => !kept.includes(id)), [], 'as soon as it is answered')
+  await sql.query("delete from patients where id like 'more-%'")
 })
 
 t.test('no line of the log holds anything of a patient, at trace [ASVS 16.2.5]', async t => {
