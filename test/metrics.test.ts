@@ -103,6 +103,17 @@ t.test('labels are bounded, whoever makes them', async t => {
   t.equal(decided.reduce((sum, [, value]) => sum + value, 0), 700, 'nothing is lost')
 })
 
+t.test('one code that is answered with several statuses is counted by what became of it', async t => {
+  const statuses = [400, 429, 400, 429, 429]
+  const app = await build(t, {}, app => {
+    app.get('/busy', { schema, config: open }, async () => { throw Object.assign(new Error('x'), { statusCode: statuses.shift(), code: 'FST_SHOP_BUSY' }) })
+  })
+  for (let i = 0; i < 5; i++) await app.inject('/busy')
+  const samples = await read(app)
+  t.equal(samples.get('bastion_decisions_total{code=FST_SHOP_BUSY,concern=service,outcome=refused}'), 2)
+  t.equal(samples.get('bastion_decisions_total{code=FST_SHOP_BUSY,concern=service,outcome=limited}'), 3)
+})
+
 t.test('the password queue and the durations of hashes are measured', async t => {
   const app = await build(t, { passwords: { concurrency: 1 } })
   const before = (await read(app)).get('bastion_hash_seconds_count{}')!
@@ -152,6 +163,10 @@ t.test("others register theirs: the suite's concerns by app.metrics, a service w
   t.equal(samples.get('shop_orders_total{}'), 5)
   t.strictSame(['0.1', '1', '+Inf'].map(le => samples.get(`shop_payment_seconds_bucket{le=${le}}`)), [2, 3, 4])
   t.equal(samples.get('shop_visits_total{shop=a\\"b\\\\c\\nd}'), 1)
+  app.metrics.gauge('shop_broken_state', 'Fails', () => { throw new Error('gone') })
+  const rest = await read(app)
+  t.equal(rest.has('shop_broken_state{}'), false, 'one that fails has no sample')
+  t.equal(rest.size, samples.size, 'and takes none of the others with it')
   t.throws(() => app.metrics.counter('shop_orders_total', 'again'), { code: 'FST_BASTION_METRICS_MISCONFIGURED', message: /shop_orders_total/ })
   for (const name of ['', 'Shop', 'a b', 'x{y="z"}', 'a\nb_total']) t.throws(() => app.metrics.gauge(name, 'x', () => 1), { code: 'FST_BASTION_METRICS_MISCONFIGURED' })
 })

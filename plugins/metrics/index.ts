@@ -5,7 +5,8 @@
  * send makes as many series as they like (CWE-770), and tells whoever reads them who they are.
  * Defence: counters and histograms by route pattern, concern and code; never by id, address or URL; bounded all the same. Counting is an addition, samples are made
  * when somebody asks.
- * Not covered: who may read them. Guard the route: the numbers tell how much a service can take.
+ * Not covered: who may read them. Guard the route: the numbers tell how much a service can take. Requests whose client hung up before the answer: Fastify tells of
+ * no response there.
  */
 import type { FastifyInstance } from 'fastify'
 import { createError } from '@fastify/error'
@@ -74,7 +75,7 @@ async function metrics (app: FastifyInstance, options: MetricsOptions): Promise<
     registry,
     contentType: registry.contentType,
     text: () => registry.metrics(),
-    gauge (name, help, read) { add(new Level(name, help, read)) },
+    gauge (name, help, read) { add(new Level(name, help, () => readSafely(name, read))) },
     counter (name, help) {
       const place = add(new Tally(name, help)).of({})
       return (by = 1) => { place.value += by }
@@ -84,6 +85,16 @@ async function metrics (app: FastifyInstance, options: MetricsOptions): Promise<
       return seconds => { place.observe(seconds) }
     },
   } satisfies Metrics)
+
+  /** One number that cannot be read takes none of the others with it. */
+  function readSafely (name: string, read: () => number | null): number | null {
+    try {
+      return read()
+    } catch (error) {
+      app.log.error({ err: error, metric: name }, 'a gauge cannot be read')
+      return null
+    }
+  }
 
   app.events.listen(function countEvent ({ type }) {
     events.of({ type }).value += 1
@@ -96,10 +107,13 @@ async function metrics (app: FastifyInstance, options: MetricsOptions): Promise<
 
   function refusalsOf (problem: { status: number, code: string }): { value: number } {
     const { code } = problem
-    const known = refusals.get(code)
+    const outcome = outcomeOf(problem)
+    // One code may be answered with several statuses.
+    const name = `${outcome} ${code}`
+    const known = refusals.get(name)
     if (known !== undefined) return known
-    const place = decisions.of({ concern: concernOf(code), outcome: outcomeOf(problem), code })
-    if (refusals.size < MAX_CODES) refusals.set(code, place)
+    const place = decisions.of({ concern: concernOf(code), outcome, code })
+    if (refusals.size < MAX_CODES) refusals.set(name, place)
     return place
   }
 
