@@ -27,7 +27,7 @@ try {
     console.log(`patients: ${written} written anew, ${lost} written by others meanwhile, ${failed} failed; up to ${after}`)
   }
   const { written, failed, left } = await reencrypt(sql, app.cipher, { ...PATIENTS, progress, signal: stop.signal })
-  console.log(`patients: done, ${written} values written anew, ${failed} failed, ${left} left with an older key`)
+  console.log(`patients: ${stop.signal.aborted ? 'stopped' : 'done'}, ${written} values written anew, ${failed} failed, ${left} left with an older key`)
   process.exitCode = left === 0 ? 0 : 1
 } finally {
   await app.close()
