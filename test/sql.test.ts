@@ -1,9 +1,16 @@
-/** The Sql port on PGlite and on a real PostgreSQL. */
+/** The Sql port on PGlite and on a real PostgreSQL, and the tables that the suite wants. */
+import { readFileSync } from 'node:fs'
 import { createServer, type AddressInfo } from 'node:net'
 import { PGlite } from '@electric-sql/pglite'
 import pg from 'pg'
 import t, { type Test } from 'tap'
+import { API_KEYS_TABLE } from '../plugins/api-keys/index.js'
+import { AUDIT_TABLES } from '../plugins/audit/index.js'
+import { MFA_TABLES } from '../plugins/mfa/index.js'
+import { PASSKEYS_TABLE } from '../plugins/passkeys/index.js'
+import { PRIVACY_TABLES } from '../plugins/privacy/index.js'
 import { pgSql, pgliteSql, SqlUnavailable, type Sql } from '../plugins/sql.js'
+import { UPLOADS_TABLE } from '../plugins/uploads/index.js'
 import { postgres } from './services.js'
 
 function poolOn (t: Test, connectionString: string, more: pg.PoolConfig = {}): pg.Pool {
@@ -150,4 +157,12 @@ t.test('a server that is not there is one error, which tells no password', async
     t.notMatch(JSON.stringify([error, error!.message, error!.stack, (error!.cause as Error).message, (error!.cause as Error).stack]), 'hunter2')
   }
   await t.rejects(pgSql(poolOn(t, 'postgres://portal:hunter2@no-such-host.invalid/portal')).query('select 1'), { code: 'FST_BASTION_SQL_UNAVAILABLE' })
+})
+
+t.test("the portal's migrations make the tables that the suite wants, for its own users", async t => {
+  const wanted = { '010_mfa': MFA_TABLES, '011_api_keys': API_KEYS_TABLE, '012_passkeys': PASSKEYS_TABLE, '014_files': UPLOADS_TABLE, '018_audit': AUDIT_TABLES, '019_privacy': PRIVACY_TABLES }
+  for (const [name, tables] of Object.entries(wanted)) {
+    const migration = readFileSync(new URL(`../demo/data/migrations/${name}.sql`, import.meta.url), 'utf8')
+    t.equal(migration.replace(/^(?:--.*\n)+/, '').replaceAll(' references users on delete cascade', '').trim(), tables.trim(), name)
+  }
 })

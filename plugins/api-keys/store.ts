@@ -66,9 +66,10 @@ export const API_KEYS_TABLE = `create table api_keys (
   id text primary key,
   user_id text not null,
   name text not null,
-  mode text not null,
+  mode text not null check (mode in ('live', 'test')),
   scopes text[] not null,
   allowed_addresses text[],
+  -- A keyed hash: the text of a key is nowhere.
   hash text not null,
   previous_hash text,
   previous_until timestamptz,

@@ -1,3 +1,4 @@
+-- As API_KEYS_TABLE of the suite, on the portal's own users.
 create table api_keys (
   id text primary key,
   user_id text not null references users on delete cascade,
