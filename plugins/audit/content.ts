@@ -100,6 +100,11 @@ export function withPseudonyms (content: string, pseudonymOf: (userId: string) =
   return content.replace(MARK, (found, id?: string) => id === undefined ? found : pseudonymOf(unescaped(id)))
 }
 
+/** What is left of an event whose content no database takes. */
+export function withoutContent ({ id, time, type }: Entry): Entry {
+  return { id, time, type, actor: null, subject: null, content: JSON.stringify({ outcome: 'unknown', details: { unreadable: true } }) }
+}
+
 /** Sorts by time, roughly, so that an index of it grows at its end. */
 function newId (): string {
   return Date.now().toString(36).padStart(9, '0') + randomBytes(12).toString('base64url')

@@ -77,6 +77,8 @@ export type AuditOptions = Omit<Static<typeof AuditOptions>, 'durable'> & {
 
 /** Milliseconds in which losses are told once. */
 const QUIET_MS = 10_000
+/** Milliseconds that a start waits for what other processes left behind. */
+const START_MS = 2000
 const pending = Symbol('bastion.audit.pending')
 
 async function audit (app: FastifyInstance, options: AuditOptions): Promise<void> {
@@ -88,7 +90,7 @@ async function audit (app: FastifyInstance, options: AuditOptions): Promise<void
   const durable: ReadonlySet<string> = new Set(plain.durable)
   const { events } = app
 
-  const store = auditStore(sql, ring)
+  const store = auditStore(sql, ring, deadlineMs)
   const spool = makeSpool()
   const writer = new Writer({ write: store.write, spool, delayMs, deadlineMs, retryMs, queue, onAway, onBack, onLost, onWritten })
   const entryOf = entryMaker({ emails, people: new Set(people) })
@@ -98,6 +100,7 @@ async function audit (app: FastifyInstance, options: AuditOptions): Promise<void
   let lost = 0
   let untold = 0
   let toldAt = -Infinity
+  let tending: Promise<void> | null = null
   let away: 'away' | 'broken' | null = null
 
   app.decorate('audit', {
@@ -130,7 +133,12 @@ async function audit (app: FastifyInstance, options: AuditOptions): Promise<void
   app.plan.contribute({ concern: 'evidence', stage: 'admit', compile: route => isDurable(route) ? { step: refuseWithoutEvidence } : undefined })
   app.plan.contribute({ concern: 'evidence', stage: 'keep', compile: () => ({ step: waitForEvidence }) })
   const timer = setInterval(() => { tend() }, checkpointMs).unref()
-  app.addHook('onReady', tend)
+  // A database that hangs, or a spool that takes its time, keeps nobody from starting.
+  app.addHook('onReady', async function tendForAMoment () {
+    let timer: NodeJS.Timeout | undefined
+    await Promise.race([tend(), new Promise(resolve => { timer = setTimeout(resolve, Math.min(deadlineMs, START_MS)) })])
+    clearTimeout(timer)
+  })
   app.addHook('onClose', async function drain () {
     clearInterval(timer)
     await writer.close()
@@ -140,9 +148,9 @@ async function audit (app: FastifyInstance, options: AuditOptions): Promise<void
     const isPromised = event.promised === true || durable.has(event.type)
     const kept = writer.keep(entryOf(event), isPromised)
     if (kept === undefined) return
-    kept.catch(() => {}) // for which its answer waits
-    if (request === null) kept.catch(error => { onLost(1, error) })
-    else (request[pending] ??= []).push(kept)
+    // Also where an answer waits for it: that may have left already, or be a refusal, which stays one.
+    kept.catch(error => { onLost(1, error) })
+    if (request !== null) (request[pending] ??= []).push(kept)
   }
 
   function refuseWithoutEvidence (): void {
@@ -156,12 +164,15 @@ async function audit (app: FastifyInstance, options: AuditOptions): Promise<void
     return Promise.all(promises).then(() => {}, error => {
       // A refusal stays one: nothing was done that would need evidence.
       if (reply.statusCode < 400) throw error
-      onLost(1, error)
     })
   }
 
-  /** What is due now and then: a checkpoint, and what other processes left behind. */
-  async function tend (): Promise<void> {
+  /** What is due now and then: a checkpoint, and what other processes left behind. Once at a time. */
+  function tend (): Promise<void> {
+    return tending ??= tendNow().finally(() => { tending = null })
+  }
+
+  async function tendNow (): Promise<void> {
     try {
       await writer.takeUp()
       await checkpoint()
@@ -202,8 +213,8 @@ async function audit (app: FastifyInstance, options: AuditOptions): Promise<void
     lost += count
     untold += count
     countLost(count)
-    if (Date.now() - toldAt < QUIET_MS) return
-    toldAt = Date.now()
+    if (performance.now() - toldAt < QUIET_MS) return
+    toldAt = performance.now()
     const since = untold
     untold = 0
     app.log.error({ err: error, lost: since }, 'events of the audit trail were lost')

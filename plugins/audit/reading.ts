@@ -85,15 +85,24 @@ export function auditReading ({ store, flush, onceWritten }: ReadingParts): Pick
       subject,
       userId: users.get(person!) ?? null,
       subjectId: users.get(subject!) ?? null,
-      ...JSON.parse(content!),
+      ...contentOf(content!),
     }) as AuditEvent)
+  }
+}
+
+/** One that somebody wrote over is for `verify` to tell; it keeps nobody from reading the others. */
+function contentOf (text: string): object {
+  try {
+    return JSON.parse(text) as object
+  } catch {
+    return { outcome: 'unknown', details: { unreadable: true } }
   }
 }
 
 /** As times are written in the trail, where they are compared as text. */
 function timesOf ({ type, from, to }: AuditQuery): AuditQuery {
-  // A leap second is a time too, which Date does not know.
-  const written = (time: string) => new Date(time.replace(/:60(?:\.\d+)?/, ':59.999')).toISOString()
+  // A leap second and an offset of hours alone are times too, which Date does not know.
+  const written = (time: string) => new Date(time.replace(/:60(?:\.\d+)?/, ':59.999').replace(/[+-]\d\d$/, '$&:00')).toISOString().replace(/^\+/, '~') // the year 10000 comes after all others
   return { type, ...from !== undefined && { from: written(from) }, ...to !== undefined && { to: written(to) } }
 }
 

@@ -16,10 +16,12 @@ export async function purgeEvents (store: AuditStore, retention: Retention, sql:
   let purged = 0
   for (const { types, isRest, days } of passes) {
     const before = new Date(now - days * DAY_MS).toISOString()
-    for (;;) {
-      const found = await store.purgeable(sql, types, isRest, before, BATCH)
+    // On from the last one: what is empty before it would be passed over again and again.
+    for (let place = 0; ;) {
+      const found = await store.purgeable(sql, types, isRest, before, place, BATCH)
       purged += found.length === 0 ? 0 : await store.empty(sql, found, new Date(now).toISOString())
       if (found.length < BATCH) break
+      place = found.at(-1)!.seq
     }
   }
   return purged

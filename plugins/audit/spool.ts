@@ -5,6 +5,7 @@
  * that a killed process leaves behind, or what somebody wrote into it, is told from an event. Files of processes that have ended are taken up.
  * The folder belongs to one machine, or one container: a process of another one would be taken for one that has ended.
  */
+import { randomInt } from 'node:crypto'
 import { mkdirSync, readdirSync, readFileSync, renameSync } from 'node:fs'
 import { open, rm, stat, type FileHandle } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -14,6 +15,8 @@ import type { Entry } from './content.js'
 const NAME = /^audit-(\d+)-([0-9a-z]+)-\d+\.spool$/
 /** Bytes read at once; no line is longer. */
 const CHUNK = 262_144
+/** Milliseconds after which a disk that took nothing may be tried again. */
+const FAULT_MS = 1000
 /** A process that only waits to be buried. */
 const ENDED = 'ended'
 
@@ -28,7 +31,7 @@ export interface SpoolOptions {
 
 export class Spool {
   readonly #options: SpoolOptions
-  readonly #path: string
+  #path: string
   #file: FileHandle | null = null
   /** Bytes that are on the disk, and that were read again. */
   #size = 0
@@ -36,18 +39,21 @@ export class Spool {
   /** Files of others that were taken and are not written yet. */
   readonly #taken: string[] = []
   #turn: Promise<unknown> = Promise.resolve()
+  #taking: Promise<unknown> = Promise.resolve()
+  /** When the disk took nothing, where that was the last attempt. */
+  #failedAt = -Infinity
 
   /** Makes the folder. */
   constructor (options: SpoolOptions) {
     this.#options = options
     mkdirSync(options.folder, { recursive: true, mode: 0o700 })
-    this.#path = join(options.folder, `${ownName}${++made}.spool`)
+    this.#path = join(options.folder, nextName())
   }
 
   get waiting (): number { return this.#size - this.#read }
 
   /** Whether there may be room for one more. */
-  get hasRoom (): boolean { return this.#size + CHUNK <= this.#options.maxBytes }
+  get hasRoom (): boolean { return performance.now() - this.#failedAt > FAULT_MS && this.#size + CHUNK <= this.#options.maxBytes }
 
   /** Writes them to the disk, as many of the first as there is room for; answers how many. */
   append (entries: readonly Entry[]): Promise<number> {
@@ -61,11 +67,13 @@ export class Spool {
         bytes += line.length
       }
       if (lines.length === 0) return 0
-      this.#file ??= await open(this.#path, 'wx+', 0o600)
-      // Where the last one ended: what a failed attempt left beyond it is written over.
-      const text = Buffer.concat(lines)
-      for (let written = 0; written < text.length;) written += (await this.#file.write(text, written, text.length - written, this.#size + written)).bytesWritten
-      await this.#file.datasync()
+      try {
+        await this.#write(Buffer.concat(lines))
+        this.#failedAt = -Infinity
+      } catch (error) {
+        this.#failedAt = performance.now()
+        throw error
+      }
       this.#size += bytes
       return lines.length
     })
@@ -73,6 +81,7 @@ export class Spool {
 
   /** The next ones, and the function that marks them as done. */
   async next (limit: number): Promise<{ entries: Entry[], done: () => Promise<void> }> {
+    if (this.#file === null) throw new Error('the spool is closed')
     const from = this.#read
     const { entries, bytes, damaged } = await this.#readLines(this.#file, from, this.#size, limit)
     if (damaged > 0) this.#options.onDamage(damaged)
@@ -88,7 +97,13 @@ export class Spool {
   }
 
   /** Takes up what processes that have ended left behind: `write` keeps each part of it, and what it rejects stays for later. */
-  async takeUp (write: (entries: Entry[]) => Promise<void>, limit: number): Promise<void> {
+  takeUp (write: (entries: Entry[]) => Promise<void>, limit: number): Promise<void> {
+    const taken = this.#taking.then(() => this.#takeUp(write, limit))
+    this.#taking = taken.catch(() => {})
+    return taken
+  }
+
+  async #takeUp (write: (entries: Entry[]) => Promise<void>, limit: number): Promise<void> {
     this.#taken.push(...this.#orphans())
     for (let path; (path = this.#taken[0]) !== undefined; this.#taken.shift()) {
       const file = await open(path, 'r')
@@ -112,13 +127,16 @@ export class Spool {
     await this.#file?.close()
     if (this.#file !== null && this.waiting === 0) await rm(this.#path, { force: true })
     this.#file = null
+    // What comes all the same has a file of its own, for the next start.
+    this.#path = join(this.#options.folder, nextName())
+    this.#size = this.#read = 0
   }
 
   /** Files of others that are nobody's any more, now under names of ours: of two who take one, one gets it. */
   #orphans (): string[] {
     const { folder } = this.#options
     return readdirSync(folder).filter(isOrphan).flatMap(name => {
-      const path = join(folder, `${ownName}${++made}.spool`)
+      const path = join(folder, nextName())
       try {
         renameSync(join(folder, name), path)
         return [path]
@@ -134,6 +152,18 @@ export class Spool {
     return done
   }
 
+  /** Where the last one ended. What a failed attempt left beyond it is cut off: in the file of a process that has ended it would be damage. */
+  async #write (text: Buffer): Promise<void> {
+    const file = this.#file ??= await open(this.#path, 'wx+', 0o600)
+    try {
+      for (let written = 0; written < text.length;) written += (await file.write(text, written, text.length - written, this.#size + written)).bytesWritten
+      await file.datasync()
+    } catch (error) {
+      await file.truncate(this.#size).catch(() => {})
+      throw error
+    }
+  }
+
   #lineOf (entry: Entry): Buffer {
     const text = JSON.stringify(entry)
     return Buffer.from(`${this.#options.ring.current} ${this.#options.ring.mac('spool', text)!} ${text}\n`)
@@ -143,6 +173,8 @@ export class Spool {
     const length = Math.min(CHUNK, end - from)
     if (file === null || length <= 0) return { entries: [], bytes: 0, damaged: 0 }
     const { buffer, bytesRead } = await file.read(Buffer.allocUnsafe(length), 0, length, from)
+    // Somebody cut it off: there is nothing to wait for.
+    if (bytesRead === 0) return { entries: [], bytes: end - from, damaged: 1 }
     const entries: Entry[] = []
     let bytes = 0
     let damaged = 0
@@ -168,9 +200,13 @@ export class Spool {
   }
 }
 
-let made = 0
 /** How the names of this process's own files begin. */
 const ownName = `audit-${process.pid}-${startOf(process.pid) ?? Date.now().toString(36)}-`
+
+/** Chance, as threads of one process do not know what names the others gave. */
+function nextName (): string {
+  return `${ownName}${randomInt(2 ** 47)}.spool`
+}
 
 function isOrphan (name: string): boolean {
   const [, pid, started] = NAME.exec(name) ?? []

@@ -64,7 +64,7 @@ const ERASED = 'erased'
 
 export type AuditStore = ReturnType<typeof auditStore>
 
-export function auditStore (sql: Sql, ring: KeyRing) {
+export function auditStore (sql: Sql, ring: KeyRing, deadlineMs: number) {
   /** The newest head that this process has seen. */
   let seen: Head | null = null
 
@@ -78,6 +78,7 @@ export function auditStore (sql: Sql, ring: KeyRing) {
    */
   async function write (entries: readonly Entry[], mayBeKept: boolean): Promise<void> {
     const written = await sql.transaction(async transaction => {
+      await limitTime(transaction)
       // Before the head is held: somebody may be forgotten at this moment, in a long transaction.
       const pseudonyms = await pseudonymsFor(transaction, [...new Set(entries.flatMap(usersOf))])
       const pseudonymOf = (userId: string) => pseudonyms.get(userId) ?? ERASED
@@ -99,6 +100,11 @@ export function auditStore (sql: Sql, ring: KeyRing) {
       return next
     })
     if (written.seq >= (seen?.seq ?? 0)) seen = written
+  }
+
+  /** Who waits for the head no longer than that gives its connection back: attempts that pile up would take all of them. */
+  async function limitTime (transaction: Sql): Promise<void> {
+    await transaction.query("select set_config('statement_timeout', $1, true)", [String(deadlineMs)])
   }
 
   async function lockHead (transaction: Sql): Promise<Head> {
@@ -166,7 +172,8 @@ export function auditStore (sql: Sql, ring: KeyRing) {
   async function forget (userId: string, on: Sql = sql): Promise<void> {
     const whos = whosOf(userId)
     await on.query('insert into audit_people (who) values ($1) on conflict (who) do update set user_id = null, pseudonym = null', [whos[0]])
-    await on.query('update audit_people set user_id = null, pseudonym = null where who = any($1::text[])', [whos])
+    // By the id too: a row that was made under a key which is no longer in the ring is of the same person.
+    await on.query('update audit_people set user_id = null, pseudonym = null where who = any($1::text[]) or user_id = $2', [whos, userId])
   }
 
   /** Rows from a place on, to another one. */
@@ -188,7 +195,10 @@ export function auditStore (sql: Sql, ring: KeyRing) {
 
   /** Null where nothing came since the last one, or nothing at all. */
   async function checkpoint (time: string): Promise<Checkpoint | null> {
-    const found = await sql.transaction(lockHead)
+    const found = await sql.transaction(async transaction => {
+      await limitTime(transaction)
+      return lockHead(transaction)
+    })
     const [last] = await sql.query<{ seq: number }>('select seq from audit_checkpoints order by seq desc limit 1')
     if (found.seq === 0 || found.seq === Number(last?.seq)) return null
     const { seq, link } = found
@@ -201,10 +211,10 @@ export function auditStore (sql: Sql, ring: KeyRing) {
     return (await sql.query<Checkpoint>('select * from audit_checkpoints where seq > $1::bigint order by seq limit $2::int', [after, limit])).map(numbered)
   }
 
-  async function purgeable (on: Sql, types: readonly string[], isRest: boolean, before: string, limit: number): Promise<Pick<Row, 'seq' | 'digest'>[]> {
+  async function purgeable (on: Sql, types: readonly string[], isRest: boolean, before: string, place: number, limit: number): Promise<Pick<Row, 'seq' | 'digest'>[]> {
     const found = isRest
-      ? await on.query<Row>('select seq, digest from audit_events where time < $2 and type <> all($1::text[]) order by seq limit $3::int', [types, before, limit])
-      : await on.query<Row>('select seq, digest from audit_events where time < $2 and type = any($1::text[]) order by seq limit $3::int', [types, before, limit])
+      ? await on.query<Row>('select seq, digest from audit_events where time < $2 and type <> all($1::text[]) and seq > $3::bigint order by seq limit $4::int', [types, before, place, limit])
+      : await on.query<Row>('select seq, digest from audit_events where time < $2 and type = any($1::text[]) and seq > $3::bigint order by seq limit $4::int', [types, before, place, limit])
     return found.map(numbered)
   }
 

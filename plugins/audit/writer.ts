@@ -5,7 +5,7 @@
  * disk in the spool. Memory is bounded: what there is no room for goes to the spool too, and what that cannot take is refused where it was promised,
  * and counted as lost where it was not.
  */
-import type { Entry } from './content.js'
+import { withoutContent, type Entry } from './content.js'
 import { AuditBroken, AuditUnavailable } from './errors.js'
 import type { Spool } from './spool.js'
 
@@ -21,7 +21,7 @@ export interface WriterParts {
   queue: number
   onAway: (error: unknown) => void
   onBack: () => void
-  /** Events that nothing could keep. */
+  /** Events that nothing could keep, or not their content. */
   onLost: (count: number, error: unknown) => void
   onWritten: () => void
 }
@@ -93,7 +93,7 @@ export class Writer {
 
   /** Takes up what processes that have ended left in the spool. */
   async takeUp (): Promise<void> {
-    await this.#parts.spool.takeUp(entries => this.#attempt(entries, true), BATCH)
+    await this.#parts.spool.takeUp(entries => this.#attemptEach(entries), BATCH)
   }
 
   /** Keeps all that was recorded; the spool is given one more attempt. */
@@ -149,6 +149,23 @@ export class Writer {
     this.#parts.onWritten()
   }
 
+  /** One that the database refuses for what is in it must not hold up the others for ever: it is looked for, and kept without its content. */
+  async #attemptEach (entries: readonly Entry[]): Promise<void> {
+    try {
+      await this.#attempt(entries, true)
+    } catch (error) {
+      if (!isOfContent(error)) throw error
+      if (entries.length === 1) {
+        await this.#attempt(entries.map(withoutContent), true)
+        this.#parts.onLost(1, error)
+      } else {
+        const half = entries.length >> 1
+        await this.#attemptEach(entries.slice(0, half))
+        await this.#attemptEach(entries.slice(half))
+      }
+    }
+  }
+
   async #toSpool (batch: readonly Waiting[]): Promise<void> {
     let kept = 0
     let fault: unknown = new Error('the spool is full')
@@ -168,7 +185,8 @@ export class Writer {
     if (this.#isSpooling) return
     this.#isSpooling = true
     this.#parts.onAway(error)
-    this.#replaying = this.#replay().finally(() => { this.#replaying = null })
+    const replaying = this.#replay().finally(() => { if (this.#replaying === replaying) this.#replaying = null })
+    this.#replaying = replaying
   }
 
   /** Tries until the spool is empty; then events go to the database again. */
@@ -196,7 +214,7 @@ export class Writer {
   async #emptySpool (): Promise<void> {
     while (this.#parts.spool.waiting > 0) {
       const { entries, done } = await this.#parts.spool.next(BATCH)
-      if (entries.length > 0) await this.#attempt(entries, true)
+      if (entries.length > 0) await this.#attemptEach(entries)
       await done()
     }
     // One that was never asked is not known to be back.
@@ -213,6 +231,11 @@ export class Writer {
       }
     })
   }
+}
+
+/** What PostgreSQL calls a data exception (class 22) or a limit of the program (54), and what cannot be read here. */
+function isOfContent (error: unknown): boolean {
+  return error instanceof SyntaxError || error instanceof RangeError || /^(?:22|54)/.test(String((error as { code?: unknown } | null)?.code))
 }
 
 function unavailable (cause: unknown): Error {

@@ -188,6 +188,44 @@ t.test(`a process is killed at a random moment, ${KILLS} times: the chain is who
   t.same(recorded.filter(({ type }) => type === 'audit_broken'), [])
 })
 
+t.test('who holds the head and does not let go takes no connection from others: attempts end by their deadline', async t => {
+  const { url, sql } = await fresh(t)
+  const pool = new pg.Pool({ connectionString: url, max: 3 })
+  pool.on('error', () => {})
+  t.teardown(() => pool.end())
+  const { app } = await build(t, { sql: pgSql(pool), deadlineMs: 100, retryMs: 20 })
+  app.events.record('logout', null)
+  await app.audit.flush()
+  const told: string[] = []
+  await sql.transaction(async transaction => {
+    await transaction.query('select seq from audit_head for update')
+    app.events.record('logout', null)
+    await new Promise(resolve => { setTimeout(resolve, 700) })
+    told.push(await Promise.race([pool.query('select 1').then(() => 'answered'), new Promise<string>(resolve => { setTimeout(resolve, 500, 'no connection was left') })]))
+  })
+  t.same(told, ['answered'])
+  await until(() => !app.audit.status().isAway)
+  t.match(await app.audit.verify(), { whole: true })
+})
+
+t.test('an event that the database refuses for what is in it is kept without that, and holds up no other', async t => {
+  const name = `latin_${process.pid}`
+  await admin.query(`create database ${name} encoding 'LATIN1' locale 'C' template template0`)
+  const url = new URL(service!.url)
+  url.pathname = `/${name}`
+  const sql = sqlOn(t, url.href)
+  await sql.script(AUDIT_TABLES)
+  const { app } = await build(t, { sql, retryMs: 20 })
+  for (let i = 0; i < 9; i++) app.events.record('logout', null, { i, text: i === 4 ? 'ж' : 'é' })
+  await app.audit.flush()
+  await until(() => !app.audit.status().isAway)
+  const { items } = await app.audit.read({ type: 'logout' })
+  t.same(items.map(({ details }) => details.i).reverse(), [0, 1, 2, 3, undefined, 5, 6, 7, 8])
+  t.match(items[4], { outcome: 'unknown', details: { unreadable: true } })
+  t.equal(app.audit.status().lost, 1)
+  t.match(await app.audit.verify(), { whole: true })
+})
+
 t.test('under the grants of the migration the service can add, and can neither change nor remove; retention is another role [ASVS 16.4.2]', async t => {
   const { url, sql, name } = await fresh(t)
   const [writer, purger] = [`writer_${process.pid}`, `purger_${process.pid}`]

@@ -1,5 +1,6 @@
 /** The database is away: events wait on the disk, in their order, bounded, and nobody is answered without the evidence that was promised. */
-import { appendFileSync, existsSync, readdirSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs'
+import { spawnSync } from 'node:child_process'
+import { appendFileSync, existsSync, readdirSync, readFileSync, renameSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { KeyRing } from '../../plugins/audit/chain.js'
@@ -80,6 +81,88 @@ t.test('files of processes that have ended are taken up, half a line at their en
   await take()
   t.same(taken.splice(3), [])
   t.ok(existsSync(join(folder, own)), 'those of processes that run are theirs')
+})
+
+t.test('a file that somebody cut off is damage, and nothing to wait for', async t => {
+  const folder = folderOf(t)
+  const damage: number[] = []
+  const spool = new Spool({ folder, maxBytes: 1e7, ring, onDamage: count => { damage.push(count) } })
+  await spool.append([entry(1), entry(2)])
+  truncateSync(join(folder, readdirSync(folder)[0]!), 0)
+  const { entries, done } = await spool.next(10)
+  await done()
+  t.same([entries, spool.waiting, damage], [[], 0, [1]])
+  await spool.append([entry(3)])
+  t.same(await read(spool), ['id-3'])
+  await spool.close()
+  t.equal(spool.waiting, 0)
+  await t.rejects(spool.next(10), /closed/)
+})
+
+t.test('who takes up files while they are being taken up waits: none is forgotten', async t => {
+  const folder = folderOf(t)
+  const left = new Spool({ folder, maxBytes: 1e7, ring, onDamage: () => {} })
+  await left.append([entry(1)])
+  const line = readFileSync(join(folder, readdirSync(folder)[0]!))
+  await read(left)
+  await left.close()
+  for (let i = 0; i < 3; i++) writeFileSync(join(folder, GONE.replace('1.spool', `${i}.spool`)), line)
+  const spool = new Spool({ folder, maxBytes: 1e7, ring, onDamage: () => t.fail('damaged') })
+  let taken = 0
+  const slowly = async () => {
+    taken += 1
+    await new Promise(resolve => { setTimeout(resolve, taken % 2 === 1 ? 10 : 40) })
+    if (taken === 4) throw new Error('away')
+  }
+  await Promise.allSettled([spool.takeUp(slowly, 10), spool.takeUp(slowly, 10)])
+  await spool.takeUp(async () => {}, 10)
+  t.same(readdirSync(folder), [])
+})
+
+t.test('what a full disk took of an attempt is cut off again: it is no damage for who takes the file up', async t => {
+  const folder = folderOf(t)
+  // Half a megabyte is all that this process may write into one file.
+  const script = `
+    import { KeyRing } from ${JSON.stringify(new URL('../../plugins/audit/chain.ts', import.meta.url).href)}
+    import { Spool } from ${JSON.stringify(new URL('../../plugins/audit/spool.ts', import.meta.url).href)}
+    const spool = new Spool({ folder: ${JSON.stringify(folder)}, maxBytes: 1e8, ring: new KeyRing([Buffer.alloc(32, ${KEY[0]})]), onDamage: () => {} })
+    const entry = (i, text) => ({ id: 'id-' + i, time: '', type: 'logout', actor: null, subject: null, content: text })
+    await spool.append([entry(1, 'x')])
+    const fault = await spool.append(Array.from({ length: 100 }, (_none, i) => entry('lost', 'y'.repeat(10_000 + i)))).catch(error => error)
+    const hadRoom = spool.hasRoom
+    await spool.append([entry(2, 'x')])
+    process.stdout.write([fault.code, hadRoom, spool.hasRoom].join(' '))
+    process.exit()`
+  const { stdout, stderr } = spawnSync('/bin/sh', ['-c', 'ulimit -f 1024 && exec "$0" --import tsx --input-type=module -e "$1"', process.execPath, script], { encoding: 'utf8' })
+  t.equal(stdout, 'EFBIG false true', stderr)
+  const taken: string[] = []
+  const spool = new Spool({ folder, maxBytes: 1e7, ring, onDamage: lines => t.fail(`${lines} damaged`) })
+  await spool.takeUp(async entries => { taken.push(...entries.map(({ id }) => id)) }, 10)
+  t.same(taken, ['id-1', 'id-2'])
+})
+
+t.test('a disk that takes nothing: the first request learns it, the next ones are refused before their handlers; what was promised after an answer is counted as lost', async t => {
+  const [sql, folder] = [fragile(await database(t)), folderOf(t)]
+  let ran = 0
+  const { app } = await build(t, {
+    sql,
+    folder,
+    retryMs: 60_000,
+    declare: app => {
+      app.get('/', { schema, config: promised }, async () => { ran += 1; return { ok: true } })
+      app.get('/after', { schema, config: { access: 'public', limits: false }, onResponse: async request => { request.audit('data_access', {}, { durable: true }) } }, async () => ({ ok: true }))
+    },
+  })
+  sql.isAway = true
+  rmSync(folder, { recursive: true })
+  for (let i = 0; i < 3; i++) t.equal((await app.inject('http://localhost/')).statusCode, 503)
+  t.equal(ran, 1)
+  await app.audit.flush()
+  const { lost } = app.audit.status()
+  t.equal((await app.inject('http://localhost/after')).statusCode, 200)
+  await app.audit.flush()
+  await until(() => app.audit.status().lost === lost + 1)
+  sql.isAway = false
 })
 
 t.test('while the database is away requests with promised events are answered, once the events are on the disk; then all are in the trail, in order [ASVS 16.5.2]', async t => {
@@ -256,4 +339,11 @@ t.test('a database that is away at the start keeps nobody from starting', async 
   sql.isAway = false
   await until(() => !app.audit.status().isAway)
   t.match(await app.audit.verify(), { whole: true })
+})
+
+t.test('nor does one that never answers', async t => {
+  const never = () => new Promise<never>(() => {})
+  const { app } = await build(t, { sql: { ...await database(t), query: never, transaction: never }, deadlineMs: 50, retryMs: 60_000, declare: app => { app.get('/', { schema, config: promised }, async () => ({ ok: true })) } })
+  t.equal((await app.inject('http://localhost/')).statusCode, 200)
+  t.equal(app.audit.status().isAway, true)
 })

@@ -27,6 +27,23 @@ t.test('events are kept in their order, each with its place, and found by what i
   t.match(await app.audit.verify(), { whole: true, events: 120 })
 })
 
+t.test('every time that a schema lets through is a time', async t => {
+  const { app } = await build(t)
+  app.events.record('logout', null)
+  for (const [query, found] of [[{ to: '9999-12-31T23:59:59-01:00' }, 1], [{ from: '9999-12-31T23:59:59-01:00' }, 0], [{ from: '0000-01-01T00:00:00+01:00' }, 1], [{ from: '2016-12-31T23:59:60+08' }, 1], [{ to: '2016-12-31T23:59:59.5+08' }, 0]] as const) {
+    t.equal((await app.audit.read(query)).items.length, found, JSON.stringify(query))
+  }
+})
+
+t.test('a row that somebody wrote over keeps nobody from reading the others', async t => {
+  const { app, sql } = await build(t)
+  for (let i = 1; i <= 3; i++) app.events.record('logout', null, { i })
+  await app.audit.flush()
+  await sql.query("update audit_events set content = 'no JSON' where seq = 2")
+  t.match((await app.audit.read()).items, [{ details: { i: 3 } }, { seq: 2, outcome: 'unknown', details: { unreadable: true } }, { details: { i: 1 } }])
+  t.match(await app.audit.verify(), { break: { seq: 2, kind: 'changed' } })
+})
+
 t.test('by hand: request.audit, with what is known of the request', async t => {
   const { app } = await build(t, {
     declare: app => {
@@ -132,12 +149,21 @@ t.test('retention by type empties what is over, and the chain stays whole; what 
 
 t.test('retention: a star is for all that are not named, and two purges at once do no harm', async t => {
   let now = Date.now()
-  const { app } = await build(t, { retention: { '*': 10, logout: 100 }, now: () => now })
+  const { app, sql } = await build(t, { retention: { '*': 10, logout: 100 }, now: () => now })
   for (let i = 0; i < 2500; i++) app.events.record(i === 0 ? 'logout' : 'data_access', null)
   await app.audit.flush()
   now += 11 * 86_400_000
-  const purged = await Promise.all([app.audit.purge(), app.audit.purge()])
+  const places: unknown[] = []
+  const watched: typeof sql = {
+    ...sql,
+    query (text, values = []) {
+      if (text.includes('order by')) places.push(values[2])
+      return sql.query(text, values)
+    },
+  }
+  const purged = await Promise.all([app.audit.purge(), app.audit.purge(watched)])
   t.equal(purged[0] + purged[1], 2499)
+  t.ok(places.length >= 2 && places.every((place, i) => i === 0 || Number(place) > Number(places[i - 1]) || place === 0), `on from the last one, not over what is empty already: ${places.join()}`)
   t.match(await app.audit.verify(), { whole: true, purged: 2499 })
 })
 
@@ -216,19 +242,22 @@ for (const [what, attack] of Object.entries({
 t.test('keys: a new one seals, the old one still verifies; people are the same', async t => {
   const [sql, folder] = [await database(t), folderOf(t)]
   const first = await build(t, { sql, folder })
-  first.app.events.record('data_access', null, { user: 'ada' })
+  for (const user of ['ada', 'bob']) first.app.events.record('data_access', null, { user })
   await first.app.close()
   const { app } = await build(t, { sql, folder, keys: [Buffer.alloc(32, 9), KEY] })
   app.events.record('data_access', null, { user: 'ada' })
   const { items } = await app.audit.read({ userId: 'ada' })
   t.equal(items.length, 2)
   t.equal(items[0]!.person, items[1]!.person)
-  t.match(await app.audit.verify(), { whole: true, events: 2 })
+  t.match(await app.audit.verify(), { whole: true, events: 3 })
   await app.audit.forget('ada')
   t.same((await app.audit.read({ userId: 'ada' })).items, [])
   await app.close()
   const { app: without } = await build(t, { sql, folder, keys: Buffer.alloc(32, 9) })
   t.match(await without.audit.verify(), { whole: false, break: { seq: 1 } }, 'without the old key nothing of it can be proven')
+  t.equal((await sql.query("select who from audit_people where user_id = 'bob'")).length, 1)
+  await without.audit.forget('bob')
+  t.same(await sql.query("select who from audit_people where user_id = 'bob'"), [], 'and yet somebody is forgotten')
 })
 
 t.test('misconfiguration stops boot, with a message that names the option', async t => {
