@@ -39,7 +39,9 @@ export async function newDataKey (kms: Kms, id: string): Promise<{ id: string, w
   if (typeof kms?.wrap !== 'function') throw new CipherMisconfigured('cipher: kms: must be an object with wrap and unwrap')
   const key = randomBytes(MIN_BYTES)
   try {
-    return { id, wrapped: Buffer.from(await kms.wrap(Buffer.from(key), contextOf(id))).toString('base64url') }
+    const wrapped = await kms.wrap(Buffer.from(key), contextOf(id))
+    if (!(wrapped instanceof Uint8Array)) throw new CipherMisconfigured('cipher: kms: wrap must answer bytes')
+    return { id, wrapped: Buffer.from(wrapped).toString('base64url') }
   } finally {
     key.fill(0)
   }
@@ -84,7 +86,10 @@ async function unwrap ({ id, wrapped }: { id: string, wrapped: string }, name: s
   let timer: NodeJS.Timeout | undefined
   const late = new Promise<never>((_resolve, reject) => { timer = setTimeout(() => reject(new Error(`no answer in ${deadline} ms`)), deadline) })
   try {
-    return Buffer.from(await Promise.race([kms.unwrap(Buffer.from(wrapped, 'base64url'), contextOf(id)), late]))
+    const bytes = await Promise.race([kms.unwrap(Buffer.from(wrapped, 'base64url'), contextOf(id)), late])
+    // Of a text it is not known how it is written: read as it is, base64 would be another key.
+    if (!(bytes instanceof Uint8Array)) throw new TypeError('it answered no bytes')
+    return Buffer.from(bytes)
   } catch (cause) {
     throw Object.assign(new CipherMisconfigured(`${name} (${id}): the kms did not unwrap it`), { cause })
   } finally {
