@@ -28,10 +28,13 @@ export type Content = Pick<Row, 'id' | 'time' | 'type' | 'person' | 'subject' | 
 /** The end of the chain, as it was signed last. */
 export interface Head { seq: number, link: string, key: string, mac: string }
 
+/** Who is behind a pseudonym, sealed: else one person could be put in the place of another. */
+export interface Known { who: string, user_id: string | null, pseudonym: string | null, seal: string | null }
+
 /** Where the chain begins. */
 export const GENESIS = 'genesis'
 
-type Purpose = 'row' | 'link' | 'head' | 'checkpoint' | 'purged' | 'person' | 'name' | 'spool'
+type Purpose = 'row' | 'link' | 'head' | 'checkpoint' | 'purged' | 'person' | 'known' | 'name' | 'spool'
 
 /** The keys of a trail: the first seals, all of them verify. */
 export class KeyRing {
@@ -50,6 +53,16 @@ export class KeyRing {
   mac (purpose: Purpose, text: string, id = this.current): string | null {
     const key = this.#keys.get(id)
     return key === undefined ? null : createHmac('sha256', key).update(purpose).update('\n').update(text).digest('base64url')
+  }
+
+  /** A mac, with the id of its key before it. */
+  tag (purpose: Purpose, text: string): string {
+    return `${this.current}:${this.mac(purpose, text)!}`
+  }
+
+  provesTag (purpose: Purpose, text: string, tag: string | null): boolean {
+    const [key = '', mac = null] = tag?.split(':') ?? []
+    return this.proves(purpose, text, key, mac)
   }
 
   proves (purpose: Purpose, text: string, id: string, mac: string | null): boolean {
@@ -77,6 +90,10 @@ export function checkpointText ({ seq, link, time }: { seq: number, link: string
 
 export function purgedText (seq: number, digest: string, purged: string): string {
   return `${seq}\n${digest}\n${purged}`
+}
+
+export function knownText ({ who, user_id: userId, pseudonym }: Known): string {
+  return JSON.stringify([who, userId, pseudonym])
 }
 
 /** Seals contents to the chain, one after the other. */

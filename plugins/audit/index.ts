@@ -169,7 +169,8 @@ async function audit (app: FastifyInstance, options: AuditOptions): Promise<void
 
   /** What is due now and then: a checkpoint, and what other processes left behind. Once at a time. */
   function tend (): Promise<void> {
-    return tending ??= tendNow().finally(() => { tending = null })
+    tending ??= tendNow().finally(() => { tending = null })
+    return tending
   }
 
   async function tendNow (): Promise<void> {

@@ -6,7 +6,7 @@
  */
 import { randomBytes } from 'node:crypto'
 import type { Sql } from '../sql.js'
-import { checkpointText, GENESIS, headText, purgedText, seal, signHead, type Head, type KeyRing, type Row } from './chain.js'
+import { checkpointText, GENESIS, headText, knownText, purgedText, seal, signHead, type Head, type KeyRing, type Known, type Row } from './chain.js'
 import { usersOf, withPseudonyms, type Entry } from './content.js'
 import type { AuditQuery, Checkpoint } from './contract.js'
 import { AuditBroken } from './errors.js'
@@ -51,11 +51,12 @@ create table audit_checkpoints (
   mac text not null
 );
 
--- Who is behind a pseudonym. Both are null once a person was forgotten; what is left tells nobody who that was.
+-- Who is behind a pseudonym, sealed. All three are null once a person was forgotten; what is left tells nobody who that was.
 create table audit_people (
   who text primary key,
   user_id text,
-  pseudonym text unique
+  pseudonym text unique,
+  seal text
 );
 `
 
@@ -68,7 +69,7 @@ export function auditStore (sql: Sql, ring: KeyRing, deadlineMs: number) {
   /** The newest head that this process has seen. */
   let seen: Head | null = null
 
-  return { write, head, rows, page, after, namesBehind, pseudonymsOf, forget, checkpoint, checkpoints, purgeable, empty, seen: () => seen }
+  return { write, head, rows, page, after, namesBehind, pseudonymsOf, forget, stranger, checkpoint, checkpoints, purgeable, empty, seen: () => seen }
 
   /**
    * Adds these to the chain, in their order.
@@ -140,18 +141,29 @@ export function auditStore (sql: Sql, ring: KeyRing, deadlineMs: number) {
     if (userIds.length === 0) return new Map()
     const ids = new Map(userIds.flatMap(userId => whosOf(userId).map(who => [who, userId] as const)))
     const find = async () => {
-      const rows = await transaction.query<{ who: string, pseudonym: string | null }>('select who, pseudonym from audit_people where who = any($1::text[])', [[...ids.keys()]])
+      const rows = await transaction.query<Known>('select * from audit_people where who = any($1::text[])', [[...ids.keys()]])
+      if (!rows.every(row => (row.user_id === null && row.pseudonym === null) || isKnown(row))) throw new AuditBroken('who is behind a pseudonym is not what was signed')
       return new Map(rows.map(({ who, pseudonym }) => [ids.get(who)!, pseudonym]))
     }
     let found = await find()
-    const missing = userIds.filter(userId => !found.has(userId)).map(userId => ({ userId, who: whosOf(userId)[0]! })).sort((a, b) => a.who < b.who ? -1 : 1)
+    const missing = userIds.filter(userId => !found.has(userId)).map(newlyKnown).sort((a, b) => a.who < b.who ? -1 : 1)
     if (missing.length > 0) {
       // In one order in all processes, so that two who make the same ones wait and do not deadlock.
-      await transaction.query('insert into audit_people (who, user_id, pseudonym) select * from unnest($1::text[], $2::text[], $3::text[]) on conflict (who) do nothing',
-        [missing.map(({ who }) => who), missing.map(({ userId }) => userId), missing.map(() => `p_${randomBytes(12).toString('base64url')}`)])
+      const column = (name: keyof Known) => missing.map(person => person[name])
+      await transaction.query('insert into audit_people (who, user_id, pseudonym, seal) select * from unnest($1::text[], $2::text[], $3::text[], $4::text[]) on conflict (who) do nothing',
+        [column('who'), column('user_id'), column('pseudonym'), column('seal')])
       found = await find()
     }
     return new Map([...found].filter((pair): pair is [string, string] => pair[1] !== null))
+  }
+
+  function newlyKnown (userId: string): Known {
+    const person = { who: whosOf(userId)[0]!, user_id: userId, pseudonym: `p_${randomBytes(12).toString('base64url')}` }
+    return { ...person, seal: ring.tag('known', knownText({ ...person, seal: null })) }
+  }
+
+  function isKnown (row: Known): boolean {
+    return ring.provesTag('known', knownText(row), row.seal)
   }
 
   /** Keyed hashes of a user's id, that of the newest key first. */
@@ -160,20 +172,34 @@ export function auditStore (sql: Sql, ring: KeyRing, deadlineMs: number) {
   }
 
   async function pseudonymsOf (userId: string): Promise<string[]> {
-    const rows = await sql.query<{ pseudonym: string }>('select pseudonym from audit_people where who = any($1::text[]) and pseudonym is not null', [whosOf(userId)])
-    return rows.map(({ pseudonym }) => pseudonym)
+    const rows = await sql.query<Known>('select * from audit_people where who = any($1::text[]) and pseudonym is not null', [whosOf(userId)])
+    return rows.filter(isKnown).map(({ pseudonym }) => pseudonym!)
   }
 
   async function namesBehind (pseudonyms: readonly string[]): Promise<ReadonlyMap<string, string>> {
-    const rows = await sql.query<{ pseudonym: string, user_id: string }>('select pseudonym, user_id from audit_people where pseudonym = any($1::text[])', [pseudonyms])
-    return new Map(rows.map(row => [row.pseudonym, row.user_id]))
+    const rows = await sql.query<Known>('select * from audit_people where pseudonym = any($1::text[])', [pseudonyms])
+    return new Map(rows.filter(isKnown).map(row => [row.pseudonym!, row.user_id!]))
+  }
+
+  /** The first place of somebody who is not known by a seal of ours; null where there is none. */
+  async function stranger (): Promise<number | null> {
+    for (let who = ''; ;) {
+      const people = await sql.query<Known>('select * from audit_people where who > $1 and (user_id is not null or pseudonym is not null) order by who limit 1000', [who])
+      const strangers = people.filter(row => !isKnown(row)).map(({ pseudonym }) => pseudonym)
+      if (strangers.length > 0) {
+        const [found] = await sql.query<{ seq: number | null }>('select min(seq) as seq from audit_events where person = any($1::text[]) or subject = any($1::text[])', [strangers])
+        return Number(found?.seq ?? 0)
+      }
+      if (people.length < 1000) return null
+      who = people.at(-1)!.who
+    }
   }
 
   async function forget (userId: string, on: Sql = sql): Promise<void> {
     const whos = whosOf(userId)
-    await on.query('insert into audit_people (who) values ($1) on conflict (who) do update set user_id = null, pseudonym = null', [whos[0]])
+    await on.query('insert into audit_people (who) values ($1) on conflict (who) do update set user_id = null, pseudonym = null, seal = null', [whos[0]])
     // By the id too: a row that was made under a key which is no longer in the ring is of the same person.
-    await on.query('update audit_people set user_id = null, pseudonym = null where who = any($1::text[]) or user_id = $2', [whos, userId])
+    await on.query('update audit_people set user_id = null, pseudonym = null, seal = null where who = any($1::text[]) or user_id = $2', [whos, userId])
   }
 
   /** Rows from a place on, to another one. */
@@ -220,7 +246,7 @@ export function auditStore (sql: Sql, ring: KeyRing, deadlineMs: number) {
 
   /** Takes the contents out and marks that; how many there were. */
   async function empty (on: Sql, emptied: readonly Pick<Row, 'seq' | 'digest'>[], at: string): Promise<number> {
-    const marks = emptied.map(({ seq, digest }) => `${ring.current}:${ring.mac('purged', purgedText(seq, digest, at))!}`)
+    const marks = emptied.map(({ seq, digest }) => ring.tag('purged', purgedText(seq, digest, at)))
     const done = await on.query(`update audit_events set id = null, time = null, type = null, person = null, subject = null, content = null, purged = $3, mark = given.mark
       from unnest($1::bigint[], $2::text[]) as given (place, mark) where seq = given.place and content is not null returning seq`, [emptied.map(({ seq }) => seq), marks, at])
     return done.length

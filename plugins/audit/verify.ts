@@ -13,6 +13,8 @@ export interface ChainSource {
   /** Rows beyond `after` up to `to`, in the order of their places. */
   rows: (after: number, to: number, limit: number) => Promise<readonly Row[]>
   checkpoints: (after: number, limit: number) => Promise<readonly Checkpoint[]>
+  /** The first place of somebody who is not known by a seal of this service; null where there is none. */
+  stranger: () => Promise<number | null>
 }
 
 /** How far away the place is looked for at which a row was written. */
@@ -76,6 +78,8 @@ export async function verifyChain ({ source, ring, seen }: Parts, { checkpoints 
   }
   const stray = await strayRow(place)
   if (stray !== null) return broken(stray, 'inserted', 'it lies beyond the head')
+  const stranger = since === undefined ? await source.stranger() : null
+  if (stranger !== null) return broken(stranger, 'changed', 'who is behind its pseudonym is not what was signed')
   return { whole: true, events: place - start, purged, seq: place, break: null }
 
   /** Heads that were kept elsewhere. */
@@ -137,8 +141,7 @@ export async function verifyChain ({ source, ring, seen }: Parts, { checkpoints 
   function isWrittenAt (row: Row, seq: number): boolean {
     if (row.purged === null && row.mark === null) return row.content !== null && ring.proves('row', digestText(seq, row), row.key, row.digest)
     const isEmptied = [row.id, row.time, row.type, row.person, row.subject, row.content].every(value => value === null)
-    const [key = '', mac = null] = row.mark?.split(':') ?? []
-    return isEmptied && row.purged !== null && ring.proves('purged', purgedText(seq, row.digest, row.purged), key, mac)
+    return isEmptied && row.purged !== null && ring.provesTag('purged', purgedText(seq, row.digest, row.purged), row.mark)
   }
 
   /** The place at which it was written, the nearest first; null where there is none. */

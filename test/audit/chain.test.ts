@@ -43,6 +43,7 @@ function verify ({ rows, head, checkpoints }: Chain, options?: VerifyOptions, by
         return sorted.slice(first, first + limit).filter(({ seq }) => seq <= to)
       },
       checkpoints: async (after, limit) => checkpoints.filter(({ seq }) => seq > after).slice(0, limit),
+      stranger: async () => null,
     },
   }, options)
 }
@@ -70,6 +71,7 @@ t.test('never more than a batch of it is asked for', async t => {
         return whole.rows.slice(after, Math.min(to, after + limit))
       },
       checkpoints: async () => [],
+      stranger: async () => null,
     },
   }, { batch: 10 })
   t.equal(most, 10)

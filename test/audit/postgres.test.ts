@@ -241,7 +241,7 @@ t.test('under the grants of the migration the service can add, and can neither c
     grant connect on database ${name} to ${writer}, ${purger};
     grant select, insert on audit_events, audit_checkpoints to ${writer};
     grant select, insert, update (seq, link, key, mac) on audit_head to ${writer};
-    grant select, insert, update (user_id, pseudonym) on audit_people to ${writer};
+    grant select, insert, update (user_id, pseudonym, seal) on audit_people to ${writer};
     grant select, update (id, time, type, person, subject, content, purged, mark) on audit_events to ${purger};`)
   const limited = asRole(writer)
   let now = Date.now()

@@ -110,9 +110,9 @@ t.test('who takes up files while they are being taken up waits: none is forgotte
   const spool = new Spool({ folder, maxBytes: 1e7, ring, onDamage: () => t.fail('damaged') })
   let taken = 0
   const slowly = async () => {
-    taken += 1
-    await new Promise(resolve => { setTimeout(resolve, taken % 2 === 1 ? 10 : 40) })
-    if (taken === 4) throw new Error('away')
+    const turn = ++taken
+    await new Promise(resolve => { setTimeout(resolve, turn % 2 === 1 ? 10 : 40) })
+    if (turn === 4) throw new Error('away')
   }
   await Promise.allSettled([spool.takeUp(slowly, 10), spool.takeUp(slowly, 10)])
   await spool.takeUp(async () => {}, 10)

@@ -130,6 +130,27 @@ t.test('a person who is forgotten is nobody: before, after, in the tables; the c
   t.equal((await app.audit.read({ userId: 'bob' })).items.length, 1, 'with the transaction of its caller, or not at all')
 })
 
+for (const [what, change] of Object.entries({
+  'their pseudonyms': 'update audit_people set pseudonym = null; update audit_people a set pseudonym = (select b.pseudonym from old b where b.user_id <> a.user_id)',
+  'their ids': 'update audit_people a set user_id = (select b.user_id from old b where b.user_id <> a.user_id)',
+  'all but their hashes': 'update audit_people set pseudonym = null; update audit_people a set (user_id, pseudonym, seal) = (select b.user_id, b.pseudonym, b.seal from old b where b.user_id <> a.user_id)',
+})) {
+  t.test(`who exchanges two people (${what}) makes neither of them the other: it is told, and nothing is added`, async t => {
+    const { app, sql, recorded } = await build(t)
+    for (const user of ['ada', 'bob']) app.events.record('data_access', null, { user })
+    t.match((await app.audit.read()).items, [{ userId: 'bob' }, { userId: 'ada' }])
+    t.match(await app.audit.verify(), { whole: true })
+    await sql.script(`create table old as select * from audit_people; ${change}`)
+    t.match((await app.audit.read()).items, [{ userId: null }, { userId: null }])
+    t.same((await app.audit.read({ userId: 'ada' })).items, [])
+    t.match(await app.audit.verify(), { whole: false, break: { seq: 1, kind: 'changed' } })
+    app.events.record('data_access', null, { user: 'ada' })
+    await app.audit.flush()
+    t.equal((await sql.query("select seq from audit_events where type = 'data_access'")).length, 2)
+    t.ok(recorded.some(({ type, details }) => type === 'audit_broken' && details.reason === 'FST_BASTION_AUDIT_BROKEN'))
+  })
+}
+
 t.test('retention by type empties what is over, and the chain stays whole; what else is emptied is told', async t => {
   let now = Date.now()
   const { app, sql } = await build(t, { retention: { logout: 30, data_access: 100 }, now: () => now })

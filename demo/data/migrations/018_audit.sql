@@ -3,7 +3,7 @@
 --   create role portal_writer login;
 --   grant select, insert on audit_events, audit_checkpoints to portal_writer;
 --   grant select, insert, update (seq, link, key, mac) on audit_head to portal_writer;
---   grant select, insert, update (user_id, pseudonym) on audit_people to portal_writer;
+--   grant select, insert, update (user_id, pseudonym, seal) on audit_people to portal_writer;
 --
 -- Retention runs under a second role, of another connection: app.audit.purge(sql).
 --
@@ -49,9 +49,10 @@ create table audit_checkpoints (
   mac text not null
 );
 
--- Who is behind a pseudonym. Both are null once a person was forgotten; what is left tells nobody who that was.
+-- Who is behind a pseudonym, sealed. All three are null once a person was forgotten; what is left tells nobody who that was.
 create table audit_people (
   who text primary key,
   user_id text,
-  pseudonym text unique
+  pseudonym text unique,
+  seal text
 );
