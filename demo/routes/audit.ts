@@ -2,7 +2,7 @@
 import { Readable } from 'node:stream'
 import { Type, type Static } from '@sinclair/typebox'
 import type { FastifyRequest } from 'fastify'
-import type { AuditEvent, AuditOptions } from '../../plugins/audit/index.js'
+import type { AuditEvent, AuditOptions, Verdict } from '../../plugins/audit/index.js'
 import { closed, IsoDateTime, page, PageQuery } from '../../schemas/index.js'
 import type { Portal } from '../app.js'
 
@@ -44,16 +44,19 @@ const AuditQuery = closed({
   cursor: Type.Optional(Type.String({ pattern: '^[0-9]{1,15}$' })),
 })
 const Break = closed({ seq: Type.Integer(), kind: Text, reason: Text })
-const Verdict = closed({ whole: Type.Boolean(), events: Type.Integer(), purged: Type.Integer(), seq: Type.Integer(), break: maybe(Break) })
+const VerdictShape = closed({ whole: Type.Boolean(), events: Type.Integer(), purged: Type.Integer(), seq: Type.Integer(), break: maybe(Break) })
 
 /** Milliseconds after which a reader is looked at again, also where nothing happens. */
 const RECHECK_MS = 3000
+/** More than streams ask, each of them at most five times a second; and no place to guess credentials without end. */
+const READER_LIMITS = ['1000/minute']
 /** What a reader is known by. */
 const CREDENTIALS = ['host', 'authorization', 'cookie', 'x-api-key', 'dpop', 'user-agent'] as const
 
 export function auditRoutes ({ app }: Portal): void {
   const access = { permissions: 'audit:read' } as const
   const open = new Set<AbortController>()
+  let walk: Promise<Verdict> | null = null
   app.addHook('preClose', async () => { for (const reader of open) reader.abort() })
 
   app.get('/audit', {
@@ -62,9 +65,13 @@ export function auditRoutes ({ app }: Portal): void {
   }, async request => await app.audit.read(request.query) as { items: Static<typeof EventShape>[], nextCursor: string | null })
 
   app.get('/audit/verify', {
-    schema: { response: { 200: Verdict } },
+    schema: { response: { 200: VerdictShape } },
     config: { access },
-  }, async () => app.audit.verify())
+  }, async () => {
+    // A walk along all of it: who asks meanwhile gets the same answer.
+    walk ??= app.audit.verify().finally(() => { walk = null })
+    return walk
+  })
 
   app.get('/audit/stream', {
     schema: { headers: Type.Object({ 'last-event-id': Type.Optional(Type.String({ pattern: '^[0-9]{1,15}$' })) }) },
@@ -85,7 +92,7 @@ export function auditRoutes ({ app }: Portal): void {
   // Asked by the stream, with the credential of its reader: all that guards the stream guards this.
   app.get('/audit/stream/reader', {
     schema: { response: { 204: Type.Null() } },
-    config: { access, limits: false, https: false, overload: false },
+    config: { access, limits: READER_LIMITS, https: false, overload: false },
     exposeHeadRoute: false,
     logLevel: 'warn',
   }, async (_request, reply) => { reply.code(204) })

@@ -70,6 +70,12 @@ t.test('only who has audit:read reads it, and what is asked is checked', async t
   t.same(await items('&userId=nobody'), [])
 })
 
+t.test('where the stream looks again whether its reader may still read, credentials cannot be guessed without end', async t => {
+  let status
+  for (let i = 0; i < 1001; i++) ({ status } = await call('GET', '/audit/stream/reader', { token: 'guessed', address: '192.0.2.99' }))
+  t.equal(status, 429)
+})
+
 t.test('pages follow one another without gaps, and end', async t => {
   const seqs: number[] = []
   let cursor = ''
