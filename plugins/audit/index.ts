@@ -66,7 +66,10 @@ export const AuditOptions = Type.Object({
 export type AuditOptions = Omit<Static<typeof AuditOptions>, 'durable'> & {
   /** The database with the tables of {@link AUDIT_TABLES}. */
   sql: Sql
-  /** Keys of 32 bytes or more: the first seals, all of them verify. A key that is taken out makes its rows unverifiable. */
+  /**
+   * Keys of 32 bytes or more: the first seals, all of them verify. A new one is given to all processes as the last one before it becomes the first: a head that is sealed by a key which
+   * a process does not know is broken to it. A key that is taken out makes its rows unverifiable.
+   */
   keys: Buffer | readonly Buffer[]
   durable?: readonly SecurityEventType[]
   /** Keeps a checkpoint where whoever can write the database cannot reach it. */
@@ -130,7 +133,7 @@ async function audit (app: FastifyInstance, options: AuditOptions): Promise<void
   measures.gauge('bastion_audit_spooled_bytes', 'Bytes of events on the disk that wait for the database', () => spool.waiting)
   const countLost = measures.counter('bastion_audit_lost_total', 'Events that nothing could keep')
 
-  app.plan.contribute({ concern: 'evidence', stage: 'admit', compile: route => isDurable(route) ? { step: refuseWithoutEvidence } : undefined })
+  app.plan.contribute({ concern: 'evidence', stage: 'admit', compile: route => isDurable(route, durable) ? { step: refuseWithoutEvidence } : undefined })
   app.plan.contribute({ concern: 'evidence', stage: 'keep', compile: () => ({ step: waitForEvidence }) })
   const timer = setInterval(() => { tend() }, checkpointMs).unref()
   // A database that hangs, or a spool that takes its time, keeps nobody from starting.
@@ -187,7 +190,8 @@ async function audit (app: FastifyInstance, options: AuditOptions): Promise<void
     await writer.flush()
     const made = await store.checkpoint(new Date(now()).toISOString())
     if (made === null) return null
-    app.log.info({ checkpoint: made }, 'audit checkpoint')
+    const { key: keyId, ...rest } = made // what is called `key` the log takes for one
+    app.log.info({ checkpoint: { ...rest, keyId } }, 'audit checkpoint')
     try {
       await onCheckpoint?.(made)
     } catch (error) {
@@ -244,9 +248,10 @@ function recordByHand (this: FastifyRequest, type: SecurityEventType, details: R
   this.server.events.record(type, this, details, { promised: durable })
 }
 
-function isDurable ({ options }: PlannedRoute): boolean {
+/** By the route, or by the type of what it declares. */
+function isDurable ({ options }: PlannedRoute, durable: ReadonlySet<string>): boolean {
   const rule = (options.config as { audit?: AuditRule | string } | undefined)?.audit
-  return typeof rule === 'object' && rule?.durable === true
+  return typeof rule === 'string' ? durable.has(rule) : typeof rule === 'object' && (rule?.durable === true || durable.has(rule?.type))
 }
 
 export default fp(audit, { fastify: '5.x', name: 'bastion-audit', dependencies: ['bastion-plan', 'bastion-events'] })

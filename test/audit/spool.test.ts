@@ -133,7 +133,7 @@ t.test('what a full disk took of an attempt is cut off again: it is no damage fo
     await spool.append([entry(2, 'x')])
     process.stdout.write([fault.code, hadRoom, spool.hasRoom].join(' '))
     process.exit()`
-  const { stdout, stderr } = spawnSync('/bin/sh', ['-c', 'ulimit -f 1024 && exec "$0" --import tsx --input-type=module -e "$1"', process.execPath, script], { encoding: 'utf8' })
+  const { stdout, stderr } = spawnSync('/bin/sh', ['-c', 'ulimit -f 1024 && exec "$0" --import tsx --input-type=module -e "$1"', process.execPath, script], { encoding: 'utf8', env: { PATH: process.env.PATH } })
   t.equal(stdout, 'EFBIG false true', stderr)
   const taken: string[] = []
   const spool = new Spool({ folder, maxBytes: 1e7, ring, onDamage: lines => t.fail(`${lines} damaged`) })
@@ -248,7 +248,9 @@ t.test('where the spool is full too: what was promised is refused with 503, befo
   const { app, recorded } = await build(t, {
     sql,
     spoolBytes: 524_288,
+    durable: ['permission_change'],
     declare: app => {
+      app.get('/type', { schema, config: { access: 'public', limits: false, audit: 'permission_change' } }, async () => { ran += 1; return { ok: true } })
       app.get('/', { schema, config: promised }, async () => { ran += 1; return { ok: true } })
       app.get('/hand', { schema, config: { access: 'public', limits: false } }, async request => { request.audit('data_modification', {}, { durable: true }); return { ok: true } })
       app.get('/refused', { schema, config: { access: 'public', limits: false } }, async request => {
@@ -264,7 +266,7 @@ t.test('where the spool is full too: what was promised is refused with 503, befo
   const { lost } = app.audit.status()
   t.ok(lost > 0)
   t.match(recorded.filter(({ type }) => type === 'audit_lost'), [{ details: { severity: 'critical' } }])
-  for (const url of ['/', '/hand']) {
+  for (const url of ['/', '/type', '/hand']) {
     const refused = await app.inject(`http://localhost${url}`)
     t.equal(refused.statusCode, 503, url)
     t.match(refused.json(), { code: 'FST_BASTION_AUDIT_UNAVAILABLE' })
