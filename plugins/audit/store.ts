@@ -79,7 +79,8 @@ export function auditStore (sql: Sql, ring: KeyRing, deadlineMs: number) {
    */
   async function write (entries: readonly Entry[], mayBeKept: boolean): Promise<void> {
     const written = await sql.transaction(async transaction => {
-      await limitTime(transaction)
+      // Only where it is tried again: the first attempt is one alone, and costs no question more.
+      if (mayBeKept || entries.length === 0) await limitTime(transaction)
       // Before the head is held: somebody may be forgotten at this moment, in a long transaction.
       const pseudonyms = await pseudonymsFor(transaction, [...new Set(entries.flatMap(usersOf))])
       const pseudonymOf = (userId: string) => pseudonyms.get(userId) ?? ERASED
