@@ -282,7 +282,7 @@ t.test('what stops the start, with a message that names it and no secret', async
     ['production without APP_SECRET', production, /APP_SECRET is missing/],
     ['a known APP_SECRET', { ...production, APP_SECRET: 'change-me-change-me-change-me-change-me-change-me' }, /APP_SECRET/],
     ['a short APP_SECRET in development', { APP_SECRET: 'c2hvcnQ' }, /APP_SECRET/],
-    ['a port that is taken', { PORT: String((taken.address() as AddressInfo).port) }, /EADDRINUSE/],
+    ['a port that is taken', { APP_SECRET: SECRET, PORT: String((taken.address() as AddressInfo).port) }, /EADDRINUSE/],
     ['an algorithm without its keys', { JWT_ALGORITHM: 'RS256' }, /JWT_KEYS/],
     ['origins that are none', { CORS_ORIGINS: 'portal.example' }, /origin/],
     ['a database that is away', { DATABASE_URL: 'postgres://portal:hunter2@127.0.0.1:1/portal' }, /ECONNREFUSED/],
