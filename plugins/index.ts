@@ -35,7 +35,7 @@ import sessions, { type SessionsOptions } from './sessions/index.js'
 import signIn, { type SignInOptions } from './sign-in.js'
 import state, { type StateOptions } from './state/index.js'
 import tokens, { type TokensOptions } from './tokens/index.js'
-import transport, { type TransportOptions } from './transport.js'
+import transport, { type TransportOptions } from './transport/index.js'
 import uploads, { type UploadsOptions } from './uploads/index.js'
 import validation, { type ValidationOptions } from './validation/index.js'
 

@@ -6,7 +6,7 @@ import bastion, { server, type ServerOptions } from '../plugins/index.js'
 import errors from '../plugins/errors.js'
 import events, { type SecurityEvent } from '../plugins/events.js'
 import plan from '../plugins/plan/index.js'
-import transport, { type TransportOptions } from '../plugins/transport.js'
+import transport, { type TransportOptions } from '../plugins/transport/index.js'
 import { closed } from '../schemas/closed.js'
 
 interface Built { app: FastifyInstance, ran: string[], recorded: SecurityEvent[], ask: (request: InjectOptions) => Promise<Answer> }

@@ -15,7 +15,7 @@ import signIn, { type SignInOptions } from '../../plugins/sign-in.js'
 import type { Sql } from '../../plugins/sql.js'
 import state, { type StateOptions } from '../../plugins/state/index.js'
 import tokens, { type TokensOptions } from '../../plugins/tokens/index.js'
-import transport, { type TransportOptions } from '../../plugins/transport.js'
+import transport, { type TransportOptions } from '../../plugins/transport/index.js'
 import { Type } from '@sinclair/typebox'
 import type { Cluster, Redis } from 'ioredis'
 
