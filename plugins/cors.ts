@@ -29,7 +29,7 @@ export const CorsMisconfigured = createError<[string]>('FST_BASTION_CORS_MISCONF
 
 const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE']
 const ALLOWED_HEADERS = ['authorization', 'content-type', 'x-api-key', 'x-csrf-token']
-const EXPOSED_HEADERS = ['ratelimit', 'ratelimit-policy', 'x-ratelimit-limit', 'x-ratelimit-remaining', 'x-ratelimit-reset', 'retry-after']
+const EXPOSED_HEADERS = ['ratelimit', 'ratelimit-policy', 'x-ratelimit-limit', 'x-ratelimit-remaining', 'x-ratelimit-reset', 'retry-after', 'deprecation', 'sunset', 'link']
 
 const HeaderName = Type.String({ pattern: "^[A-Za-z0-9!#$%&'+.^_`|~-]+$" })
 export const CorsOptions = Type.Object({

@@ -74,6 +74,7 @@ export const VOCABULARY: Readonly<Record<string, Word>> = {
   audit_broken: failed('sys_monitor_disabled'),
   alert_raised: told(null),
   alert_undelivered: failed(null),
+  deprecated_use: told(null),
 }
 
 /** How it ended: as its details say, else as its type is. */

@@ -79,6 +79,10 @@ async function metrics (app: FastifyInstance, options: MetricsOptions): Promise<
       const place = add(new Tally(name, help)).of({})
       return (by = 1) => { place.value += by }
     },
+    counters (name, help) {
+      const tally = add(new Tally(name, help))
+      return labels => { tally.of(labels).value += 1 }
+    },
     histogram (name, help, bounds = DURATIONS) {
       const place = add(new Distribution(name, help, ascending(bounds))).of({})
       return seconds => { place.observe(seconds) }
