@@ -38,6 +38,7 @@ import tokens, { type TokensOptions } from './tokens/index.js'
 import transport, { type TransportOptions } from './transport/index.js'
 import uploads, { type UploadsOptions } from './uploads/index.js'
 import validation, { type ValidationOptions } from './validation/index.js'
+import versions, { type VersionsOptions } from './versions/index.js'
 
 /** Options of the suite: one key a concern. `false` leaves out what a service does not need. */
 export interface BastionOptions {
@@ -51,6 +52,7 @@ export interface BastionOptions {
   overload?: OverloadOptions | false
   state?: StateOptions
   limits?: LimitsOptions
+  versions?: VersionsOptions
   access?: AccessOptions
   /** For credentials that browsers send by themselves (sessions). Needs a `key`. */
   csrf?: CsrfOptions
@@ -96,6 +98,7 @@ async function bastion (app: FastifyInstance, options: BastionOptions): Promise<
   await app.register(state, options.state ?? {})            // counters, claims, compare-and-swap
   await app.register(identity)                              // who asks: never refuses
   await app.register(limits, options.limits ?? {})          // counted before anything expensive, failed credentials too
+  await app.register(versions, options.versions ?? {})      // what has ended answers 410, whoever asks
   await app.register(access, options.access ?? {})          // who may: 401, 403 and hidden 404
   if (options.csrf !== undefined) await app.register(csrf, options.csrf) // that a page of ours sent it: after who, before the body is read
   await app.register(cards)                                 // no card number comes in: before validation names what it does not know

@@ -71,8 +71,8 @@ function serviceFindings ({ initialConfig, plan }: FastifyInstance): Finding[] {
 
 function routeFindings ({ method, url, kind, controls }: PlannedRoute): Finding[] {
   if (kind !== 'route') return []
-  const { access, limits, headers, exposure, validation, csrf } = controls as {
-    access?: unknown, limits?: unknown, headers?: unknown, exposure?: unknown, validation?: { params: boolean }, csrf?: unknown
+  const { access, limits, headers, exposure, validation, csrf, versions } = controls as {
+    access?: unknown, limits?: unknown, headers?: unknown, exposure?: unknown, validation?: { params: boolean }, csrf?: unknown, versions?: { status: string, sunset: string }
   }
   const isPublic = access === 'public'
   const isUnsafe = method.split(',').some(name => UNSAFE.has(name))
@@ -85,6 +85,7 @@ function routeFindings ({ method, url, kind, controls }: PlannedRoute): Finding[
   if (headers === false) add('medium', 'sends no security headers')
   if (csrf === false && isUnsafe) add('medium', 'other sites may make a browser send it, cookies included (csrf: false)')
   if (exposure === 'raw' && !isPublic) add('low', 'its answer is not filtered (answers: raw)')
+  if (versions?.status === 'ending') add('medium', `answers 410 from ${versions.sunset} on: app.versions.uses() tells who still calls it`)
   if (validation?.params === false && /[:*]/.test(url) && method !== 'OPTIONS') add('low', 'its URL has parameters without a schema')
   return found
 }
