@@ -8,6 +8,7 @@
 import type { FastifyInstance } from 'fastify'
 import { Type, type Static } from '@sinclair/typebox'
 import fp from 'fastify-plugin'
+import { weaknessOf, type Peer } from './peers.js'
 import type { PlannedRoute } from './plan/index.js'
 
 declare module 'fastify' {
@@ -53,13 +54,17 @@ async function posture (app: FastifyInstance): Promise<void> {
 
 /** What a reviewer should look at in the service as a whole. */
 function serviceFindings ({ initialConfig, plan }: FastifyInstance): Finding[] {
-  const { transport, cors, headers } = plan.notFound.controls as {
-    transport?: { hosts: string[] }, cors?: { origins: '*' | string[] } | false, headers?: Record<string, string> | false
+  const { transport, state, cors, headers } = plan.notFound.controls as {
+    transport?: { hosts: string[], peers?: Peer[] }, state?: { peer: Peer }, cors?: { origins: '*' | string[] } | false, headers?: Record<string, string> | false
   }
   const found: Finding[] = []
   const add = (severity: Finding['severity'], message: string) => found.push({ severity, route: '*', message })
   if ((initialConfig as { requestTimeout?: number }).requestTimeout === 0) add('medium', 'a request may take for ever, and malformed ones get bare answers: construct the application with server()')
   if (transport?.hosts.length === 0) add('medium', 'answers to any host: list yours in transport.hosts')
+  for (const peer of [...transport?.peers ?? [], ...state === undefined ? [] : [state.peer]]) {
+    const weakness = weaknessOf(peer)
+    if (weakness !== null) add('high', weakness)
+  }
   if (typeof headers === 'object' && headers['strict-transport-security'] === undefined) add('low', 'sends no Strict-Transport-Security (headers.hsts is off)')
   const origins = typeof cors === 'object' ? cors.origins : []
   if (origins === '*') add('low', 'any page may read its public answers (cors.origins is "*")')

@@ -14,6 +14,7 @@ import { Type, type Static } from '@sinclair/typebox'
 import fp from 'fastify-plugin'
 import { addressKey } from '../address.js'
 import { checkOptions } from '../options.js'
+import { warnOfPeer } from '../peers.js'
 import { ForwardedMalformed, HostMalformed, HostUntrusted, HttpsRequired, TransportMisconfigured } from './errors.js'
 import { canonicalOf, hostOf, Hosts, isHost, withoutPort } from './hosts.js'
 import { plainServer } from './plain.js'
@@ -53,6 +54,15 @@ export const TransportOptions = Type.Object({
     description: 'With `requireHttps`, where the server itself speaks HTTPS: `port` (80) on which it answers plain HTTP too, and `host`, by default that of the server',
   })),
   httpsPort: Type.Optional(Type.Integer({ minimum: 1, maximum: 65535, description: 'The port to which people are redirected, as they see it', default: 443 })),
+  peers: Type.Optional(Type.Array(Type.Object({
+    name: Type.String(),
+    host: Type.String(),
+    isLocal: Type.Boolean(),
+    tls: Type.Union([Type.Literal('verified'), Type.Literal('unverified'), Type.Literal('none')]),
+  }, { additionalProperties: false }), {
+    description: 'Services behind this one, as `postgresConnection(url).peer` tells of a database: posture, and in production the log, name those that are reached in clear',
+    default: [],
+  })),
 }, { additionalProperties: false })
 export type TransportOptions = Static<typeof TransportOptions>
 
@@ -62,7 +72,7 @@ const HTTPS_PORT = 443
 
 async function transport (app: FastifyInstance, options: TransportOptions): Promise<void> {
   checkOptions(TransportOptions, options, 'transport', TransportMisconfigured)
-  const { requireHttps = false, redirectStatus = 308, redirectFrom, httpsPort = HTTPS_PORT } = options
+  const { requireHttps = false, redirectStatus = 308, redirectFrom, httpsPort = HTTPS_PORT, peers = [] } = options
   const hosts = new Hosts()
   let lastTrusted = ''
 
@@ -72,6 +82,7 @@ async function transport (app: FastifyInstance, options: TransportOptions): Prom
   app.decorate('plainServer', redirectFrom === undefined ? null : plainServer(app, redirectFrom))
   app.addHook('preClose', closeWhatFallsIdle)
   trustHosts(options.hosts ?? [])
+  for (const peer of peers) warnOfPeer(app.log, peer)
   app.plan.contribute({
     concern: 'transport',
     stage: 'transport',
@@ -79,7 +90,7 @@ async function transport (app: FastifyInstance, options: TransportOptions): Prom
       const { https } = (route.options.config ?? {}) as { https?: unknown }
       if (https !== undefined && https !== false) route.object('https: only false has a meaning here: remove it')
       const mustBeHttps = requireHttps && https !== false
-      return { step: mustBeHttps ? refusePlainHttpAndStrangeHosts : refuseStrangeHosts, promise: { hosts: hosts.listed, https: mustBeHttps } }
+      return { step: mustBeHttps ? refusePlainHttpAndStrangeHosts : refuseStrangeHosts, promise: { hosts: hosts.listed, https: mustBeHttps, ...(route.kind === 'not-found' && { peers }) } }
     },
   })
 
