@@ -209,7 +209,7 @@ t.test('posture lists it as it is when asked, and has a finding for a sunset tha
 })
 
 t.test('misconfiguration stops boot, with the name of the route', async t => {
-  for (const [version, message] of [
+  const wrong = [
     [{ deprecated: '2026-02-01', sunset: '2026-01-31' }, 'sunset: lies before deprecated'],
     [{ deprecated: '2026-02-30' }, 'deprecated: "2026-02-30" is no date'],
     [{ deprecated: '1 May 2026' }, 'is no date'],
@@ -230,9 +230,12 @@ t.test('misconfiguration stops boot, with the name of the route', async t => {
     [null, 'version: '],
     ...['v2/users', '//evil.example', '/\\evil.example', 'javascript:alert(1)', '/v2>; rel="x"', '/v2 users', '/v2\r\nset-cookie: a=b', 'https://', 'ftp://files.example', ''].map(successor => [{ deprecated: true, successor }, 'is neither a path such as /v2/users nor a URL']),
     [{ deprecated: true, successor: '/v2/users/:id' }, 'this route has no parameter :id'],
-  ] as [unknown, string][]) {
-    await t.rejects(build(t, { '/v1/users/:userId': version as never }), { code: 'FST_BASTION_PLAN_REFUSED', message }, JSON.stringify(version))
-    await t.rejects(build(t, { '/v1/users/:userId': version as never }), { message: '  GET /v1/users/:userId: ' })
+  ] as [unknown, string][]
+  const refused = await build(t, Object.fromEntries(wrong.map(([version], i) => [`/v1/${i}/:userId`, version as never]))).then(() => null, error => error)
+  t.equal(refused?.code, 'FST_BASTION_PLAN_REFUSED')
+  for (const [i, [version, message]] of wrong.entries()) {
+    const line = refused.message.split('\n').find((line: string) => line.startsWith(`  GET /v1/${i}/:userId: `))
+    t.match(line, message, JSON.stringify(version))
   }
   for (const [versions, message] of [
     [{ nearDays: -1 }, 'nearDays'], [{ callers: 0 }, 'callers'], [{ deprecationPolicy: 'docs' }, 'deprecationPolicy'], [{ sunsetPolicy: '/a>b' }, 'sunsetPolicy'], [{ policy: '/x' }, 'policy'],
