@@ -8,6 +8,7 @@ import bastion, { server, type BastionOptions, type ServerOptions } from '../plu
 import { sqlMfaStore } from '../plugins/mfa/index.js'
 import type { OutboundOptions } from '../plugins/outbound/index.js'
 import { sqlPasskeys } from '../plugins/passkeys/index.js'
+import { postgresConnection } from '../plugins/postgres.js'
 import type { Principal } from '../plugins/identity.js'
 import type { Sql } from '../plugins/sql.js'
 import { sqlUploads, type UploadRecords } from '../plugins/uploads/index.js'
@@ -93,6 +94,7 @@ export async function buildPortal ({ settings, secret, sql, origin, logger, http
   if (settings.REGISTRATION === 'quiet' && mail === null) throw new Error('REGISTRATION=quiet needs SMTP_URL: accounts are completed by a mail')
   /** The name of the cookies follows the scheme: over plain HTTP no browser takes one that is for HTTPS alone. */
   const isSecure = isProduction || origin.startsWith('https:')
+  const isHttpsOnly = isProduction && origin.startsWith('https:')
   const proxies = listOf(settings.TRUST_PROXY)
   const app = Fastify(server({
     logger: logger ?? (settings.LOG_LEVEL === 'silent' ? false : settings.LOG_LEVEL),
@@ -105,7 +107,10 @@ export async function buildPortal ({ settings, secret, sql, origin, logger, http
     audit: { sql, keys: audit, folder: resolve(join(settings.DATA_DIR, 'audit')), durable: DURABLE, retention: AUDIT_DAYS, now },
     transport: {
       hosts: [new URL(origin).host, ...(isProduction ? [] : ['localhost', '127.0.0.1', '[::1]'])],
-      requireHttps: isProduction && origin.startsWith('https:'),
+      requireHttps: isHttpsOnly,
+      httpsPort: Number(new URL(origin).port || 443),
+      ...(isHttpsOnly && https !== undefined && settings.REDIRECT_PORT !== undefined && { redirectFrom: { port: settings.REDIRECT_PORT } }),
+      peers: settings.DATABASE_URL === undefined ? [] : [postgresConnection(settings.DATABASE_URL).peer],
     },
     cors: { origins: settings.CORS_ORIGINS !== undefined ? listOf(settings.CORS_ORIGINS) : isProduction ? [] : ['http://localhost:5173'] },
     overload,

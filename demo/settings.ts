@@ -19,6 +19,7 @@ export const PortalSettings = Type.Object({
   TRUST_PROXY: Type.Optional(Type.String({ pattern: '^[0-9A-Fa-f:., /]+$' })),
   TLS_CERT: Type.Optional(Type.String()),
   TLS_KEY: Type.Optional(Type.String()),
+  REDIRECT_PORT: Type.Optional(Type.Integer({ minimum: 1, maximum: 65535, description: 'plain HTTP beside HTTPS, in production: redirected or refused' })),
   PASSWORD_POLICY: Type.Union([Type.Literal('nist'), Type.Literal('composition')], { default: 'composition' }),
   ALERT_WEBHOOK_URL: Type.Optional(Concealed(Type.String({ pattern: '^https?://' }))),
   ALERT_WEBHOOK_SECRET: Type.Optional(Concealed(Type.String({ pattern: '^whsec_[A-Za-z0-9+/]{43,}=*$' }))),
