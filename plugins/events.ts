@@ -71,6 +71,7 @@ export interface SecurityEventTypes {
   outbound_refused: true
   untrusted_host: true
   plain_http_refused: true
+  violation_reported: true
   undeclared_answer: true
   state_full: true
   overload_started: true

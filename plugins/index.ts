@@ -18,7 +18,7 @@ import errors from './errors.js'
 import events from './events.js'
 import exposure from './exposure.js'
 import files, { type FilesOptions } from './files.js'
-import headers, { type HeadersOptions } from './headers.js'
+import headers, { type HeadersOptions } from './headers/index.js'
 import identity from './identity.js'
 import limits, { type LimitsOptions } from './limits/index.js'
 import metrics, { type MetricsOptions } from './metrics/index.js'
@@ -31,6 +31,7 @@ import passwords, { type PasswordsOptions } from './passwords/index.js'
 import plan from './plan/index.js'
 import posture from './posture.js'
 import privacy, { type PrivacyOptions } from './privacy/index.js'
+import reports, { type ReportsOptions } from './reports.js'
 import sessions, { type SessionsOptions } from './sessions/index.js'
 import signIn, { type SignInOptions } from './sign-in.js'
 import state, { type StateOptions } from './state/index.js'
@@ -43,6 +44,8 @@ import versions, { type VersionsOptions } from './versions/index.js'
 /** Options of the suite: one key a concern. `false` leaves out what a service does not need. */
 export interface BastionOptions {
   headers?: HeadersOptions
+  /** Collects what browsers report of the policies, where the key is there: `{}` will do. */
+  reports?: ReportsOptions
   /** Tells somebody of attacks, where the key is there: `{}` will do. */
   alerts?: AlertsOptions
   /** Counts and measures, where the key is there: `{}` will do. */
@@ -105,6 +108,7 @@ async function bastion (app: FastifyInstance, options: BastionOptions): Promise<
   await app.register(validation, options.validation ?? {})  // closed bodies
   await app.register(outbound, options.outbound ?? {})      // what users have it fetch, and not what is inside
   await app.register(exposure)                              // declared answers
+  if (options.reports !== undefined) await app.register(reports, options.reports) // a public route: after those who guard it
   await app.register(passwords, options.passwords ?? {})
   if (options.encryption !== undefined) await app.register(cipher, options.encryption) // unwraps its keys
   if (options.tokens !== undefined) await app.register(tokens, options.tokens)

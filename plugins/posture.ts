@@ -76,8 +76,8 @@ function serviceFindings ({ initialConfig, plan }: FastifyInstance): Finding[] {
 
 function routeFindings ({ method, url, kind, controls }: PlannedRoute): Finding[] {
   if (kind !== 'route') return []
-  const { access, limits, headers, exposure, validation, csrf, versions } = controls as {
-    access?: unknown, limits?: unknown, headers?: unknown, exposure?: unknown, validation?: { params: boolean }, csrf?: unknown, versions?: { status: string, sunset: string }
+  const { access, limits, headers, exposure, validation, csrf, reports, versions } = controls as {
+    access?: unknown, limits?: unknown, headers?: unknown, exposure?: unknown, validation?: { params: boolean }, csrf?: unknown, reports?: unknown, versions?: { status: string, sunset: string }
   }
   const isPublic = access === 'public'
   const isUnsafe = method.split(',').some(name => UNSAFE.has(name))
@@ -88,7 +88,8 @@ function routeFindings ({ method, url, kind, controls }: PlannedRoute): Finding[
     else if (!isPublic) add('low', 'has no limit')
   }
   if (headers === false) add('medium', 'sends no security headers')
-  if (csrf === false && isUnsafe) add('medium', 'other sites may make a browser send it, cookies included (csrf: false)')
+  // What browsers report they send by themselves, and it changes nothing.
+  if (csrf === false && isUnsafe && reports === undefined) add('medium', 'other sites may make a browser send it, cookies included (csrf: false)')
   if (exposure === 'raw' && !isPublic) add('low', 'its answer is not filtered (answers: raw)')
   if (versions?.status === 'ending') add('medium', `answers 410 from ${versions.sunset} on: app.versions.uses() tells who still calls it`)
   if (validation?.params === false && /[:*]/.test(url) && method !== 'OPTIONS') add('low', 'its URL has parameters without a schema')

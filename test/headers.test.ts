@@ -7,7 +7,7 @@ import t, { type Test } from 'tap'
 import bastion, { server, type BastionOptions, type ServerOptions } from '../plugins/index.js'
 import errors from '../plugins/errors.js'
 import events from '../plugins/events.js'
-import headers, { type HeadersOptions } from '../plugins/headers.js'
+import headers, { type HeadersOptions } from '../plugins/headers/index.js'
 import plan from '../plugins/plan/index.js'
 import { closed } from '../schemas/closed.js'
 

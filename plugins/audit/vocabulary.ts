@@ -46,6 +46,7 @@ export const VOCABULARY: Readonly<Record<string, Word>> = {
   outbound_refused: failed('malicious_direct_reference'),
   untrusted_host: failed('malicious_extraneous'),
   plain_http_refused: failed('malicious_extraneous'),
+  violation_reported: told(null),
   undeclared_answer: failed(null),
   state_full: told(null),
   state_away: told(null),
