@@ -127,6 +127,13 @@ export function answerUnrouted (error: FastifyError, request: FastifyRequest, re
   app.routing(request.raw, reply.raw)
 }
 
+/** What is for HTTPS alone stays there (RFC 6797, 7.2). */
+function headersFor (socket: Socket & { encrypted?: boolean }, headers: Record<string, string>): Record<string, string> {
+  if (socket.encrypted === true) return headers
+  const { 'strict-transport-security': _hsts, 'reporting-endpoints': _endpoints, ...others } = headers
+  return others
+}
+
 /** What Node's parser refuses: there is no request, so the answer is written to the socket. */
 export function answerUnparsed (this: FastifyInstance, error: Error & { code?: string }, socket: Socket & { _httpMessage?: ServerResponse }): void {
   // Nothing can be said: the peer is gone, TLS never stood, or another answer is on its way through this socket.
@@ -142,7 +149,7 @@ export function answerUnparsed (this: FastifyInstance, error: Error & { code?: s
   const problem = toProblem(refusal, id)
   const body = JSON.stringify(problem)
   const headers = {
-    ...(app.plan?.notFound.controls.headers ?? BARE) as Record<string, string>,
+    ...headersFor(socket, (app.plan?.notFound.controls.headers ?? BARE) as Record<string, string>),
     'content-type': 'application/problem+json; charset=utf-8',
     'content-length': String(Buffer.byteLength(body)),
     ...(problem.status === 405 && { allow: '' }),
