@@ -112,6 +112,7 @@ export async function buildPortal ({ settings, secret, sql, origin, logger, http
       ...(isHttpsOnly && https !== undefined && settings.REDIRECT_PORT !== undefined && { redirectFrom: { port: settings.REDIRECT_PORT } }),
       peers: settings.DATABASE_URL === undefined ? [] : [postgresConnection(settings.DATABASE_URL).peer],
     },
+    reports: { now },
     cors: { origins: settings.CORS_ORIGINS !== undefined ? listOf(settings.CORS_ORIGINS) : isProduction ? [] : ['http://localhost:5173'] },
     overload,
     state: { now, redis: settings.REDIS_URL, secret: stateNames },

@@ -1,11 +1,14 @@
 /** Health, posture, the limits to try, and the page at the root. */
+import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { Type } from '@sinclair/typebox'
 import { createError } from '@fastify/error'
 import { Posture } from '../../plugins/posture.js'
 import type { Portal } from '../app.js'
 
-const [PAGE, SCRIPT] = ['index.html', 'portal.js'].map(name => readFileSync(new URL(`../web/${name}`, import.meta.url), 'utf8')) as [string, string]
+const [TEMPLATE, SCRIPT] = ['index.html', 'portal.js'].map(name => readFileSync(new URL(`../web/${name}`, import.meta.url), 'utf8')) as [string, string]
+/** It runs the script that it was made with, or none (Subresource Integrity). */
+const PAGE = TEMPLATE.replace('{integrity}', `sha384-${createHash('sha384').update(SCRIPT).digest('base64')}`)
 /** Yes or no and nothing more. */
 const NotReady = createError('FST_PORTAL_NOT_READY', 'Not ready', 503)
 const Status = Type.Object({ status: Type.Literal('ok') }, { additionalProperties: false })
