@@ -11,6 +11,7 @@ import alerts, { type AlertsOptions } from './alerts/index.js'
 import apiKeys, { type ApiKeysOptions } from './api-keys/index.js'
 import audit, { type AuditOptions } from './audit/index.js'
 import cards from './cards.js'
+import certificates, { type CertificatesOptions } from './certificates/index.js'
 import cipher, { type CipherOptions } from './cipher/index.js'
 import cors, { type CorsOptions } from './cors.js'
 import csrf, { type CsrfOptions } from './csrf/index.js'
@@ -51,6 +52,8 @@ export interface BastionOptions {
   /** Counts and measures, where the key is there: `{}` will do. */
   metrics?: MetricsOptions
   transport?: TransportOptions
+  /** Of `server({ tls })`: when they are told of, and where they must be good. */
+  certificates?: CertificatesOptions
   cors?: CorsOptions | false
   overload?: OverloadOptions | false
   state?: StateOptions
@@ -100,6 +103,7 @@ async function bastion (app: FastifyInstance, options: BastionOptions): Promise<
   if (options.overload !== false) await app.register(overload, options.overload ?? {}) // 503 before anything costs: a browser can read it
   await app.register(state, options.state ?? {})            // counters, claims, compare-and-swap
   await app.register(identity)                              // who asks: never refuses
+  await app.register(certificates, options.certificates ?? {}) // what TLS is served with; certificates of clients are read like any credential
   await app.register(limits, options.limits ?? {})          // counted before anything expensive, failed credentials too
   await app.register(versions, options.versions ?? {})      // what has ended answers 410, whoever asks
   await app.register(access, options.access ?? {})          // who may: 401, 403 and hidden 404

@@ -17,7 +17,7 @@ export interface AccessRule {
   /** What is done to the object: what shares and rules are asked for (default `read`). */
   action?: string
   /**
-   * Kinds of credential that are accepted (default: bearer and session; keys too where permissions are asked for).
+   * Kinds of credential that are accepted (default: bearer and session; keys and client certificates too where permissions are asked for).
    * A credential that is cut down to scopes passes only where a permission is asked for, or where its kind is named here.
    */
   via?: readonly Principal['via'][]
@@ -68,7 +68,7 @@ const Rule = Type.Object({
   permissions: Type.Optional(Names),
   resource: Type.Optional(Name),
   action: Type.Optional(Name),
-  via: Type.Optional(Type.Array(Type.Union([Type.Literal('bearer'), Type.Literal('session'), Type.Literal('key')]), { minItems: 1 })),
+  via: Type.Optional(Type.Array(Type.Union([Type.Literal('bearer'), Type.Literal('session'), Type.Literal('key'), Type.Literal('certificate')]), { minItems: 1 })),
   stepUp: Type.Optional(Type.Union([Type.Boolean(), StepUpForm])),
 }, { additionalProperties: false })
 
@@ -119,7 +119,7 @@ export function compileRule (rule: 'user' | AccessRule, { holders }: ExpandedRol
   return {
     roles: rule.roles === undefined ? null : new Set(roles.flatMap(role => [...holders.get(role)!])),
     permissions,
-    via: rule.via ?? (permissions.length > 0 ? ['bearer', 'session', 'key'] : ['bearer', 'session']),
+    via: rule.via ?? (permissions.length > 0 ? ['bearer', 'session', 'key', 'certificate'] : ['bearer', 'session']),
     takesScoped: permissions.length > 0 || rule.via !== undefined,
     maxAge,
     factors: listOf(factors),

@@ -75,6 +75,11 @@ export const VOCABULARY: Readonly<Record<string, Word>> = {
   audit_broken: failed('sys_monitor_disabled'),
   alert_raised: told(null),
   alert_undelivered: failed(null),
+  certificate_expiring: told(null),
+  certificate_invalid: failed(null),
+  certificate_refused: failed(null),
+  certificate_reloaded: ok(null),
+  client_certificate_refused: failed('authn_login_fail'),
   deprecated_use: told(null),
 }
 
