@@ -111,15 +111,22 @@ export function ruleOf (route: PlannedRoute, expanded: ExpandedRoles, resources:
   return rule as AccessRule
 }
 
+/** The kinds of credential that pass a rule. */
+export function acceptedBy (rule: Access): readonly Principal['via'][] {
+  if (rule === 'public') return []
+  if (rule === 'user') return ['bearer', 'session']
+  return rule.via ?? (listOf(rule.permissions).length > 0 ? ['bearer', 'session', 'key', 'certificate'] : ['bearer', 'session'])
+}
+
 export function compileRule (rule: 'user' | AccessRule, { holders }: ExpandedRoles): CompiledRule {
-  if (rule === 'user') return { roles: null, permissions: [], via: ['bearer', 'session'], takesScoped: false, maxAge: null, factors: [], text: '' }
+  if (rule === 'user') return { roles: null, permissions: [], via: acceptedBy(rule), takesScoped: false, maxAge: null, factors: [], text: '' }
   const permissions = listOf(rule.permissions)
   const roles = listOf(rule.roles)
   const { maxAge = null, factors }: { maxAge?: number | null, factors?: Factor | readonly Factor[] } = typeof rule.stepUp === 'object' ? rule.stepUp : { maxAge: rule.stepUp === true ? STEP_UP_SECONDS : null }
   return {
     roles: rule.roles === undefined ? null : new Set(roles.flatMap(role => [...holders.get(role)!])),
     permissions,
-    via: rule.via ?? (permissions.length > 0 ? ['bearer', 'session', 'key', 'certificate'] : ['bearer', 'session']),
+    via: acceptedBy(rule),
     takesScoped: permissions.length > 0 || rule.via !== undefined,
     maxAge,
     factors: listOf(factors),
