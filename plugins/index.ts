@@ -24,6 +24,7 @@ import identity from './identity.js'
 import limits, { type LimitsOptions } from './limits/index.js'
 import metrics, { type MetricsOptions } from './metrics/index.js'
 import mfa, { type MfaOptions } from './mfa/index.js'
+import openapi, { type OpenApiOptions } from './openapi/index.js'
 import outbound, { type OutboundOptions } from './outbound/index.js'
 import overload, { type OverloadOptions } from './overload.js'
 import oauth2, { type OAuth2Options } from './oauth2.js'
@@ -63,6 +64,8 @@ export interface BastionOptions {
   /** For credentials that browsers send by themselves (sessions). Needs a `key`. */
   csrf?: CsrfOptions
   validation?: ValidationOptions
+  /** The OpenAPI document of it. Needs `title` and `version`; and the package @fastify/swagger. */
+  openapi?: OpenApiOptions
   /** Requests to URLs that users give. */
   outbound?: OutboundOptions
   passwords?: PasswordsOptions
@@ -107,6 +110,7 @@ async function bastion (app: FastifyInstance, options: BastionOptions): Promise<
   await app.register(limits, options.limits ?? {})          // counted before anything expensive, failed credentials too
   await app.register(versions, options.versions ?? {})      // what has ended answers 410, whoever asks
   await app.register(access, options.access ?? {})          // who may: 401, 403 and hidden 404
+  if (options.openapi !== undefined) await app.register(openapi, options.openapi) // before anybody declares a route
   if (options.csrf !== undefined) await app.register(csrf, options.csrf) // that a page of ours sent it: after who, before the body is read
   await app.register(cards)                                 // no card number comes in: before validation names what it does not know
   await app.register(validation, options.validation ?? {})  // closed bodies
