@@ -1,10 +1,11 @@
 /** The portal: the suite, then its routes. */
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
-import Fastify, { type FastifyBaseLogger, type FastifyInstance, type FastifyServerOptions, type RawServerDefault } from 'fastify'
+import Fastify, { type FastifyBaseLogger, type FastifyInstance, type RawServerDefault } from 'fastify'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { join, resolve } from 'node:path'
 import { sqlApiKeys } from '../plugins/api-keys/index.js'
 import bastion, { server, type BastionOptions, type ServerOptions } from '../plugins/index.js'
+import type { TlsOptions } from '../plugins/certificates/index.js'
 import { sqlMfaStore } from '../plugins/mfa/index.js'
 import type { OutboundOptions } from '../plugins/outbound/index.js'
 import { sqlPasskeys } from '../plugins/passkeys/index.js'
@@ -76,15 +77,15 @@ export interface PortalParts {
   mail?: SendMail | null
   /** When there is too much to do. Default: as the suite's. */
   overload?: BastionOptions['overload']
-  /** Certificate and key in PEM: serve HTTPS. */
-  https?: { cert: string, key: string }
+  /** Paths of certificate and key in PEM: serve HTTPS. */
+  tls?: TlsOptions
   /** Milliseconds since the epoch; for tests. */
   now?: () => number
   /** For tests: the addresses of a name to which users have the portal go, and the times of webhooks. */
   outbound?: Pick<OutboundOptions, 'resolve'> & Pick<WebhookParts, 'retryAfter' | 'timeout'>
 }
 
-export async function buildPortal ({ settings, secret, sql, origin, logger, https, mail = mailer(settings), overload, now, outbound: { resolve: lookUp, ...times } = {} }: PortalParts): Promise<FastifyInstance> {
+export async function buildPortal ({ settings, secret, sql, origin, logger, tls, mail = mailer(settings), overload, now, outbound: { resolve: lookUp, ...times } = {} }: PortalParts): Promise<FastifyInstance> {
   const isProduction = settings.NODE_ENV === 'production'
   const keys = makeKeys(secret, settings)
   const { tokens, pepper, stateNames, apiKeys, mfa, sessions, csrf, webhooks: webhookKey, alerts: alertKey, privacy, audit } = keys
@@ -99,7 +100,7 @@ export async function buildPortal ({ settings, secret, sql, origin, logger, http
   const app = Fastify(server({
     logger: logger ?? (settings.LOG_LEVEL === 'silent' ? false : settings.LOG_LEVEL),
     ...(proxies.length > 0 && { trustProxy: proxies }),
-    ...(https !== undefined && { fastify: { https } as FastifyServerOptions }),
+    tls,
   })).withTypeProvider<TypeBoxTypeProvider>()
 
   await app.register(bastion, {
@@ -109,9 +110,10 @@ export async function buildPortal ({ settings, secret, sql, origin, logger, http
       hosts: [new URL(origin).host, ...(isProduction ? [] : ['localhost', '127.0.0.1', '[::1]'])],
       requireHttps: isHttpsOnly,
       httpsPort: Number(new URL(origin).port || 443),
-      ...(isHttpsOnly && https !== undefined && settings.REDIRECT_PORT !== undefined && { redirectFrom: { port: settings.REDIRECT_PORT } }),
+      ...(isHttpsOnly && tls !== undefined && settings.REDIRECT_PORT !== undefined && { redirectFrom: { port: settings.REDIRECT_PORT } }),
       peers: settings.DATABASE_URL === undefined ? [] : [postgresConnection(settings.DATABASE_URL).peer],
     },
+    certificates: { production: isProduction, now },
     reports: { now },
     cors: { origins: settings.CORS_ORIGINS !== undefined ? listOf(settings.CORS_ORIGINS) : isProduction ? [] : ['http://localhost:5173'] },
     overload,

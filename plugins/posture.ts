@@ -53,7 +53,7 @@ async function posture (app: FastifyInstance): Promise<void> {
 }
 
 /** What a reviewer should look at in the service as a whole. */
-function serviceFindings ({ initialConfig, plan }: FastifyInstance): Finding[] {
+function serviceFindings ({ initialConfig, plan, certificates }: FastifyInstance & { certificates?: { findings: () => Omit<Finding, 'route'>[] } }): Finding[] {
   const { transport, state, cors, headers } = plan.notFound.controls as {
     transport?: { hosts: string[], peers?: Peer[] }, state?: { peer: Peer }, cors?: { origins: '*' | string[] } | false, headers?: Record<string, string> | false
   }
@@ -61,6 +61,7 @@ function serviceFindings ({ initialConfig, plan }: FastifyInstance): Finding[] {
   const add = (severity: Finding['severity'], message: string) => found.push({ severity, route: '*', message })
   if ((initialConfig as { requestTimeout?: number }).requestTimeout === 0) add('medium', 'a request may take for ever, and malformed ones get bare answers: construct the application with server()')
   if (transport?.hosts.length === 0) add('medium', 'answers to any host: list yours in transport.hosts')
+  for (const { severity, message } of certificates?.findings() ?? []) add(severity, message)
   for (const peer of [...transport?.peers ?? [], ...state === undefined ? [] : [state.peer]]) {
     const weakness = weaknessOf(peer)
     if (weakness !== null) add('high', weakness)

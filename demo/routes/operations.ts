@@ -31,7 +31,8 @@ export function operationRoutes ({ app, sql }: Portal): void {
     schema: { response: { 200: Status } },
     config: { access: 'public', limits: false, https: false, overload: false },
   }, async () => {
-    if (!await answers()) throw Object.assign(new NotReady(), { expose: true, headers: { 'retry-after': '5' } })
+    // Whoever asks over plain HTTP, or takes any certificate, would not notice that no client does.
+    if (!app.certificates.isGood() || !await answers()) throw Object.assign(new NotReady(), { expose: true, headers: { 'retry-after': '5' } })
     return { status: 'ok' as const }
   })
 
