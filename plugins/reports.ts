@@ -86,24 +86,22 @@ async function reports (app: FastifyInstance, options: ReportsOptions): Promise<
     concern: 'reports',
     compile: ({ method, url }) => method === 'POST' && url === path ? { promise: { bytes: MAX_BYTES, events: `${MAX_KINDS + 1} in ${QUIET_MS / 1000} s` } } : undefined,
   })
-  // A scope of its own: no other route begins to take these.
-  await app.register(async function collector (scope) {
-    scope.addContentTypeParser([LEGACY_TYPE, REPORTS_TYPE], { parseAs: 'buffer' }, function readReports (request, body, done) {
-      try {
-        done(null, { violations: violationsIn(JSON.parse(String(body)), request.mediaType === LEGACY_TYPE) })
-      } catch {
-        done(new ReportMalformed())
-      }
-    })
-    scope.post(path, {
-      bodyLimit: MAX_BYTES,
-      schema: { body: { content: { [REPORTS_TYPE]: { schema: Violations }, [LEGACY_TYPE]: { schema: Violations } } } as never, response: { 204: Type.Null() } },
-      // Browsers send them by themselves: with cookies, from whatever page has the policy, and without a token. Nothing is changed by them.
-      config: { access: 'public', csrf: false, limits: { windows, by: 'address' } },
-    }, async (request, reply) => {
-      for (const violation of (request.body as Static<typeof Violations>).violations) tell(violation, request)
-      reply.code(204)
-    })
+  // At the root: a scope would know nothing of what concerns that come later give to requests. No other route takes these types: validation refuses what is not declared.
+  app.addContentTypeParser([LEGACY_TYPE, REPORTS_TYPE], { parseAs: 'buffer' }, function readReports (request, body, done) {
+    try {
+      done(null, { violations: violationsIn(JSON.parse(String(body)), request.mediaType === LEGACY_TYPE) })
+    } catch {
+      done(new ReportMalformed())
+    }
+  })
+  app.post(path, {
+    bodyLimit: MAX_BYTES,
+    schema: { body: { content: { [REPORTS_TYPE]: { schema: Violations }, [LEGACY_TYPE]: { schema: Violations } } } as never, response: { 204: Type.Null() } },
+    // Browsers send them by themselves: with cookies, from whatever page has the policy, and without a token. Nothing is changed by them.
+    config: { access: 'public', csrf: false, limits: { windows, by: 'address' } },
+  }, async (request, reply) => {
+    for (const violation of (request.body as Static<typeof Violations>).violations) tell(violation, request)
+    reply.code(204)
   })
 
   function tell (violation: Violation, request: FastifyRequest): void {

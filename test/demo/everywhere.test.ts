@@ -79,8 +79,8 @@ t.test('the media type of JSON may be written in any way that means it', async t
   }
 })
 
-/** Take forms, and no JSON; what is for keys alone is refused before. */
-const FORMS: Readonly<Record<string, number>> = { '/token': 415, '/revoke': 415, '/introspect': 403, '/upload/image': 415, '/upload/document': 415 }
+/** Take forms or reports, and no JSON; what is for keys alone is refused before. */
+const FORMS: Readonly<Record<string, number>> = { '/token': 415, '/revoke': 415, '/introspect': 403, '/upload/image': 415, '/upload/document': 415, '/reports/csp': 415 }
 
 t.test('bodies are closed: an unknown field is refused on every route that takes one', async t => {
   const admin = await newcomer('admin')
