@@ -23,6 +23,7 @@ import { portalResources } from './resources.js'
 import { ADMIN_PERMISSIONS, ROLES } from './roles.js'
 import { AUDIT_DAYS, auditRoutes, DURABLE } from './routes/audit.js'
 import { authRoutes } from './routes/auth.js'
+import { documentation } from './routes/docs.js'
 import { documentRoutes } from './routes/documents.js'
 import { fileRoutes, QUOTA } from './routes/files.js'
 import { metricRoutes } from './routes/metrics.js'
@@ -87,6 +88,7 @@ export interface PortalParts {
 
 export async function buildPortal ({ settings, secret, sql, origin, logger, tls, mail = mailer(settings), overload, now, outbound: { resolve: lookUp, ...times } = {} }: PortalParts): Promise<FastifyInstance> {
   const isProduction = settings.NODE_ENV === 'production'
+  const isDocumented = settings.NODE_ENV === 'development'
   const keys = makeKeys(secret, settings)
   const { tokens, pepper, stateNames, apiKeys, mfa, sessions, csrf, webhooks: webhookKey, alerts: alertKey, privacy, audit } = keys
   const accounts = portalAccounts(sql)
@@ -120,6 +122,7 @@ export async function buildPortal ({ settings, secret, sql, origin, logger, tls,
     state: { now, redis: settings.REDIS_URL, secret: stateNames },
     access: { roles: ROLES, permissions: [...ADMIN_PERMISSIONS], resources: portalResources(sql, uploads), now },
     outbound: { ...reachOf(isProduction), resolve: lookUp },
+    ...isDocumented && { openapi: { title: 'Member portal', version: '2' } },
     csrf: { key: csrf, secure: isSecure },
     sessions: { secret: sessions, secure: isSecure, now },
     encryption: encryptionOf(keys),
@@ -155,6 +158,7 @@ export async function buildPortal ({ settings, secret, sql, origin, logger, tls,
   }
   for (const source of portalSources(portal)) app.privacy.source(source)
   for (const routes of [auditRoutes, authRoutes, sessionRoutes, mfaRoutes, passkeyRoutes, userRoutes, privacyRoutes, keyRoutes, postRoutes, documentRoutes, fileRoutes, orderRoutes, patientRoutes, paymentRoutes, operationRoutes, metricRoutes, toolRoutes, webhookRoutes, registrationRoutes, recoveryRoutes]) routes(portal)
+  if (isDocumented) await documentation(plain)
   return app as unknown as FastifyInstance
 }
 

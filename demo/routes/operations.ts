@@ -57,6 +57,7 @@ export function operationRoutes ({ app, sql }: Portal): void {
   }, async () => ({ status: 'ok' as const }))
 
   app.get('/', {
+    schema: { hide: true },
     config: { access: 'public', answers: 'raw', headers: { contentSecurityPolicy: 'page', permissionsPolicy: ['publickey-credentials-get', 'publickey-credentials-create'] } },
   }, async (_request, reply) => {
     reply.type('text/html; charset=utf-8')
@@ -65,6 +66,7 @@ export function operationRoutes ({ app, sql }: Portal): void {
 
   // Never older than the page that asks for it.
   app.get('/portal.js', {
+    schema: { hide: true },
     config: { access: 'public', answers: 'raw', headers: { cacheControl: 'no-cache' } },
   }, async (_request, reply) => {
     reply.type('text/javascript; charset=utf-8')

@@ -105,7 +105,9 @@ async function openapi (app: FastifyInstance, options: OpenApiOptions): Promise<
 function complete (document: OpenApiDocument): OpenApiDocument {
   for (const operations of Object.values(document.paths)) {
     for (const operation of Object.values(operations)) {
-      const { problems, hasOwnForm } = operation[HELD] as Held
+      const held = operation[HELD] as Held | undefined
+      if (held === undefined) continue // of several methods that share one
+      const { problems, hasOwnForm } = held
       delete operation[HELD]
       for (const [status, response] of Object.entries(operation.responses)) {
         if (response.description === 'Default Response') response.description = STATUS_CODES[status] ?? 'Success'

@@ -32,11 +32,11 @@ export function operationOf (app: FastifyInstance, route: PlannedRoute): Schema 
   return {
     tags: [url.split('/').find(part => part !== '' && !/[:*]/.test(part)) ?? 'service'],
     ...said,
-    ...body !== undefined && body !== noBody && { body: shownContent(body) },
-    ...query !== undefined && { querystring: shownSchema(query) },
-    ...headers !== undefined && { headers: shownSchema(headers) },
+    ...body !== undefined && body !== noBody && { body: shownContent(body, true) },
+    ...query !== undefined && { querystring: shownSchema(query, true) },
+    ...headers !== undefined && { headers: shownSchema(headers, true) },
     ...withParameters(url, params),
-    response: { ...config?.answers === 'raw' && { 200: {} }, ...shownResponses(response) },
+    response: { ...config?.answers === 'raw' && { 200: { type: 'null' } }, ...shownResponses(response) },
     security: securityOf(app, route, access),
     ...versions !== undefined && {
       deprecated: true,
@@ -66,10 +66,10 @@ function securityOf ({ access: control }: FastifyInstance, { controls, method }:
 }
 
 /** Schemas of a body: one, or one a media type. */
-function shownContent (body: unknown): unknown {
+function shownContent (body: unknown, isInput = false): unknown {
   const content = isSchema(body) ? body.content : undefined
-  if (!isSchema(content)) return shownSchema(body)
-  return { content: Object.fromEntries(Object.entries(content).map(([type, part]) => [type, { schema: shownSchema((part as Schema).schema) }])) }
+  if (!isSchema(content)) return shownSchema(body, isInput)
+  return { content: Object.fromEntries(Object.entries(content).map(([type, part]) => [type, { schema: shownSchema((part as Schema).schema, isInput) }])) }
 }
 
 /** Without those that the suite itself declares on every route; these are shared. */

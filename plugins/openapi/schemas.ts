@@ -10,30 +10,34 @@ const PLAIN: ReadonlySet<string> = new Set([
 ])
 const VALUES = ['examples', 'example', 'default'] as const
 
-/** A copy, for a document. */
-export function shownSchema (schema: unknown): unknown {
+/** A copy, for a document. `isInput`: of what clients send, where a field that has a default may be left out. */
+export function shownSchema (schema: unknown, isInput = false): unknown {
   if (!isSchema(schema)) return schema
+  const show = (part: unknown) => shownSchema(part, isInput)
   const shown: Schema = {}
   for (const [name, value] of Object.entries(schema)) if (PLAIN.has(name) || name.startsWith('x-')) shown[name] = value
-  for (const name of ONE) if (schema[name] !== undefined && name !== 'additionalItems') shown[name] = shownSchema(schema[name])
-  for (const name of SEVERAL) if (Array.isArray(schema[name])) shown[name] = schema[name].map(shownSchema)
+  for (const name of ONE) if (schema[name] !== undefined && name !== 'additionalItems') shown[name] = show(schema[name])
+  for (const name of SEVERAL) if (Array.isArray(schema[name])) shown[name] = schema[name].map(show)
   for (const name of NAMED) {
     if (!isSchema(schema[name])) continue
-    shown[name] = Object.fromEntries(Object.entries(schema[name]).map(([key, part]) => [key, name === 'properties' && isSecret(key) ? shownSecret(part) : shownSchema(part)]))
+    shown[name] = Object.fromEntries(Object.entries(schema[name]).map(([key, part]) => [key, name === 'properties' && isSecret(key) ? shownSecret(show(part)) : show(part)]))
   }
   // Of draft 7, whose lists of schemas are `prefixItems` now.
   if (Array.isArray(schema.items)) {
-    shown.prefixItems = schema.items.map(shownSchema)
-    if (schema.additionalItems !== undefined) shown.items = shownSchema(schema.additionalItems)
-  } else if (schema.items !== undefined) shown.items = shownSchema(schema.items)
+    shown.prefixItems = schema.items.map(show)
+    if (schema.additionalItems !== undefined) shown.items = show(schema.additionalItems)
+  } else if (schema.items !== undefined) shown.items = show(schema.items)
   for (const name of VALUES) if (shown[name] !== undefined) shown[name] = withoutSecrets(shown[name])
+  if (isInput && Array.isArray(schema.required)) {
+    const { properties = {} } = schema as { properties?: Record<string, unknown> }
+    shown.required = schema.required.filter(name => !(isSchema(properties[name]) && properties[name].default !== undefined))
+  }
   if (schema.visibleTo !== undefined) shown['x-visible-to'] = [schema.visibleTo].flat()
   return asEnum(shown)
 }
 
 /** A secret has no value that a document could show, not even an invented one: people try those. */
-function shownSecret (schema: unknown): unknown {
-  const shown = shownSchema(schema)
+function shownSecret (shown: unknown): unknown {
   if (!isSchema(shown)) return shown
   for (const name of VALUES) delete shown[name]
   if (shown.type === 'string' && shown.format === undefined && shown.enum === undefined) shown.format = 'password'
