@@ -130,7 +130,11 @@ async function transport (app: FastifyInstance, options: TransportOptions): Prom
   function readableHostOf (request: FastifyRequest): string {
     const host = hostOf(request)
     if (host === null || (host !== lastTrusted && !isHost(host))) throw new HostMalformed()
-    if (!isForwardedReadably(request)) throw new ForwardedMalformed()
+    if (!isForwardedReadably(request)) {
+      const refusal = new ForwardedMalformed()
+      app.events.record('malformed_request', request, { code: refusal.code })
+      throw refusal
+    }
     return host
   }
 
