@@ -9,7 +9,7 @@ import { join } from 'node:path'
 import { CertificateRefused } from './errors.js'
 
 /** By this name it is known, and refused in production. */
-export const DEVELOPMENT_ISSUER = 'fastify-bastion development, not for production'
+export const DEVELOPMENT_ISSUER = 'fastify-bastion development only'
 const ALGORITHM = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' }
 const NAMES = ['localhost', '127.0.0.1', '::1']
 const DAY_MS = 86_400_000
@@ -66,7 +66,7 @@ async function make (now: number): Promise<{ cert: string, key: string }> {
   const { subtle } = globalThis.crypto
   const keys = await subtle.generateKey(ALGORITHM, true, ['sign', 'verify'])
   const certificate = await x509.X509CertificateGenerator.createSelfSigned({
-    name: `CN=localhost, OU=${DEVELOPMENT_ISSUER.replaceAll(',', '\\,')}`,
+    name: `CN=localhost, OU=${DEVELOPMENT_ISSUER}`,
     // A clock that is a little behind, such as that of a container, takes it too.
     notBefore: new Date(now - DAY_MS / 24),
     notAfter: new Date(now + VALID_DAYS * DAY_MS),

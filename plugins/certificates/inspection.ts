@@ -3,8 +3,7 @@ import { X509Certificate } from 'node:crypto'
 import { isIP } from 'node:net'
 import { rootCertificates } from 'node:tls'
 import { DEVELOPMENT_ISSUER } from './development.js'
-import type { CertificatePair } from './pairs.js'
-import { signatureOf } from './signature.js'
+import { nameOf, type CertificatePair } from './pairs.js'
 
 export interface Terms {
   /** Milliseconds since the epoch. */
@@ -20,15 +19,13 @@ export interface Terms {
 export interface Inspection { faults: string[], warnings: string[] }
 
 const SERVER_AUTHENTICATION = '1.3.6.1.5.5.7.3.1'
-const CURVES: ReadonlySet<string> = new Set(['prime256v1', 'secp384r1', 'secp521r1'])
-const MIN_RSA_BITS = 2048
 /** Group and others may neither write nor, others, read. */
 const LOOSE = 0o027
 export const DAY_MS = 86_400_000
 
 let publicRoots: X509Certificate[] | null = null
 
-/** Everything but host names, which the application knows only once it is ready. */
+/** Everything but strength, which is looked at as it is read, and host names, which the application knows only once it is ready. */
 export function inspect (pair: CertificatePair, terms: Terms): Inspection {
   const { chain, leaf, files } = pair
   const faults: string[] = []
@@ -39,11 +36,6 @@ export function inspect (pair: CertificatePair, terms: Terms): Inspection {
     const name = i === 0 ? files.cert : `${files.cert}, certificate ${i + 1} (${nameOf(certificate)})`
     const time = faultOfTime(certificate, terms.now)
     if (time !== null) (time.isExpired && !terms.refuseExpired ? warnings : faults).push(`${name} ${time.text}`)
-    const key = faultOfKey(certificate)
-    if (key !== null) faults.push(`${name} ${key}: make a key of P-256 or RSA ${MIN_RSA_BITS} and have it signed`)
-    // That of a root is nobody's proof.
-    const { name: algorithm, isStrong } = signatureOf(certificate.raw)
-    if (!isStrong && !(i > 0 && isSelfSigned(certificate))) faults.push(`${name} is signed by ${algorithm}, which can be forged: have it issued anew with SHA-256`)
   }
   const usage = leaf.keyUsage as string[] | undefined // extended key usage, in spite of its name
   if (usage !== undefined && !usage.includes(SERVER_AUTHENTICATION)) faults.push(`${files.cert} is not for servers (its extended key usage lacks serverAuth): have one issued that is`)
@@ -87,21 +79,10 @@ export function isFromDevelopment (certificate: X509Certificate): boolean {
   return certificate.issuer.includes(DEVELOPMENT_ISSUER)
 }
 
-export function nameOf ({ subject }: X509Certificate): string {
-  return subject === undefined ? 'no name' : (/(?:^|\n)CN=(.+)/.exec(subject)?.[1] ?? subject.replaceAll('\n', ', '))
-}
-
 export function faultOfTime ({ validFrom, validTo }: X509Certificate, now: number): { text: string, isExpired: boolean } | null {
   if (now < Date.parse(validFrom)) return { text: `is not valid before ${validFrom}: check the clock of this machine, or wait`, isExpired: false }
   if (now > Date.parse(validTo)) return { text: `expired on ${validTo}: renew it`, isExpired: true }
   return null
-}
-
-function faultOfKey ({ publicKey: { asymmetricKeyType: type, asymmetricKeyDetails: details } }: X509Certificate): string | null {
-  if (type === 'ed25519' || type === 'ed448') return null
-  if (type === 'ec') return CURVES.has(details?.namedCurve ?? '') ? null : `has a key on the curve ${details?.namedCurve ?? 'unknown'}`
-  if (type === 'rsa' || type === 'rsa-pss') return details!.modulusLength! >= MIN_RSA_BITS ? null : `has an RSA key of ${details!.modulusLength} bits`
-  return `has a key of the type ${type}`
 }
 
 /** Each is signed by the next, and the last by a root. */

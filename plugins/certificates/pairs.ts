@@ -2,6 +2,7 @@
 import { createHash, createPrivateKey, X509Certificate, type KeyObject } from 'node:crypto'
 import { readFileSync, statSync } from 'node:fs'
 import { CertificateRefused } from './errors.js'
+import { signatureOf } from './signature.js'
 
 /** Where a pair is kept. */
 export interface CertificateFiles {
@@ -27,12 +28,14 @@ export interface CertificatePair {
   readonly digest: string
 }
 
+const CURVES: ReadonlySet<string> = new Set(['prime256v1', 'secp384r1', 'secp521r1'])
+const MIN_RSA_BITS = 2048
 const BLOCK = /-----BEGIN CERTIFICATE-----[\s\S]+?-----END CERTIFICATE-----/g
 
 /**
- * Reads a pair; what it answers belongs together.
+ * Reads a pair; what it answers belongs together, and is strong enough.
  *
- * @throws CertificateRefused where a file is missing, is no PEM, or the key is another certificate's
+ * @throws CertificateRefused where a file is missing, is no PEM, the key is another certificate's, or a key or a signature of the chain is weak
  */
 export function readPair (files: CertificateFiles): CertificatePair {
   const cert = readText(files.cert)
@@ -42,6 +45,8 @@ export function readPair (files: CertificateFiles): CertificatePair {
   if (!leaf.checkPrivateKey(privateKeyIn(key, files))) {
     throw new CertificateRefused(`the key ${files.key} does not belong to the certificate ${files.cert}: give the two that were issued together${belongsBelow(chain, key, files)}`)
   }
+  const weaknesses = chain.flatMap((certificate, i) => weaknessesOf(certificate, i).map(text => `${i === 0 ? files.cert : `${files.cert}, certificate ${i + 1} (${nameOf(certificate)})`} ${text}`))
+  if (weaknesses.length > 0) throw new CertificateRefused(weaknesses.join('; '))
   return {
     files,
     chain,
@@ -77,6 +82,30 @@ export function readText (path: string): string {
   } catch (error) {
     throw new CertificateRefused(`${path} cannot be read (${codeOf(error)}): check the path, and that this process may read it`)
   }
+}
+
+/** The name in its subject. */
+export function nameOf ({ subject }: X509Certificate): string {
+  return subject === undefined ? 'no name' : (/(?:^|\n)CN=(.+)/.exec(subject)?.[1] ?? subject.replaceAll('\n', ', '))
+}
+
+/** OpenSSL would refuse some of these too, by a level that each distribution sets, and in its own words. */
+function weaknessesOf (certificate: X509Certificate, place: number): string[] {
+  const key = faultOfKey(certificate)
+  const { name, isStrong } = signatureOf(certificate.raw)
+  // That of a root is nobody's proof.
+  const isRoot = place > 0 && certificate.issuer === certificate.subject
+  return [
+    ...key === null ? [] : [`${key}: make a key of P-256 or RSA ${MIN_RSA_BITS} and have it signed`],
+    ...isStrong || isRoot ? [] : [`is signed by ${name}, which can be forged: have it issued anew with SHA-256`],
+  ]
+}
+
+function faultOfKey ({ publicKey: { asymmetricKeyType: type, asymmetricKeyDetails: details } }: X509Certificate): string | null {
+  if (type === 'ed25519' || type === 'ed448') return null
+  if (type === 'ec') return CURVES.has(details?.namedCurve ?? '') ? null : `has a key on the curve ${details?.namedCurve ?? 'unknown'}`
+  if (type === 'rsa' || type === 'rsa-pss') return details!.modulusLength! >= MIN_RSA_BITS ? null : `has an RSA key of ${details!.modulusLength} bits`
+  return `has a key of the type ${type}`
 }
 
 function privateKeyIn (pem: string, { key: path, passphrase }: CertificateFiles): KeyObject {
