@@ -16,6 +16,7 @@ import { checkOptions } from './options.js'
 import { isExactOrigin } from './origin.js'
 import { planned, type PlannedRoute } from './plan/index.js'
 import { PreparedHeaders, setPrepared } from './prepared.js'
+import { isProduction } from './production.js'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
@@ -51,7 +52,7 @@ async function bastionCors (app: FastifyInstance, options: CorsOptions): Promise
   const { origins = [], credentials = false, methods = METHODS, allowedHeaders = ALLOWED_HEADERS, exposedHeaders = EXPOSED_HEADERS, maxAge = 600 } = options
   if (origins === '*' && credentials) throw new CorsMisconfigured('cors: origins "*" with credentials would let any page act as the user: list exact origins')
   if (Array.isArray(origins)) origins.forEach(refuseInexactOrigin)
-  if (Array.isArray(origins) && !['development', 'test', undefined].includes(process.env.NODE_ENV)) origins.forEach(refuseOwnMachine)
+  if (Array.isArray(origins) && isProduction()) origins.forEach(refuseOwnMachine)
   if (app.plan.isOpen('guard')) throw new CorsMisconfigured('cors must be registered before identity, limits and access: a preflight carries no credential')
 
   const official: FastifyCorsOptions = {

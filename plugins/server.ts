@@ -15,6 +15,7 @@ import { Type, type Static } from '@sinclair/typebox'
 import { loggerOf, OneLineLog, type LoggerOption } from './log.js'
 import { TlsListener, type TlsOptions } from './certificates/listener.js'
 import { checkOptions } from './options.js'
+import { isProduction } from './production.js'
 import { answerUnparsed, answerUnrouted, serverFactory } from './sockets.js'
 
 /** A server option is wrong or unsafe. */
@@ -54,6 +55,7 @@ export function server (options: ServerOptions = {}): FastifyServerOptions {
   const { trustProxy, logger = 'info', tls, fastify = {}, ...numbers } = options
   checkOptions(ServerOptions, numbers, 'server', ServerMisconfigured)
   const { bodyLimit = 262_144, requestTimeout = 30_000, keepAliveTimeout = 72_000, closeTimeout = 10_000 } = numbers
+  if (isProduction() && isPretty(logger)) throw new ServerMisconfigured('server: logger: pino-pretty is for development: nobody searches what is written for eyes')
   const taken = DECIDED.filter(name => name in fastify)
   if (taken.length > 0) throw new ServerMisconfigured(`server: fastify.${taken.join(', fastify.')}: is decided by server() itself`)
   if (tls !== undefined && ('https' in fastify || 'http2' in fastify)) throw new ServerMisconfigured('server: fastify.https and fastify.http2: tls decides them: give one or the other')
@@ -87,6 +89,11 @@ export function server (options: ServerOptions = {}): FastifyServerOptions {
     clientErrorHandler: answerUnparsed,
     serverFactory: serverFactory(closeTimeout, listener),
   } as unknown as FastifyServerOptions
+}
+
+function isPretty (logger: LoggerOption): boolean {
+  const { transport } = (typeof logger === 'object' ? logger : {}) as { transport?: { target?: unknown, targets?: { target?: unknown }[] } }
+  return [transport, ...transport?.targets ?? []].some(one => one?.target === 'pino-pretty')
 }
 
 /** Addresses that really name somebody: a hop count names nobody, and a network of everybody names everybody. */

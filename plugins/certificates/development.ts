@@ -6,6 +6,7 @@
 import { X509Certificate } from 'node:crypto'
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { isProduction } from '../production.js'
 import { CertificateRefused } from './errors.js'
 
 /** By this name it is known, and refused in production. */
@@ -44,11 +45,6 @@ export async function developmentCertificate ({ folder, production = isProductio
     renameSync(`${path}.${process.pid}`, path)
   }
   return files
-}
-
-/** A misspelt `NODE_ENV` is production. */
-export function isProduction (): boolean {
-  return !['development', 'test', undefined, ''].includes(process.env.NODE_ENV)
 }
 
 function isGood ({ cert, key }: { cert: string, key: string }, now: number): boolean {

@@ -7,14 +7,14 @@
  * clients as a credential. It does nothing where TLS ends before the service.
  * Not covered: revocation (short-lived certificates are the answer), issuing (certbot or another ACME client does that), and the TLS of a proxy.
  */
-import type { X509Certificate } from 'node:crypto'
+import { randomUUID, type X509Certificate } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
 import { Type, type Static } from '@sinclair/typebox'
 import fp from 'fastify-plugin'
 import { measured } from '../measured.js'
 import { checkOptions } from '../options.js'
+import { isProduction } from '../production.js'
 import { clientReader } from './clients.js'
-import { isProduction } from './development.js'
 import { CertificateRefused, CertificatesMisconfigured } from './errors.js'
 import { DAY_MS, daysLeft, faultOfTime, inspect, isFromDevelopment, isSelfSigned, namesOf, uncovered, type Terms } from './inspection.js'
 import { tlsOf, type TlsListener } from './listener.js'
@@ -260,12 +260,13 @@ async function certificates (app: FastifyInstance, options: CertificatesOptions)
     gauge('bastion_certificates_good', '1 while no certificate that is served has expired', () => Number(isGood()))
     const countFailure = counter('bastion_tls_handshakes_failed_total', 'TLS handshakes that came to nothing')
     const countRefusal = counter('bastion_client_certificates_refused_total', 'Certificates of clients that were refused')
-    listener.onFailure((_error, socket) => {
+    listener.onFailure((error, socket) => {
       countFailure()
       // Node closes the connection itself where a good one is required: this is all that is ever heard of it.
-      if (listener.clients?.required !== true || socket.authorizationError === undefined || socket.authorizationError === null) return
+      const reason = error.code === 'ERR_SSL_PEER_DID_NOT_RETURN_A_CERTIFICATE' ? 'none' : socket.authorizationError
+      if (listener.clients?.required !== true || reason === undefined || reason === null) return
       countRefusal()
-      app.events.record('client_certificate_refused', { id: 'none', ip: socket.remoteAddress }, { reason: String(socket.authorizationError) })
+      app.events.record('client_certificate_refused', { id: randomUUID(), ip: socket.remoteAddress }, { reason: String(reason) })
     })
     const { clients } = listener
     if (clients?.principal === undefined) return
