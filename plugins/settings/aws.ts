@@ -8,6 +8,7 @@ import { checkOptions } from '../options.js'
 import type { Clock } from './clock.js'
 import { SettingsRefused, SourceFault } from './errors.js'
 import { remote, REMOTE_OPTIONS, retrying, type Retry } from './remote.js'
+import { isPrivateEnough } from './request.js'
 import type { Source } from './source.js'
 import { textsOf } from './texts.js'
 
@@ -52,6 +53,7 @@ export function aws (options: AwsOptions): Source {
   const { credentials, clock, ...plain } = options
   checkOptions(AwsOptions, plain, 'settings: aws', SettingsRefused)
   const { secrets, region, endpoint, ca } = plain
+  if (endpoint !== undefined && !isPrivateEnough(new URL(endpoint))) throw new SettingsRefused('settings: aws: endpoint: must begin with https://; http is for this machine alone')
   let client: Client | null = null
 
   const { retry: _retry, forget: _forget, ...source } = remote({

@@ -178,6 +178,7 @@ export async function loadSettings<Properties extends TProperties> (schema: TObj
   }
 
   function tell (kind: SettingsFault['kind'], message: string, concerned: readonly string[] = []): void {
+    if (isClosed) return
     const fault = { kind, message, names: concerned }
     if (faultListeners.size === 0) process.emitWarning(message, 'SettingsWarning')
     for (const listener of faultListeners) {

@@ -1,6 +1,7 @@
 /** One JSON request to one server. Nothing is followed to another host, unpacked, kept open or sent through a proxy. */
 import http, { type IncomingHttpHeaders } from 'node:http'
 import https from 'node:https'
+import { isIP } from 'node:net'
 import { SourceFault } from './errors.js'
 
 export interface JsonRequest {
@@ -83,4 +84,10 @@ function parsed (bytes: Buffer): unknown {
   } catch {
     return undefined
   }
+}
+
+/** Credentials go over TLS, or do not leave this machine (an agent beside the service). */
+export function isPrivateEnough ({ protocol, hostname }: URL): boolean {
+  const host = hostname.replace(/^\[|\]$/g, '')
+  return protocol === 'https:' || host === 'localhost' || host === '::1' || (isIP(host) === 4 && host.startsWith('127.'))
 }

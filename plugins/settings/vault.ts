@@ -8,13 +8,12 @@
  * Sources: Vault's API documentation (KV v2, auth/token, auth/approle, auth/kubernetes, sys/leases).
  */
 import { readFile } from 'node:fs/promises'
-import { isIP } from 'node:net'
 import { Type, type Static } from '@sinclair/typebox'
 import { checkOptions } from '../options.js'
 import { jittered, SYSTEM_CLOCK, type Clock } from './clock.js'
 import { SettingsRefused, SourceFault } from './errors.js'
 import { faultOf, remote, REMOTE_OPTIONS, retrying, type Retry } from './remote.js'
-import { requestJson, type JsonResponse } from './request.js'
+import { isPrivateEnough, requestJson, type JsonResponse } from './request.js'
 import { isDefaultCredential } from './secrets.js'
 import type { Source } from './source.js'
 import { textsOf } from './texts.js'
@@ -83,7 +82,7 @@ export function vault (options: VaultOptions): Source {
   checkOptions(Auth, auth, 'settings: vault: auth', SettingsRefused)
   const { address, namespace, secrets, ca } = plain
   const base = new URL(address)
-  if (base.protocol !== 'https:' && !isLoopback(base.hostname)) throw new SettingsRefused('settings: vault: address: must begin with https://; http is for this machine alone, because a token is sent there')
+  if (!isPrivateEnough(base)) throw new SettingsRefused('settings: vault: address: must begin with https://; http is for this machine alone, because a token is sent there')
 
   let session: Session | null = null
   const leases = new Map<string, Leased>()
@@ -122,13 +121,13 @@ export function vault (options: VaultOptions): Source {
   })
 
   /** The body of a success. */
-  async function call (retry: Retry, method: string, path: string, body?: object, token = session?.token): Promise<Record<string, unknown>> {
+  async function call (retry: Retry, method: string, path: string, body?: object, token: string | null = session?.token ?? null): Promise<Record<string, unknown>> {
     const what = path.split('?')[0]!
     return retrying(retry, async signal => {
       const response = await requestJson({
         url: new URL(`/v1/${path}`, base),
         method,
-        headers: { 'x-vault-request': 'true', ...namespace !== undefined && { 'x-vault-namespace': namespace }, ...token !== undefined && { 'x-vault-token': token } },
+        headers: { 'x-vault-request': 'true', ...namespace !== undefined && { 'x-vault-namespace': namespace }, ...token !== null && { 'x-vault-token': token } },
         body,
         ca,
         signal,
@@ -168,7 +167,7 @@ export function vault (options: VaultOptions): Source {
     const body = isAppRole
       ? { role_id: login.roleId, secret_id: login.secretId }
       : { role: login.role, jwt: await readable('the token of the service account', async () => (await readFile(login.jwtPath ?? SERVICE_ACCOUNT, 'utf8')).trim()) }
-    const answer = await call(retry, 'POST', `auth/${escaped(login.mount ?? (isAppRole ? 'approle' : 'kubernetes'))}/login`, body, '')
+    const answer = await call(retry, 'POST', `auth/${escaped(login.mount ?? (isAppRole ? 'approle' : 'kubernetes'))}/login`, body, null)
     const granted = (answer.auth ?? {}) as Granted
     if (typeof granted.client_token !== 'string' || granted.client_token === '') throw new SourceFault('the sign-in was answered without a token')
     return { token: granted.client_token, isOwn: true, ...leaseOf(granted, started) }
@@ -303,9 +302,4 @@ async function readable (what: string, read: () => string | Promise<string>): Pr
 
 function escaped (path: string): string {
   return path.split('/').map(encodeURIComponent).join('/')
-}
-
-function isLoopback (hostname: string): boolean {
-  const host = hostname.replace(/^\[|\]$/g, '')
-  return host === 'localhost' || host === '::1' || (isIP(host) === 4 && host.startsWith('127.'))
 }
