@@ -96,7 +96,7 @@ function readUrl (text: string, unreadable: Error): { url: string, tls?: { ca: s
 export function peerOfRedis (redis: RedisConnection): Peer {
   const { hosts, tls } = typeof redis === 'string'
     ? { hosts: [new URL(redis).hostname], tls: redis.startsWith('rediss:') }
-    : placeOf(isClient(redis) ? { ...redis.options, ...redis.options?.redisOptions, cluster: redis.startupNodes } : { ...redis, ...redis.redisOptions as object })
+    : placeOf(isClient(redis) ? { ...redis.options, ...redis.options?.redisOptions, cluster: (redis as { startupNodes?: unknown }).startupNodes } : { ...redis, ...redis.redisOptions as object })
   const host = hosts.find(name => !isLocalHost(name)) ?? hosts[0] ?? 'localhost'
   const isVerified = (tls as { rejectUnauthorized?: boolean } | undefined)?.rejectUnauthorized !== false
   return { name: 'state', host, isLocal: isLocalHost(host), tls: !tls ? 'none' : isVerified ? 'verified' : 'unverified' }

@@ -10,8 +10,6 @@ export interface RedisClient {
   /** Of a cluster: the nodes of each slot, the master first. */
   readonly slots?: readonly (readonly string[] | undefined)[]
   readonly options?: { readonly enableAutoPipelining?: boolean, readonly stringNumbers?: boolean, readonly scaleReads?: unknown, readonly redisOptions?: object }
-  /** Of a cluster: the nodes that it was given. */
-  readonly startupNodes?: unknown
   /** Of one server: the socket. */
   readonly stream?: { cork: () => void, uncork: () => void } | null
   call: (command: string, ...args: (string | number)[]) => Promise<unknown>

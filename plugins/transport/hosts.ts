@@ -1,7 +1,7 @@
 /** Hosts: what a request names, and which of them are trusted. */
 import type { IncomingMessage } from 'node:http'
 import type { FastifyRequest } from 'fastify'
-import { TransportMisconfigured } from './errors.js'
+import { TargetMalformed, TransportMisconfigured } from './errors.js'
 
 /** reg-name, IPv4 or bracketed IPv6, with an optional port (RFC 3986, 3.2.2). */
 const HOST = /^(?:[a-z0-9][a-z0-9._-]{0,252}|\[[0-9a-f:.]{2,45}\])(?::\d{1,5})?$/i
@@ -52,7 +52,11 @@ export function canonicalOf (host: string): string {
   return host.toLowerCase().replace(/\.(?=:\d+$|$)/, '')
 }
 
-/** The one host that the request names, as it is written; null where it names none, several, or disagrees with itself. */
+/**
+ * The one host that the request names, as it is written; null where it names none, several, or disagrees with itself.
+ *
+ * @throws TargetMalformed
+ */
 export function hostOf (request: FastifyRequest): string | null {
   const raw = request.raw as IncomingMessage & { originalUrl?: string }
   const { headers, originalUrl = raw.url } = raw
@@ -63,15 +67,16 @@ export function hostOf (request: FastifyRequest): string | null {
   if (scheme !== undefined && !arrivedBy(request, scheme)) return null
   if (originalUrl?.startsWith('/') === false) {
     const target = ABSOLUTE.exec(originalUrl)
-    if (target !== null && (target[2]!.toLowerCase() !== given.toLowerCase() || !arrivedBy(request, target[1]!))) return null
+    if (target === null) throw new TargetMalformed()
+    if (target[2]!.toLowerCase() !== given.toLowerCase() || !arrivedBy(request, target[1]!)) return null
   }
   return request.host
 }
 
-/** Whether a scheme that the client writes is the one by which it came (RFC 9110, 7.4): `https`, as far as a proxy or TLS says so; `http`, never over TLS. */
+/** Whether a scheme that is written in the request is one by which it came (RFC 9110, 7.4): to us, or to the proxy that is believed. */
 function arrivedBy ({ protocol, raw: { socket } }: FastifyRequest, scheme: string): boolean {
   const named = scheme.toLowerCase()
-  return named === 'https' ? protocol === 'https' : named === 'http' && (socket as { encrypted?: boolean }).encrypted !== true
+  return named === protocol || named === ((socket as { encrypted?: boolean }).encrypted === true ? 'https' : 'http')
 }
 
 /** Node takes the first of several Host fields, a proxy may have taken the last. */

@@ -19,7 +19,7 @@ import { ForwardedMalformed, HostMalformed, HostUntrusted, HttpsRequired, Transp
 import { canonicalOf, hostOf, Hosts, isHost, withoutPort } from './hosts.js'
 import { plainServer } from './plain.js'
 
-export { ForwardedMalformed, HostMalformed, HostUntrusted, HttpsRequired, TransportMisconfigured } from './errors.js'
+export { ForwardedMalformed, HostMalformed, HostUntrusted, HttpsRequired, TargetMalformed, TransportMisconfigured } from './errors.js'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
@@ -74,7 +74,7 @@ async function transport (app: FastifyInstance, options: TransportOptions): Prom
   checkOptions(TransportOptions, options, 'transport', TransportMisconfigured)
   const { requireHttps = false, redirectStatus = 308, redirectFrom, httpsPort = HTTPS_PORT, peers = [] } = options
   const hosts = new Hosts()
-  let lastTrusted = ''
+  let lastTrusted: string | null = null
 
   if (redirectFrom !== undefined && !requireHttps) throw new TransportMisconfigured('transport: redirectFrom: needs requireHttps, or all would be answered in clear')
   if (redirectFrom !== undefined && !app.initialConfig.https) throw new TransportMisconfigured('transport: redirectFrom: is for a server that speaks HTTPS itself')
