@@ -239,6 +239,14 @@ for (const [name, check] of Object.entries({
     await sql.query("update audit_events set content = replace(content, 'success', 'failure') where seq = 2")
     const { break: found } = await app.audit.verify()
     if (found.seq !== 2 || found.kind !== 'changed') throw new Error('not told: ' + JSON.stringify(found))`,
+  transport: `
+    if (database.options.ssl.rejectUnauthorized !== true || database.peer.tls !== 'verified') throw new Error('not verified')
+    const ask = (headers, method = 'GET', remoteAddress = '127.0.0.1') => app.inject({ method, url: '/docs?x=1', headers: { host: 'api.example.com', ...headers }, remoteAddress })
+    const moved = await ask({})
+    if (moved.statusCode !== 308 || moved.headers.location !== 'https://api.example.com/docs?x=1') throw new Error('redirect: ' + moved.statusCode)
+    const statuses = []
+    for (const [headers, ...more] of [[{}, 'POST'], [{ authorization: 'Bearer x' }], [{ host: 'evil.example' }], [{ 'x-forwarded-proto': 'https' }], [{ 'x-forwarded-proto': 'https' }, 'POST', '198.51.100.7'], [{ 'x-forwarded-proto': 'x' }]]) statuses.push((await ask(headers, ...more)).statusCode)
+    if (String(statuses) !== '403,403,421,404,403,400') throw new Error('statuses: ' + statuses)`,
   shared: `
     if (app.state.kind !== 'redis' || !await app.state.answers()) throw new Error('not shared')
     await app.ready()
