@@ -8,6 +8,7 @@
  */
 import { readFileSync } from 'node:fs'
 import type { FastifyBaseLogger } from 'fastify'
+import { isProduction } from './production.js'
 
 /** A service that this one connects to. */
 export interface Peer {
@@ -20,7 +21,7 @@ export interface Peer {
   tls: 'verified' | 'unverified' | 'none'
 }
 
-const LOOPBACK = /^(?:localhost|(?:.+\.)?localhost|127(?:\.\d{1,3}){3}|::1|::ffff:127(?:\.\d{1,3}){3})$/i
+const LOOPBACK = /^(?:(?:.+\.)?localhost|127(?:\.\d{1,3}){3}|::1|::ffff:127(?:\.\d{1,3}){3})$/i
 /** What OpenSSL and Node say of a certificate that does not pass. */
 const UNTRUSTED = /^(?:CERT_|UNABLE_TO_|DEPTH_ZERO_|SELF_SIGNED_|ERR_TLS_CERT|INVALID_CA|INVALID_PURPOSE|PATH_LENGTH_|HOSTNAME_MISMATCH|CRL_|ERROR_IN_)/
 /** What they say where one side speaks no TLS, or not one that the other takes. */
@@ -29,11 +30,6 @@ const NO_TLS = /^(?:ERR_SSL_|EPROTO)|does not support SSL|error establishing an 
 /** `localhost`, the loopback networks, and socket files. */
 export function isLocalHost (host: string): boolean {
   return host.startsWith('/') || LOOPBACK.test(host.replace(/^\[(.*)\]$/, '$1'))
-}
-
-/** As settings have it: unless `NODE_ENV` is unset, `development` or `test`. */
-export function isProduction (): boolean {
-  return !['development', 'test', undefined, ''].includes(process.env.NODE_ENV)
 }
 
 /** What is wrong with the way to a peer; null where nothing is. */

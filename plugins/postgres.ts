@@ -9,7 +9,8 @@
 import { readFileSync } from 'node:fs'
 import type { ConnectionOptions } from 'node:tls'
 import { createError } from '@fastify/error'
-import { authoritiesOf, isLocalHost, isProduction, type Peer } from './peers.js'
+import { authoritiesOf, isLocalHost, type Peer } from './peers.js'
+import { isProduction } from './production.js'
 
 /** The URL of a database cannot be read, or asks for what is not safe; nothing of the URL is in the message. */
 export const PostgresMisconfigured = createError<[string]>('FST_BASTION_POSTGRES_MISCONFIGURED', '%s', 500, TypeError)
