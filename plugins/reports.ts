@@ -96,7 +96,8 @@ async function reports (app: FastifyInstance, options: ReportsOptions): Promise<
   })
   app.post(path, {
     bodyLimit: MAX_BYTES,
-    schema: { body: { content: { [REPORTS_TYPE]: { schema: Violations }, [LEGACY_TYPE]: { schema: Violations } } } as never, response: { 204: Type.Null() } },
+    // For browsers: what is validated is what the parser leaves of a report, so it is in no document of the API.
+    schema: { hide: true, body: { content: { [REPORTS_TYPE]: { schema: Violations }, [LEGACY_TYPE]: { schema: Violations } } }, response: { 204: Type.Null() } } as never,
     // Browsers send them by themselves: with cookies, from whatever page has the policy, and without a token. Nothing is changed by them.
     config: { access: 'public', csrf: false, limits: { windows, by: 'address' } },
   }, async (request, reply) => {

@@ -111,6 +111,20 @@ for (const [name, check] of Object.entries({
     for (const headers of [{}, { cookie, 'x-csrf-token': token }, { cookie, 'x-csrf-token': token, 'sec-fetch-site': 'cross-site' }]) statuses.push((await ask('POST', headers, { item: 'x' })).statusCode)
     statuses.push((await ask('POST', { cookie }, { item: 'x', _csrf: token })).statusCode)
     if (String(statuses) !== '403,200,403,200') throw new Error('statuses: ' + statuses)`,
+  pages: `
+    await app.ready()
+    const https = { 'x-forwarded-proto': 'https' }
+    const page = await app.inject({ url: 'http://localhost/', headers: https })
+    const [, nonce] = /nonce="([^"]+)"/.exec(page.body)
+    if (!page.headers['content-security-policy'].includes("'nonce-" + nonce + "' 'strict-dynamic'") || !page.headers['content-security-policy'].endsWith(';report-uri /reports/csp;report-to csp')) throw new Error('policy')
+    if (!page.headers['content-security-policy-report-only'].startsWith("default-src 'none';script-src 'nonce-" + nonce) || page.headers['reporting-endpoints'] !== 'csp="/reports/csp"') throw new Error('tried')
+    const heard = []
+    app.events.listen(({ type, details }) => { if (type === 'violation_reported') heard.push(details) })
+    const report = { 'csp-report': { 'document-uri': 'https://app.example.com/?token=secret', 'violated-directive': 'script-src-elem', 'blocked-uri': 'inline', disposition: 'enforce', 'script-sample': 'secret' } }
+    for (let i = 0; i < 3; i++) if ((await app.inject({ method: 'POST', url: 'http://localhost/reports/csp', payload: JSON.stringify(report), headers: { 'content-type': 'application/csp-report' } })).statusCode !== 204) throw new Error('not taken')
+    if (JSON.stringify(heard) !== '[{"document":"/","directive":"script-src-elem","blocked":"inline","disposition":"enforce","times":1}]') throw new Error('heard: ' + JSON.stringify(heard))
+    const forgets = async headers => (await app.inject({ method: 'POST', url: 'http://localhost/logout', headers })).headers['clear-site-data']
+    if (await forgets(https) !== '"cookies", "storage"' || await forgets({}) !== undefined) throw new Error('forgets')`,
   sessions: `
     const jar = new Map()
     const ask = async (method, url, payload, headers = {}) => {
