@@ -92,7 +92,7 @@ const LOOPBACK = /^(?:localhost|127\.0\.0\.1|\[?::1\]?)$/i
 const PORT = /:\d+$/
 /** Milliseconds between two attempts to read files that do not belong together yet, and how many of them: renewals write one after the other. */
 const RETRY_MS = 250
-const RETRIES = 8
+const RETRIES = 4
 
 async function certificates (app: FastifyInstance, options: CertificatesOptions): Promise<void> {
   const { now = Date.now, ...checked } = options

@@ -191,6 +191,8 @@ function contextOf ({ cert, key, files: { passphrase } }: CertificatePair, ca: r
     ecdhCurve: CURVES,
     sigalgs: SIGNATURES,
     honorCipherOrder: true,
+    // One for all contexts: a session begun by the one that SNI chose is resumed by the one that a connection begins with.
+    sessionIdContext: 'bastion',
     // A ticket would vouch for a client's certificate that has expired or is trusted no more since.
     secureOptions: constants.SSL_OP_NO_RENEGOTIATION | constants.SSL_OP_CIPHER_SERVER_PREFERENCE | (ca.length > 0 ? constants.SSL_OP_NO_TICKET : 0),
   }
