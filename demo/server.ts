@@ -3,12 +3,13 @@ import { randomBytes } from 'node:crypto'
 import { createServer, type AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { developmentCertificate } from '../plugins/certificates/index.js'
+import type { LoadedSettings } from '../plugins/settings/index.js'
 import { buildPortal } from './app.js'
 import { openDatabase } from './data/database.js'
 import { lockDirectory, secretOf } from './data/directory.js'
 import { SEEDED, seed } from './data/seed.js'
-import { makeKeys } from './keys.js'
-import { readSettings, type PortalSettings } from './settings.js'
+import { followSettings } from './rotation.js'
+import { loadPortalSettings, type PortalSettings } from './settings.js'
 
 /** Milliseconds in which the portal must have ended: longer than its server gives to requests in flight. */
 const GRACE = 15_000
@@ -25,12 +26,14 @@ for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => en
 for (const fault of ['uncaughtException', 'unhandledRejection'] as const) process.on(fault, (error: Error) => end(1, error.stack))
 
 try {
-  await start(readSettings())
+  await start(await loadPortalSettings())
 } catch (error) {
   await end(1, reasonOf(error))
 }
 
-async function start (settings: PortalSettings): Promise<void> {
+async function start (loaded: LoadedSettings<PortalSettings>): Promise<void> {
+  close = loaded.close
+  const settings = loaded.values
   const { HOST, DATA_DIR, DATABASE_URL } = settings
   process.on('exit', lockDirectory(DATA_DIR))
   const tls = await filesOf(settings)
@@ -39,26 +42,17 @@ async function start (settings: PortalSettings): Promise<void> {
   const port = held?.port ?? settings.PORT
   const origin = settings.PUBLIC_ORIGIN ?? `${scheme}://localhost:${port}`
   const sql = await openDatabase({ url: DATABASE_URL, directory: DATA_DIR })
-  close = () => sql.close()
+  close = () => sql.close().finally(loaded.close)
   const secret = settings.APP_SECRET ?? secretOf(DATA_DIR)
   const app = await buildPortal({ settings, secret, sql, origin, tls })
   // Afterwards: what the suite writes when it closes needs the database.
-  close = () => app.close().finally(() => sql.close())
+  close = () => app.close().finally(() => sql.close()).finally(loaded.close)
   await app.ready()
-  if (settings.JWT_KEYS !== undefined && settings.JWT_ALGORITHM !== 'HS256') process.on('SIGHUP', () => rereadKeys(app, secret, settings))
+  followSettings(app, loaded, secret)
   await seedAndTell(settings, app, sql)
   await held?.release()
   await app.listen({ host: HOST, port, listenTextResolver: () => 'the portal is open' })
   console.log(`listening on ${scheme}://${HOST.includes(':') ? `[${HOST}]` : HOST}:${port}`)
-}
-
-/** Rotation without a restart. A file that is not good is told in the log, and changes nothing. */
-async function rereadKeys ({ tokens, log }: Awaited<ReturnType<typeof buildPortal>>, secret: string, settings: PortalSettings): Promise<void> {
-  try {
-    await tokens.rotate(makeKeys(secret, settings).tokens)
-  } catch (error) {
-    log.error({ reason: reasonOf(error) }, 'the keys of JWT_KEYS were not taken over')
-  }
 }
 
 /** Ends the process once requests in flight are answered. A signal that comes twice counts once: npm passes on what its whole group was sent. */

@@ -8,7 +8,9 @@ import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
+import { until } from '../fixtures/clock.js'
 import { launch, start } from '../fixtures/portal-process.js'
+import { vaultServer } from '../fixtures/vault.js'
 import { postgres } from '../services.js'
 import { selfSigned } from './certificate.js'
 
@@ -391,6 +393,41 @@ t.test('on SIGHUP the keys of JWT_KEYS are read again: nobody is signed out, and
   t.strictSame([await me(before), await me(after)], [401, 200], 'what the old key signed is dead once it has left')
   child.kill('SIGTERM')
   t.equal(await ended, 0)
+})
+
+t.test('secrets from Vault: keys that change there reach the rings without a restart; nothing of them is in the log [ASVS 13.3.1] [ASVS 13.3.4]', async t => {
+  const vault = await vaultServer(t)
+  vault.approles.set('portal', 'canary-secret-id')
+  const [older, newer] = [1, 2].map(i => ({ ...generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey.export({ format: 'jwk' }), kid: `key-${i}` }))
+  const write = (keys: unknown, version: unknown = 1) => { vault.write('kv/team/portal', { APP_SECRET: SECRET, JWT_KEYS: { keys }, JWT_ALGORITHM: 'ES256', ENCRYPTION_VERSION: version }) }
+  write([older])
+  const secretId = join(t.testdir({ id: 'canary-secret-id\n' }), 'id')
+  const { url, child, output, ended } = await start(t, { DATA_DIR: seededFolder(t), DEMO_PASSWORD: PASSWORD, VAULT_ADDR: vault.url, VAULT_SECRET: 'kv/team/portal', VAULT_ROLE_ID: 'portal', VAULT_SECRET_ID_FILE: secretId })
+  const kids = async () => (await ask(url, '/.well-known/jwks.json')).body.keys.map(({ kid }: { kid: string }) => kid)
+  const { access_token: before } = await signIn(url)
+  t.strictSame(await kids(), ['key-1'])
+
+  write([newer, older], 2)
+  child.kill('SIGHUP')
+  await until(() => /the keys of tokens were rotated[^]*encryption_rotated/.test(output()))
+  t.strictSame(await kids(), ['key-2', 'key-1'])
+  t.equal((await ask(url, '/users/me', { token: before })).status, 200)
+
+  write([newer, older], 'canary-version')
+  child.kill('SIGHUP')
+  await until(() => /New settings are refused, the old ones stay: ENCRYPTION_VERSION: expected integer/.test(output()))
+  write([], 2)
+  child.kill('SIGHUP')
+  await until(() => /the keys of JWT_KEYS were not taken over/.test(output()))
+  vault.isSealed = true
+  child.kill('SIGHUP')
+  await until(() => /503: it is sealed, or under maintenance, 4 attempts; what was read last goes on/.test(output()))
+  t.strictSame([await kids(), (await ask(url, '/users/me', { token: before })).status], [['key-2', 'key-1'], 200])
+  vault.isSealed = false
+  child.kill('SIGTERM')
+  t.equal(await ended, 0)
+  t.equal(vault.tokens.size, 0, 'its token is revoked')
+  for (const secret of [SECRET, older!.d!, newer!.d!, 'canary', 'hvs.']) t.notOk(output().includes(secret), 'no secret is in what it said')
 })
 
 t.test('on a PostgreSQL server', async t => {
