@@ -261,6 +261,15 @@ for (const [name, check] of Object.entries({
     const statuses = []
     for (const [headers, ...more] of [[{}, 'POST'], [{ authorization: 'Bearer x' }], [{ host: 'evil.example' }], [{ 'x-forwarded-proto': 'https' }], [{ 'x-forwarded-proto': 'https' }, 'POST', '198.51.100.7'], [{ 'x-forwarded-proto': 'x' }]]) statuses.push((await ask(headers, ...more)).statusCode)
     if (String(statuses) !== '403,403,421,404,403,400') throw new Error('statuses: ' + statuses)`,
+  versions: `
+    const { Validator } = await import('@seriousme/openapi-schema-validator')
+    await app.ready()
+    const gone = await app.inject('http://localhost/v1/people')
+    if (gone.statusCode !== 410 || gone.headers.link !== '</v2/people>; rel="successor-version"' || gone.headers.deprecation !== '@1735689600') throw new Error('not gone: ' + gone.body)
+    if ((await app.inject('http://localhost/v2/people')).statusCode !== 401 || (await app.inject('http://localhost/openapi.json')).statusCode !== 401) throw new Error('open')
+    if (app.versions.uses()[0].route !== '/v1/people') throw new Error('not counted')
+    const document = JSON.parse(JSON.stringify(app.openapi()))
+    if (!(await new Validator().validate(structuredClone(document))).valid || document.paths['/v1/people'].get.deprecated !== true || document.paths['/openapi.json'] !== undefined) throw new Error('document')`,
   shared: `
     if (app.state.kind !== 'redis' || !await app.state.answers()) throw new Error('not shared')
     await app.ready()
