@@ -270,6 +270,16 @@ for (const [name, check] of Object.entries({
     if (app.versions.uses()[0].route !== '/v1/people') throw new Error('not counted')
     const document = JSON.parse(JSON.stringify(app.openapi()))
     if (!(await new Validator().validate(structuredClone(document))).valid || document.paths['/v1/people'].get.deprecated !== true || document.paths['/openapi.json'] !== undefined) throw new Error('document')`,
+  settings: `
+    await app.ready()
+    const { keepKeys, signingKeys } = await import('./store.js')
+    const kids = () => app.tokens.jwks().keys.map(({ kid }) => kid)
+    const [old] = kids()
+    keepKeys(signingKeys())
+    if (String(await loaded.refresh()) !== 'SIGNING_KEYS' || kids().length !== 2 || kids()[1] !== old) throw new Error('not rotated: ' + kids())
+    keepKeys({ keys: [] })
+    await loaded.refresh()
+    if (kids().length !== 2 || JSON.stringify([loaded.values, loaded.status()]).includes('"d"')) throw new Error('changed: ' + kids())`,
   shared: `
     if (app.state.kind !== 'redis' || !await app.state.answers()) throw new Error('not shared')
     await app.ready()
@@ -331,6 +341,18 @@ function storeOf (folder: string, sample: string): string {
     mkdirSync(folder)
     export const sql = await embedded()
     await sql.script(AUDIT_TABLES + MFA_TABLES + API_KEYS_TABLE + PASSKEYS_TABLE + PRIVACY_TABLES + UPLOADS_TABLE)
+`
+: ''}
+    ${sample.includes('vaultAddress')
+? `
+    import { vaultServer } from '${relative(folder, join(ROOT, 'test/fixtures/vault.js'))}'
+    const ends = []
+    const server = await vaultServer({ teardown: end => { ends.push(end) } })
+    export const [roleId, secretId, vaultAddress] = ['portal', 'a-secret-id', server.url]
+    server.approles.set(roleId, secretId)
+    export const keepKeys = keys => { server.write('secret/portal', { APP_SECRET: master.toString('base64url'), SIGNING_KEYS: keys }) }
+    keepKeys(signingKeys())
+    export const sql = { close: async () => { for (const end of ends) end() } }
 `
 : ''}
     ${sample.includes('webhookUrl')
