@@ -308,7 +308,7 @@ const bends: Arbitrary<Bend> = fc.oneof(
   {
     weight: 3,
     arbitrary: fc.tuple(fc.constantFrom(...FIELDS), strange).map(([name, what]): Bend => value => {
-      if (typeof value !== 'object' || value === null) return value
+      if (typeof value !== 'object' || value === null || Array.isArray(value)) return value
       const copy = structuredClone(value)
       // By definition: an assignment to `__proto__` would be none.
       return Object.defineProperty(copy, name, { value: what, enumerable: true, configurable: true, writable: true })
