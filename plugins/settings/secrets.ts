@@ -21,7 +21,7 @@ export function decodeSecret (text: string): Buffer | null {
 }
 
 /** Passwords that services come with, or that their documentation shows (CWE-1392), beside those of {@link WORDS} and {@link PUBLISHED}. */
-const DEFAULT_PASSWORDS = /^(?:|a?admin|administrator|root|toor|user|guest|test|dev|demo|pass|postgres|postgresql|mysql|redis|foobared|mongo|mongodb|rabbitmq|elastic|elasticsearch|minio|minioadmin|vault|myroot|portal|letmein|welcome|1234?5?6?7?8?9?0?)[\d!]{0,4}$/i
+const DEFAULT_PASSWORDS = /^(?:0000|1111|admin|administrator|root|toor|user|guest|test|dev|demo|pass|postgres|postgresql|mysql|redis|foobared|mongo|mongodb|rabbitmq|elastic|elasticsearch|minio|minioadmin|vault|myroot|portal|letmein|welcome|1234?5?6?7?8?9?0?)[\d!]{0,4}$/i
 const DEFAULT_WORDS = /^(?:my|your|the|our|super|top|db|user|root|admin|postgres|some)?[-_ ]?(?:secret|password|passwd|pass(?:word)?|pw|change[-_ ]?(?:me|this|it)|default|example|sample)(?:[-_ ]?(?:pw|password|key|here|please))?[\d!]{0,4}$/i
 
 /**
@@ -49,9 +49,9 @@ export function isPublished (text: string): boolean {
   return forms.some(form => PUBLISHED.has(hash('sha256', form)))
 }
 
-/** Whether somebody guesses it first (CWE-1392): a password, or a URL with one. An empty password is one only where there is a name. */
+/** Whether somebody guesses it first (CWE-1392): a password, or a URL with one; a URL without one is for a service that knows its clients otherwise. */
 export function isDefaultCredential (text: string): boolean {
-  if (!/^[a-z][a-z+.-]*:\/\//i.test(text)) return text !== '' && isDefaultPassword(text)
+  if (!/^[a-z][a-z+.-]*:\/\//i.test(text)) return isDefaultPassword(text)
   if (!URL.canParse(text)) return false
   const { username, password } = new URL(text)
   return password !== '' && (isDefaultPassword(unescaped(password)) || unescaped(password) === unescaped(username))

@@ -328,7 +328,8 @@ t.test('attack: a secret copied from a documentation stops boot in production, i
 
 t.test('whatever in README could be a secret is refused', async t => {
   const readme = await readFile(fileURLToPath(new URL('../../README.md', import.meta.url)), 'utf8')
-  const candidates = [...readme.matchAll(/(?<![\w+/=-])[\w+/-]{43,}={0,2}(?![\w+/=-])/g)].map(([text]) => text)
+  const candidates = [...readme.matchAll(/(?<![\w+/-])[\w+/-]{43,}={0,2}(?![\w+/=-])/g)].map(([text]) => text)
+  t.ok(candidates.length > 0, 'it shows one')
   t.strictSame(candidates.filter(text => weaknessOf(text) === null), [])
 })
 
@@ -336,14 +337,14 @@ t.test('attack: well-known passwords of other services stop boot in production; 
   const boot = (text: string, production = true) => loadSettings(Type.Object({ DATABASE_URL: Concealed(Type.String()) }), { sources: [env({ DATABASE_URL: text })], production, refresh: false })
   for (const text of [
     'postgres://postgres:postgres@db/portal', 'postgres://root:root@db/portal', 'redis://:foobared@redis', 'rediss://admin:admin123@redis:6380/1', 'mysql://root:my-secret-pw@db/x', 'postgres://u:mysecretpassword@db/x',
-    'amqp://guest:guest@mq', 'postgres://portal:portal@db/portal', 'postgres://x:ch%61ngeme@db/x', 'smtp://user:Password@mail', 'changeme', 'admin', 'root', 'minioadmin', '123456', 'your-password-here',
+    'amqp://guest:guest@mq', 'postgres://portal:portal@db/portal', 'postgres://x:ch%61ngeme@db/x', 'smtp://user:Password@mail', 'changeme', 'admin', 'root', 'minioadmin', '123456', '0000', 'your-password-here',
   ]) {
     const error = await refusal(boot(text))
     t.match(error.message, 'DATABASE_URL holds a password that is a well-known default', text)
     t.notOk(printed(error).includes(text))
     t.equal((await boot(text, false)).values.DATABASE_URL, text)
   }
-  for (const text of ['postgres://portal@%2Frun%2Fpostgresql/portal', 'postgres://portal:kV7-ql2R.x9@db/portal', 'redis://redis:6379', 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw', 'sRtG-93kkd', 'adminhghgh8']) {
+  for (const text of ['postgres://portal@%2Frun%2Fpostgresql/portal', 'postgres://portal:kV7-ql2R.x9@db/portal', 'redis://redis:6379', 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw', 'sRtG-93kkd', 'admin-of-them-all', '42']) {
     t.equal((await boot(text)).values.DATABASE_URL, text)
   }
 })

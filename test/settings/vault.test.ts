@@ -122,6 +122,11 @@ t.test('Kubernetes: the token of the service account is read anew at each sign-i
   t.match(error.message, /: the token of the service account cannot be read$/)
 })
 
+t.test('a method of authentication may be mounted elsewhere', async t => {
+  const { server } = await build(t, { auth: { ...APP_ROLE, mount: 'team/app-role' } })
+  t.equal(server.requests[0]!.path, '/v1/auth/team/app-role/login')
+})
+
 t.test('a namespace goes with every request; without it nothing is found', async t => {
   const { server, clock } = await serve(t, { namespace: 'team/a' })
   const loaded = await loadSettings(Schema, { sources: [sourceOf(server, clock, { namespace: 'team/a', auth: APP_ROLE })], refresh: false, clock })
@@ -151,6 +156,35 @@ t.test('negative control: a token that nobody renews has ended by then', async t
   t.equal(await ask(), 200)
   clock.pass(600_000)
   t.equal(await ask(), 403)
+})
+
+t.test('while Vault is away it is tried again until the token ends, and had anew after that; what was read goes on', async t => {
+  const { server, clock, loaded, faults } = await build(t, { auth: APP_ROLE, attempts: 1, server: { ttl: 600 } })
+  const away = async () => {
+    const [due, told] = [clock.next()! - clock.now(), faults.length]
+    clock.pass(due)
+    await until(() => faults.length > told && clock.next() !== null)
+    return due
+  }
+  server.isSealed = true
+  await away()
+  t.match(faults[0], { kind: 'unavailable', message: /auth\/token\/renew-self was answered with 503/ })
+  t.ok(await away() < 100_000, 'again, in a third of what is left')
+  server.isSealed = false
+  clock.pass(clock.next()! - clock.now())
+  await until(() => server.count(/renew-self/) === 3 && clock.next() !== null)
+  t.equal(server.count(/login/), 1)
+
+  server.isSealed = true
+  const end = clock.now() + 600_000
+  while (clock.now() < end) await away()
+  t.equal(await away(), 30_000, 'once it has ended, twice a minute')
+  server.isSealed = false
+  server.write('secret/portal', { APP_SECRET: 'two' })
+  const changed = new Promise(resolve => { loaded.onChange(['APP_SECRET'], resolve) })
+  clock.pass(30_000)
+  await changed
+  t.strictSame([loaded.values.APP_SECRET, server.tokens.size > 1], ['two', true], 'who reads settings is told to read them anew')
 })
 
 t.test('where renewal is refused, or gives less and less, it signs in anew [ASVS 13.3.4]', async t => {
