@@ -2,10 +2,11 @@
 /** `npx fastify-bastion`: one command a module. */
 import { existsSync, realpathSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
+import { certificate } from './certificates/command.js'
 import { MISUSED, type Command } from './command.js'
 import { secret } from './settings/command.js'
 
-const COMMANDS: readonly Command[] = [secret]
+const COMMANDS: readonly Command[] = [secret, certificate]
 
 const WIDTH = Math.max(...COMMANDS.map(({ name }) => name.length))
 const HELP = `npx fastify-bastion <command> [options]

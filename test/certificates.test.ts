@@ -8,7 +8,7 @@ import Fastify, { type FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
 import bastion, { server } from '../plugins/index.js'
 import { developmentCertificate, type CertificatesOptions, type TlsOptions } from '../plugins/certificates/index.js'
-import { command } from '../plugins/certificates/command.js'
+import { cli } from '../plugins/cli.js'
 import { signatureOf } from '../plugins/certificates/signature.js'
 import type { SecurityEvent } from '../plugins/events.js'
 import { authority, DAY, issue, write, type Issued } from './fixtures/authority.js'
@@ -236,17 +236,12 @@ t.test('attack: a development certificate in production is neither made nor serv
 t.test('npx fastify-bastion certificate', async t => {
   const folder = join(folderOf(t), 'made')
   const lines: string[] = []
-  const { log } = console
-  console.log = line => { lines.push(line) }
-  try {
-    await command.run([folder])
-  } finally {
-    console.log = log
-  }
-  t.match(lines.join('\n'), /development-key\.pem \(keep it out of version control\)[^]*SHA-256: [^]*server\(\{ tls: /)
+  const run = (...args: string[]) => cli(['certificate', ...args], line => { lines.push(line) }, line => { lines.push(line) })
+  t.equal(await run('--folder', folder), 0)
+  t.match(lines.join('\n'), /development-cert\.pem[^]*SHA-256 [^]*server\(\{ tls: /)
   t.notMatch(lines.join('\n'), 'PRIVATE KEY')
-  await t.rejects(command.run(['--help']), TypeError)
-  t.equal(command.name, 'certificate')
+  t.equal(statSync(join(folder, 'development-key.pem')).mode & 0o777, 0o600)
+  t.equal(await run('--foldr', folder), 2)
 })
 
 t.test('misconfiguration stops boot', async t => {

@@ -261,6 +261,24 @@ for (const [name, check] of Object.entries({
     const statuses = []
     for (const [headers, ...more] of [[{}, 'POST'], [{ authorization: 'Bearer x' }], [{ host: 'evil.example' }], [{ 'x-forwarded-proto': 'https' }], [{ 'x-forwarded-proto': 'https' }, 'POST', '198.51.100.7'], [{ 'x-forwarded-proto': 'x' }]]) statuses.push((await ask(headers, ...more)).statusCode)
     if (String(statuses) !== '403,403,421,404,403,400') throw new Error('statuses: ' + statuses)`,
+  tls: `
+    const { request } = await import('node:https')
+    const { connect } = await import('node:tls')
+    const { client } = await import('./store.js')
+    const ca = (await import('node:fs')).readFileSync(development.cert)
+    await app.listen({ host: '127.0.0.1', port: 0 })
+    const { port } = app.server.address()
+    const ask = identity => new Promise((resolve, reject) => {
+      request({ host: '127.0.0.1', port, servername: 'localhost', ca, agent: false, path: '/invoices', headers: { host: 'localhost' }, ...identity }, async response => {
+        let body = ''
+        for await (const chunk of response) body += chunk
+        resolve(response.statusCode + ' ' + (response.statusCode === 200 ? body : JSON.parse(body).code))
+      }).on('error', reject).end()
+    })
+    const answers = [await ask({}), await ask({ cert: client.cert, key: client.key })]
+    if (String(answers) !== '401 FST_BASTION_ACCESS_UNAUTHENTICATED,200 {"client":"billing"}') throw new Error('answers: ' + answers)
+    const protocol = await new Promise(resolve => { const socket = connect({ host: '127.0.0.1', port, servername: 'localhost', ca, ALPNProtocols: ['h2'] }, () => { resolve(socket.alpnProtocol); socket.destroy() }) })
+    if (protocol !== 'h2') throw new Error('protocol: ' + protocol)`,
   versions: `
     const { Validator } = await import('@seriousme/openapi-schema-validator')
     await app.ready()
@@ -353,6 +371,16 @@ function storeOf (folder: string, sample: string): string {
     export const keepKeys = keys => { server.write('secret/portal', { APP_SECRET: master.toString('base64url'), SIGNING_KEYS: keys }) }
     keepKeys(signingKeys())
     export const sql = { close: async () => { for (const end of ends) end() } }
+`
+: ''}
+    ${sample.includes('clientCa')
+? `
+    import { writeFileSync } from 'node:fs'
+    import { authority, issue } from '${relative(folder, join(ROOT, 'test/fixtures/authority.js'))}'
+    const ca = await authority()
+    export const clientCa = ${JSON.stringify(join(folder, 'clients.pem'))}
+    writeFileSync(clientCa, ca.cert)
+    export const client = await issue(ca, { name: 'billing', usage: 'client' })
 `
 : ''}
     ${sample.includes('webhookUrl')
