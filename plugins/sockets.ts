@@ -214,9 +214,11 @@ function headersFor (socket: Socket & { encrypted?: boolean }, headers: Record<s
 }
 
 /** What Node's parser refuses: there is no request, so the answer is written to the socket. */
-export function answerUnparsed (this: FastifyInstance, error: Error & { code?: string }, socket: Socket & { _httpMessage?: ServerResponse }): void {
+export function answerUnparsed (this: FastifyInstance, error: Error & { code?: string }, socket: Socket & { _httpMessage?: ServerResponse | null, parser?: { incoming?: { complete: boolean } | null } | null }): void {
+  // Who was answered before its body was whole is not answered again when the rest of it breaks off.
+  const isAnswered = socket._httpMessage?.headersSent ?? socket.parser?.incoming?.complete === false
   // Nothing can be said: the peer is gone, TLS never stood, or another answer is on its way through this socket.
-  if (!socket.writable || error.code === 'ECONNRESET' || error.code?.startsWith('ERR_SSL') === true || socket._httpMessage?.headersSent === true) {
+  if (!socket.writable || error.code === 'ECONNRESET' || error.code?.startsWith('ERR_SSL') === true || isAnswered) {
     if (socket.writable) socket.destroy()
     return
   }

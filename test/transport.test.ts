@@ -207,6 +207,15 @@ t.test('beside HTTPS a second server speaks plain HTTP, whose requests take the 
   t.notMatch(moved.head, /strict-transport-security/i, 'no HSTS over plain HTTP')
   t.match(await send(['GET / HTTP/1.1', host, 'Authorization: Bearer x', '', '']), { ...REFUSED, location: undefined })
   t.match(await send(['POST / HTTP/1.1', host, 'Content-Type: application/json', 'Content-Length: 100000', '', '{']), REFUSED, 'before its body is there')
+  const broken = connect(plain, '127.0.0.1')
+  broken.write(`POST / HTTP/1.1\r\n${host}\r\nContent-Length: 100000\r\n\r\n{`)
+  let all = ''
+  broken.setEncoding('latin1').on('data', chunk => {
+    all += chunk
+    broken.end()
+  })
+  await once(broken, 'close')
+  t.equal(all.match(/HTTP\/1\.1/g)?.length, 1, 'and once, where the rest of it breaks off')
   t.match(await send(['GET / HTTP/1.1', 'Host: evil.example', '', '']), { ...UNTRUSTED, location: undefined })
   t.match(await send(['GET / HTTP/1.1', '', '']), MALFORMED)
   t.match(await send(['GET / HTTP/1.1', 'Host: localhost', 'X-Forwarded-Proto: https', '', '']), { status: 308 }, 'nobody is believed')
@@ -215,7 +224,7 @@ t.test('beside HTTPS a second server speaks plain HTTP, whose requests take the 
   t.match(await send(['CONNECT a.example:443 HTTP/1.1', host, '', '']), { status: 405, code: 'FST_BASTION_SERVER_TUNNEL' })
   t.match(await send(['GET / HTTP/1.1', 'Host: localhost', 'Expect: x', '', '']), REFUSED)
   t.same(ran, ['/health'])
-  t.same(recorded.map(({ type }) => type).filter(type => type !== 'malformed_request'), ['plain_http_refused', 'plain_http_refused', 'untrusted_host', 'plain_http_refused'])
+  t.same(recorded.map(({ type }) => type).filter(type => type !== 'malformed_request'), ['plain_http_refused', 'plain_http_refused', 'plain_http_refused', 'untrusted_host', 'plain_http_refused'])
 
   const asked = getByTls({ port: secure, host: '127.0.0.1', servername: 'localhost', ca: certificate.cert, headers: { host: 'localhost:8443' } })
   const [answer] = await once(asked, 'response')
