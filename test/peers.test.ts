@@ -1,8 +1,10 @@
 /** Peers: databases and caches by TLS, verified where their URL asks for it, on a real PostgreSQL and a real Redis. */
+import { execFile } from 'node:child_process'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Writable } from 'node:stream'
+import { promisify } from 'node:util'
 import Fastify, { type FastifyInstance } from 'fastify'
 import pg from 'pg'
 import t, { type Test } from 'tap'
@@ -68,6 +70,18 @@ t.test('PostgreSQL: the way is the one that the URL names, verified [ASVS 12.3.1
   t.match(await ask(urlWith(url, { sslrootcert: ca })), { ssl: true }, 'who names an authority wants TLS')
   t.match(await ask(url), { ssl: false }, 'negative control: without a mode all of it is plain')
   t.match(await ask(urlWith(url, { sslmode: 'no-verify' })), { ssl: true }, 'negative control: unverified, whatever its certificate')
+
+  // Node reads NODE_EXTRA_CA_CERTS when it starts.
+  const program = `
+    import pg from 'pg'
+    const { postgresConnection } = await import('./plugins/postgres.ts')
+    const client = new pg.Client(postgresConnection(process.env.DATABASE_URL).options)
+    await client.connect()
+    console.log((await client.query('select ssl from pg_stat_ssl where pid = pg_backend_pid()')).rows[0].ssl)
+    await client.end()`
+  const env = { PATH: process.env.PATH, DATABASE_URL: urlWith(url, { sslmode: 'verify-full' }), NODE_EXTRA_CA_CERTS: ca }
+  const { stdout } = await promisify(execFile)(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', program], { cwd: new URL('../', import.meta.url), env })
+  t.equal(stdout.trim(), 'true', 'NODE_EXTRA_CA_CERTS names the authority')
 
   const refused: [string, string, RegExp][] = [
     ['an authority that is not ours', urlWith(url, { ...verified, sslrootcert: otherCa }), /TLS: the certificate is not trusted \(.*\): name its authority by NODE_EXTRA_CA_CERTS, or by sslrootcert/],
