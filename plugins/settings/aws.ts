@@ -13,16 +13,25 @@ import type { Source } from './source.js'
 import { textsOf } from './texts.js'
 
 const Id = Type.String({ minLength: 1, maxLength: 2048, pattern: '^[\\w/+=.@:!-]+$' })
-const Version = { stage: Type.Optional(Type.String({ minLength: 1, maxLength: 256, default: 'AWSCURRENT' })), versionId: Type.Optional(Type.String({ minLength: 32, maxLength: 64 })) }
+const Version = {
+  stage: Type.Optional(Type.String({ minLength: 1, maxLength: 256, default: 'AWSCURRENT' })),
+  versionId: Type.Optional(Type.String({ minLength: 32, maxLength: 64 })),
+}
 export const AwsSecret = Type.Union([
   Type.Object({ id: Id, ...Version, fields: Type.Optional(Type.Record(Type.String(), Type.String({ minLength: 1 }))) }, { additionalProperties: false }),
   Type.Object({ id: Id, ...Version, name: Type.String({ minLength: 1 }) }, { additionalProperties: false }),
 ])
-/** A secret by its name or ARN: of JSON, whose fields are named as the variables are (or as `fields` says); or of a plain text, or bytes (as base64), that are the variable `name`. `stage` is `AWSCURRENT` unless it is said. */
+/**
+ * A secret by its name or ARN: of JSON, whose fields are named as the variables are (or as `fields` says); or of a plain text, or bytes
+ * (as base64), that are the variable `name`. `stage` is `AWSCURRENT` unless it is said.
+ */
 export type AwsSecret = Static<typeof AwsSecret>
 
 export const AwsOptions = Type.Object({
-  secrets: Type.Array(AwsSecret, { minItems: 1, description: 'What is read, each `{ id, stage?, versionId?, fields? }` of JSON or `{ id, stage?, versionId?, name }`; the first that has a variable wins' }),
+  secrets: Type.Array(AwsSecret, {
+    minItems: 1,
+    description: 'What is read, each `{ id, stage?, versionId?, fields? }` of JSON or `{ id, stage?, versionId?, name }`; the first that has a variable wins',
+  }),
   region: Type.Optional(Type.String({ pattern: '^[a-z0-9-]{1,32}$', description: 'By default that of the environment or the profile' })),
   endpoint: Type.Optional(Type.String({ pattern: '^https?://[^/?#@]+/?$', description: 'Of a private endpoint' })),
   ca: Type.Optional(Type.String({ pattern: '-----BEGIN CERTIFICATE-----', description: 'Certificates that are trusted instead of the system\'s own (PEM)' })),

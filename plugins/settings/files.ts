@@ -41,7 +41,9 @@ export function files (options: FilesOptions = {}): Source {
       if (!about.isFile()) return { fault: 'is no file' }
       if (about.size > maxBytes) return { fault: `has more than ${maxBytes} bytes` }
       const mode = about.mode & forbidden
-      if (mode !== 0 && process.platform !== 'win32') return { fault: `has mode ${(about.mode & 0o777).toString(8)}: take ${mode.toString(8).padStart(3, '0')} away from others than its owner (chmod)` }
+      if (mode !== 0 && process.platform !== 'win32') {
+        return { fault: `has mode ${(about.mode & 0o777).toString(8)}: take ${mode.toString(8).padStart(3, '0')} away from others than its owner (chmod)` }
+      }
       const bytes = Buffer.alloc(maxBytes + 1)
       const { bytesRead } = await file.read(bytes, 0, bytes.length, 0)
       if (bytesRead > maxBytes) return { fault: `has more than ${maxBytes} bytes` }

@@ -1,9 +1,11 @@
 /**
  * Settings: typed values from the environment and from where a company keeps its secrets, checked before the server exists.
  *
- * Threat: services that start with missing, weak, default or published secrets (CWE-798, CWE-1392), secrets that are printed (CWE-532), and secrets that are never changed because a change is a restart (CWE-324).
- * Defence: one TypeBox schema; every fault in one error that names the variables and never their values; secrets that are weak or missing stop boot in production; what is secret never shows itself in logs, JSON
- * or `util.inspect`. {@link loadSettings} reads files of Docker and Kubernetes, HashiCorp Vault and AWS Secrets Manager too, and tells of what changed there while the service runs.
+ * Threat: services that start with missing, weak, default or published secrets (CWE-798, CWE-1392), secrets that are printed (CWE-532), and
+ * secrets that are never changed because a change is a restart (CWE-324).
+ * Defence: one TypeBox schema; every fault in one error that names the variables and never their values; secrets that are weak or missing stop
+ * boot in production; what is secret never shows itself in logs, JSON or `util.inspect`. {@link loadSettings} reads files of Docker and
+ * Kubernetes, HashiCorp Vault and AWS Secrets Manager too, and tells of what changed there while the service runs.
  * Not covered here: the environment itself, which whoever is root can read; whoever has the process.
  */
 import { existsSync, readFileSync } from 'node:fs'
@@ -49,8 +51,8 @@ export function Secret ({ description, neededInProduction = true }: SecretOption
 }
 
 /**
- * A variable that is never printed but is no key of ours, so that its strength is not judged: connection strings, passwords of other services. In production a password that is a well-known default, alone or in a
- * URL, stops boot all the same.
+ * A variable that is never printed but is no key of ours, so that its strength is not judged: connection strings, passwords of other services.
+ * In production a password that is a well-known default, alone or in a URL, stops boot all the same.
  */
 export function Concealed<Schema extends TSchema> (schema: Schema): Schema {
   return { ...schema, concealed: true }

@@ -19,8 +19,9 @@ export interface LoadOptions {
 /** Something is wrong while the service runs: it goes on with what it has. No values are in it. */
 export interface SettingsFault {
   /**
-   * `unavailable`: a source does not answer, what was read last is good for a while. `expired`: that while is over. `refused`: what was read fails the schema or is weak; nothing of it was taken over. `listener`: who
-   * was told of a change failed, and is told again after the next reading.
+   * `unavailable`: a source does not answer, what was read last is good for a while. `expired`: that while is over. `refused`: what was read
+   * fails the schema or is weak; nothing of it was taken over. `listener`: who was told of a change failed, and is told again after the next
+   * reading.
    */
   kind: 'unavailable' | 'expired' | 'refused' | 'listener'
   message: string
@@ -71,16 +72,19 @@ interface Listener<Values> {
 export async function loadSettings<Properties extends TProperties> (schema: TObject<Properties>, options: LoadOptions): Promise<LoadedSettings<Static<TObject<Properties>>>> {
   type Values = Static<TObject<Properties>>
   const { sources, refresh: every = 300_000, clock = SYSTEM_CLOCK } = options
-  if (!Array.isArray(sources) || sources.length === 0 || sources.some(one => typeof one?.read !== 'function')) throw new SettingsRefused('settings: sources: must be a list of env(), dotenv(), files(), vault() and the like')
+  if (!Array.isArray(sources) || sources.length === 0 || sources.some(one => typeof one?.read !== 'function')) {
+    throw new SettingsRefused('settings: sources: must be a list of env(), dotenv(), files(), vault() and the like')
+  }
   if (every !== false && !(Number.isInteger(every) && every >= 1000)) throw new SettingsRefused('settings: refresh: must be 1000 ms or more, or false')
   const names = Object.keys(schema.properties)
   const listeners = new Set<Listener<Values>>()
   const faultListeners = new Set<(fault: SettingsFault) => void>()
   const kept = new Map<Source, { reading: Reading, status: SourceStatus }>()
+  let isBooted = false
   let isClosed = false
   let cancel = () => {}
 
-  for (const source of sources) source.open?.(() => { refresh(false).catch(() => {}) }, (message: string) => { tell('unavailable', message) })
+  for (const source of sources) source.open?.(() => { if (isBooted) refresh(false).catch(() => {}) }, (message: string) => { tell('unavailable', message) })
   let isProduction: boolean
   let values: Values
   try {
@@ -94,6 +98,7 @@ export async function loadSettings<Properties extends TProperties> (schema: TObj
     await close()
     throw error
   }
+  isBooted = true
   schedule()
 
   /** The texts of all sources, the first that has one first. At boot a source that fails is the end; later its last reading goes on. */
@@ -111,7 +116,8 @@ export async function loadSettings<Properties extends TProperties> (schema: TObj
         if (reading.stale !== undefined) tell('unavailable', `${source.name}: ${reading.stale}; what was read last goes on`)
         kept.set(source, { reading, status })
       } catch (error) {
-        const problem = error instanceof SourceFault || error instanceof SettingsUnavailable || error instanceof SettingsRefused ? error.message : `it failed (${(error as Error)?.name ?? 'with something else than an error'})`
+        const isOurs = error instanceof SourceFault || error instanceof SettingsUnavailable || error instanceof SettingsRefused
+        const problem = isOurs ? error.message : `it failed (${(error as Error)?.name ?? 'with something else than an error'})`
         const message = problem.startsWith(source.name) ? problem : `${source.name}: ${problem}`
         if (before === undefined) throw new SettingsUnavailable(`Settings cannot be read: ${message}`)
         reading = before.reading

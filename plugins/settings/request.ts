@@ -50,7 +50,13 @@ function exchange ({ url, method, headers, body, ca, signal }: JsonRequest): Pro
     const text = body === undefined ? undefined : JSON.stringify(body)
     const options: https.RequestOptions = {
       method,
-      headers: { ...headers, accept: 'application/json', 'accept-encoding': 'identity', connection: 'close', ...text !== undefined && { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) } },
+      headers: {
+        ...headers,
+        accept: 'application/json',
+        'accept-encoding': 'identity',
+        connection: 'close',
+        ...text !== undefined && { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) },
+      },
       agent: false,
       signal,
       maxHeaderSize: MAX_HEADER_BYTES,

@@ -21,8 +21,18 @@ export function decodeSecret (text: string): Buffer | null {
 }
 
 /** Passwords that services come with, or that their documentation shows (CWE-1392), beside those of {@link WORDS} and {@link PUBLISHED}. */
-const DEFAULT_PASSWORDS = /^(?:0000|1111|admin|administrator|root|toor|user|guest|test|dev|demo|pass|postgres|postgresql|mysql|redis|foobared|mongo|mongodb|rabbitmq|elastic|elasticsearch|minio|minioadmin|vault|myroot|portal|letmein|welcome|1234?5?6?7?8?9?0?)[\d!]{0,4}$/i
-const DEFAULT_WORDS = /^(?:my|your|the|our|super|top|db|user|root|admin|postgres|some)?[-_ ]?(?:secret|password|passwd|pass(?:word)?|pw|change[-_ ]?(?:me|this|it)|default|example|sample)(?:[-_ ]?(?:pw|password|key|here|please))?[\d!]{0,4}$/i
+const DEFAULT_PASSWORDS = new Set([
+  '0000', '1111', '123', '1234', '12345', '123456', '1234567', '12345678', '123456789', '1234567890',
+  'admin', 'administrator', 'root', 'toor', 'user', 'guest', 'test', 'dev', 'demo', 'pass', 'letmein', 'welcome', 'portal',
+  'postgres', 'postgresql', 'mysql', 'redis', 'foobared', 'mongo', 'mongodb', 'rabbitmq', 'elastic', 'elasticsearch', 'minio', 'minioadmin', 'vault', 'myroot',
+])
+const DEFAULT_WORDS = new RegExp([
+  '^(?:my|your|the|our|super|top|db|user|root|admin|postgres|some)?[-_ ]?',
+  '(?:secret|passwo?r?d|pw|change[-_ ]?(?:me|this|it)|default|example|sample)',
+  '(?:[-_ ]?(?:pw|password|key|here|please))*$',
+].join(''), 'i')
+/** What people put behind them. */
+const ENDING = /[\d!]{1,4}$/
 
 /**
  * What is wrong with a secret (CWE-521, CWE-1392); null where nothing is. The value is never part of the answer.
@@ -45,7 +55,8 @@ export function weaknessOf (text: string): string | null {
 /** Whether a text, or what it encodes, stands in a documentation. */
 export function isPublished (text: string): boolean {
   const bytes = decodeSecret(text)
-  const forms = [text, text.trim(), text.replace(/=+$/, ''), ...(bytes === null ? [] : [bytes.toString('hex'), bytes.toString('hex').toUpperCase(), bytes.toString('base64'), bytes.toString('base64url'), bytes.toString('utf8')])]
+  const decoded = bytes === null ? [] : [...(['hex', 'base64', 'base64url', 'utf8'] as const).map(encoding => bytes.toString(encoding)), bytes.toString('hex').toUpperCase()]
+  const forms = [text, text.trim(), text.replace(/=+$/, ''), ...decoded]
   return forms.some(form => PUBLISHED.has(hash('sha256', form)))
 }
 
@@ -58,7 +69,7 @@ export function isDefaultCredential (text: string): boolean {
 }
 
 function isDefaultPassword (text: string): boolean {
-  return DEFAULT_PASSWORDS.test(text) || DEFAULT_WORDS.test(text) || isPublished(text)
+  return [text, text.replace(ENDING, '')].some(form => DEFAULT_PASSWORDS.has(form.toLowerCase()) || DEFAULT_WORDS.test(form)) || isPublished(text)
 }
 
 function unescaped (text: string): string {

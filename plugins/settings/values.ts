@@ -41,7 +41,9 @@ export function readValues ({ properties, required: names }: { properties: TProp
     const weakness = isGuarded ? weaknessOf(String(value)) : null
     if (!Value.Check(property, value)) faults.push({ name, message: `${name}: ${expectationOf(property, value)}` })
     else if (weakness !== null) faults.push({ name, message: `${name} ${weakness}: ${ADVICE}` })
-    else if (isProduction && property.concealed === true && typeof value === 'string' && isDefaultCredential(value)) faults.push({ name, message: `${name} holds a password that is a well-known default` })
+    else if (isProduction && property.concealed === true && typeof value === 'string' && isDefaultCredential(value)) {
+      faults.push({ name, message: `${name} holds a password that is a well-known default` })
+    }
     values[name] = value
   }
   return { values, faults }

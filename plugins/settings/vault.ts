@@ -2,8 +2,9 @@
  * HashiCorp Vault, by its HTTP API (v1): KV version 2, and secrets that Vault makes and leases.
  *
  * Threat: a token that leaks is good for whatever its policy allows; a token that ends takes the secrets with it.
- * Defence: TLS with a checked chain, plain HTTP to this machine alone (an agent beside the service); no redirect to another host; the token and its leases are renewed after two thirds of their time, and where that is refused it signs in
- * anew; a token that it got itself is revoked at close, with its leases. No answer and no credential is in any message.
+ * Defence: TLS with a checked chain, plain HTTP to this machine alone (an agent beside the service); no redirect to another host; the token and
+ * its leases are renewed after two thirds of their time, and where that is refused it signs in anew; a token that it got itself is revoked at
+ * close, with its leases. No answer and no credential is in any message.
  * Not covered: what the policy of the role allows.
  * Sources: Vault's API documentation (KV v2, auth/token, auth/approle, auth/kubernetes, sys/leases).
  */
@@ -25,13 +26,19 @@ export const VaultSecret = Type.Union([
   Type.Object({ path: Path, mount: Mount, version: Type.Optional(Type.Integer({ minimum: 1 })), fields: Type.Optional(Fields) }, { additionalProperties: false }),
   Type.Object({ dynamic: Path, fields: Fields }, { additionalProperties: false }),
 ])
-/** A secret of KV version 2 (`mount` is `secret` unless it is said), or one that Vault makes (`database/creds/portal`). `fields`: which field is which variable; without it fields are named as the variables are. */
+/**
+ * A secret of KV version 2 (`mount` is `secret` unless it is said), or one that Vault makes (`database/creds/portal`).
+ * `fields`: which field is which variable; without it fields are named as the variables are.
+ */
 export type VaultSecret = Static<typeof VaultSecret>
 
 export const VaultOptions = Type.Object({
   address: Type.String({ pattern: '^https?://[^/?#@]+/?$', description: 'Of the server: https, or http on this machine' }),
   namespace: Type.Optional(Type.String({ pattern: '^[^\\s]+$', description: 'Of Vault Enterprise and HCP' })),
-  secrets: Type.Array(VaultSecret, { minItems: 1, description: 'What is read, each `{ path, mount?, version?, fields? }` of KV version 2 or `{ dynamic, fields }`; the first that has a variable wins' }),
+  secrets: Type.Array(VaultSecret, {
+    minItems: 1,
+    description: 'What is read, each `{ path, mount?, version?, fields? }` of KV version 2 or `{ dynamic, fields }`; the first that has a variable wins',
+  }),
   ca: Type.Optional(Type.String({ pattern: '-----BEGIN CERTIFICATE-----', description: 'Certificates that are trusted instead of the system\'s own (PEM)' })),
   ...REMOTE_OPTIONS,
 }, { additionalProperties: false })
@@ -226,7 +233,7 @@ export function vault (options: VaultOptions): Source {
     if (now.isRenewable && started < now.endsAt!) {
       try {
         const { auth: granted } = await call(retry, 'POST', 'auth/token/renew-self', {})
-        const lease = leaseOf(granted as Granted ?? {}, started)
+        const lease = renewed(granted, started)
         Object.assign(now, lease, { span: now.span })
         // Close to the longest time that it may have, each renewal gives less: then it is better had anew.
         if (lease.endsAt === null || lease.span >= now.span / 2) return
@@ -254,9 +261,9 @@ export function vault (options: VaultOptions): Source {
     const started = clock.now()
     if (lease.isRenewable && started < lease.endsAt!) {
       try {
-        const renewed = leaseOf(await call(retry, 'PUT', 'sys/leases/renew', { lease_id: lease.id, increment: Math.round(lease.span / 1000) }), started)
-        Object.assign(lease, renewed, { span: lease.span })
-        if (renewed.endsAt === null || renewed.span >= lease.span / 2) return
+        const more = renewed(await call(retry, 'PUT', 'sys/leases/renew', { lease_id: lease.id, increment: Math.round(lease.span / 1000) }), started)
+        Object.assign(lease, more, { span: lease.span })
+        if (more.endsAt === null || more.span >= lease.span / 2) return
       } catch (error) {
         if (!isRefused(error)) throw error
       }
@@ -273,6 +280,12 @@ export function vault (options: VaultOptions): Source {
 function leaseOf ({ lease_duration: seconds, renewable }: Granted, started: number): Lease {
   const span = typeof seconds === 'number' && seconds > 0 ? seconds * 1000 : 0
   return { endsAt: span === 0 ? null : started + span, renewAt: started + span * RENEW_AT * (0.9 + jittered(0.1)), isRenewable: renewable === true, span }
+}
+
+/** What has a time must have one after it is renewed. */
+function renewed (granted: unknown, started: number): Lease {
+  if (typeof (granted as Granted | undefined)?.lease_duration !== 'number') throw new SourceFault('a renewal was answered without a time')
+  return leaseOf(granted as Granted, started)
 }
 
 /** It answered, and does not want to: another attempt is of no use. */
