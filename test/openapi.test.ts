@@ -201,12 +201,14 @@ t.test('examples hold no secrets [ASVS 13.4.2]', async t => {
 })
 
 t.test('limits and ages are told', async t => {
-  const { at } = await build(t, app => {
+  const { at, document } = await build(t, app => {
     app.get('/limited', { schema, config: { ...OPEN, limits: { windows: ['5/second', '100/minute'], by: 'address' } } }, handler)
     app.get('/free', { schema, config: { ...OPEN, limits: false } }, handler)
     app.get('/v1', { schema, config: { ...OPEN, version: { deprecated: '2026-01-01', sunset: '2999-01-01', successor: '/v2' } } }, handler)
     app.get('/v2', { schema, config: OPEN }, handler)
-  })
+  }, { limits: { exempt: ['10.20.30.0/24'] } })
+  t.match(at('get', '/v2')['x-limits'], { by: 'caller', address: ['300/minute'], principal: ['1000/minute'] })
+  t.notMatch(JSON.stringify(document), '10.20.30', 'and not who is exempt')
   t.match(at('get', '/limited')['x-limits'], { windows: ['5/second', '100/minute'], by: 'address' })
   t.notOk('x-limits' in at('get', '/free'))
   t.match(at('get', '/v1'), { deprecated: true, 'x-deprecated': '2026-01-01T00:00:00.000Z', 'x-sunset': '2999-01-01T00:00:00.000Z', 'x-successor': '/v2' })

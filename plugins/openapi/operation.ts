@@ -19,13 +19,14 @@ export interface Held {
 
 type Security = Record<string, readonly string[]>
 
+const TOLD_LIMITS = ['by', 'windows', 'address', 'principal', 'plans', 'algorithm', 'cost', 'group', 'ban'] as const
 const SAFE: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE'])
 
 /** The schema of a route, as @fastify/swagger takes it. */
 export function operationOf (app: FastifyInstance, route: PlannedRoute): Schema {
   const { controls, options, url } = route
   const { response, body, querystring, query = querystring, params, headers, ...said } = (options.schema ?? {}) as Schema
-  const { access, limits, versions } = controls as { access?: Access, limits?: unknown, versions?: VersionPromise }
+  const { access, limits, versions } = controls as { access?: Access, limits?: Schema | false, versions?: VersionPromise }
   const isRuled = typeof access === 'object'
   const config = options.config as { errorForm?: unknown, answers?: unknown } | undefined
   const held: Held = { problems: problemsOf(route), hasOwnForm: config?.errorForm !== undefined }
@@ -45,9 +46,14 @@ export function operationOf (app: FastifyInstance, route: PlannedRoute): Schema 
       ...versions.successor !== undefined && { 'x-successor': versions.successor },
     },
     ...isRuled && { 'x-access': access },
-    ...limits !== undefined && limits !== false && { 'x-limits': limits },
+    ...limits !== undefined && limits !== false && { 'x-limits': toldLimits(limits) },
     [HELD]: held,
   }
+}
+
+/** What a caller has, and not who is exempt from it. */
+function toldLimits (limits: Schema): Schema {
+  return Object.fromEntries(TOLD_LIMITS.filter(name => limits[name] !== undefined).map(name => [name, limits[name]]))
 }
 
 /** All credentials that this route takes: one of them is enough. */
