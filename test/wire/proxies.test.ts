@@ -21,7 +21,7 @@ const CLIENT = '127.0.0.2'
 const OTHER = '127.0.0.3'
 const FORGED = ['X-Forwarded-For: 192.0.2.66', 'X-Forwarded-Proto: http', 'X-Forwarded-Host: evil.example', 'X-Forwarded-Port: 81', 'X-Real-IP: 192.0.2.66', 'Forwarded: for=192.0.2.66;host=evil.example;proto=http']
 /** Milliseconds after which a connection that says nothing more is given up. */
-const SILENT_MS = 5000
+const SILENT_MS = 20_000
 
 interface Answer { status: number, headers: Record<string, string>, body: string, json: Record<string, unknown> }
 interface Sent { from?: string, plain?: boolean, port?: number, silentMs?: number }
@@ -64,11 +64,11 @@ function documented (name: 'nginx.conf' | 'Caddyfile', folder: string, changes: 
 const PROXIES: Record<string, (t: Test, service: number) => Promise<Proxy | null>> = {
   nginx: (t, service) => nginx(t, ({ plainPort, tlsPort }, folder) => documented('nginx.conf', folder, [
     ['127.0.0.1:3000', `127.0.0.1:${service}`], ['listen 80', `listen 127.0.0.1:${plainPort}`], ['listen 443', `listen 127.0.0.1:${tlsPort}`],
-    ['client_header_timeout 15s', 'client_header_timeout 1s'],
+    ['client_header_timeout 15s', 'client_header_timeout 4s'],
   ])),
   Caddy: (t, service) => caddy(t, ({ plainPort, tlsPort }, folder) => documented('Caddyfile', folder, [
     ['127.0.0.1:3000', `127.0.0.1:${service}`], ['http://api.example.com {', `http://api.example.com:${plainPort} {`], ['https://api.example.com {', `https://api.example.com:${tlsPort} {`],
-    [/^http:\/\/ \{/gm, `http://:${plainPort} {`], [/^https:\/\/ \{/gm, `https://:${tlsPort} {`], ['admin off', 'admin off\n\tdefault_bind 127.0.0.1'], ['read_header 15s', 'read_header 1s'],
+    [/^http:\/\/ \{/gm, `http://:${plainPort} {`], [/^https:\/\/ \{/gm, `https://:${tlsPort} {`], ['admin off', 'admin off\n\tdefault_bind 127.0.0.1'], ['read_header 15s', 'read_header 4s'],
   ])),
 }
 
