@@ -340,7 +340,44 @@ t.test('HTTPS with TLS_CERT and TLS_KEY', async t => {
   t.match(answer.headers['strict-transport-security'], /max-age=\d{7,}/)
   answer.resume()
   await t.rejects(fetch(url.replace('https:', 'http:') + '/health'), 'plain HTTP is not spoken there')
+
+  // A renewal, one file after the other; nothing is restarted.
+  const renewed = selfSigned(['localhost'])
+  writeFileSync(join(files, 'key.pem'), renewed.key)
+  writeFileSync(join(files, 'cert.pem'), renewed.cert)
+  let status: number | null = null
+  for (let i = 0; i < 200 && status === null; i++) {
+    await pause(50)
+    status = await statusBy(url, renewed.cert)
+  }
+  t.equal(status, 200, 'the new certificate is served')
 })
+
+t.test('--https: a certificate for development, kept for its owner; production makes none', async t => {
+  const env = { DATA_DIR: seededFolder(t), APP_SECRET: SECRET, DEMO_PASSWORD: PASSWORD }
+  const command = [process.execPath, '--import', 'tsx', 'demo/server.ts', '--https']
+  const { url } = await start(t, env, command)
+  const made = readFileSync(join(env.DATA_DIR, 'tls/development-cert.pem'), 'utf8')
+  t.equal(statSync(join(env.DATA_DIR, 'tls/development-key.pem')).mode & 0o777, 0o600)
+  t.match(url, /^https:/)
+  t.equal(await statusBy(url, made), 200)
+  const production = launch(t, { ...env, DATA_DIR: folder(t), NODE_ENV: 'production' }, command)
+  t.equal(await production.ended, 1)
+  t.match(production.output(), /a development certificate is not made in production: get one from a CA/)
+  t.notMatch(production.output(), /listening|PRIVATE/)
+})
+
+/** The status of /health/ready by this certificate and no other; null where it is another's. */
+async function statusBy (url: string, ca: string): Promise<number | null> {
+  const request = https.get(new URL('/health/ready', url), { ca, servername: 'localhost', headers: { host: 'localhost' }, agent: false })
+  try {
+    const [answer] = await once(request, 'response')
+    answer.resume()
+    return answer.statusCode
+  } catch {
+    return null
+  }
+}
 
 t.test('TRUST_PROXY: forwarded addresses are believed from there only', async t => {
   const { url, output } = await start(t, { DATA_DIR: seededFolder(t), APP_SECRET: SECRET, TRUST_PROXY: '10.0.0.0/8', DEMO_PASSWORD: PASSWORD })
