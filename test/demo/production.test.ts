@@ -4,8 +4,10 @@ import { readFileSync } from 'node:fs'
 import { connect, type AddressInfo } from 'node:net'
 import t, { type Test } from 'tap'
 import type { FastifyInstance } from 'fastify'
+import { buildPortal } from '../../demo/app.js'
 import { readSettings } from '../../demo/settings.js'
-import { buildOn, freshDatabase } from './portal.js'
+import { developmentCertificate } from '../../plugins/certificates/development.js'
+import { APP_SECRET, buildOn, folderOf, freshDatabase } from './portal.js'
 
 const before = process.env.NODE_ENV
 process.env.NODE_ENV = 'production'
@@ -117,4 +119,17 @@ t.test('secrets that are missing, weak, well known or copied from the documentat
     t.throws(() => readSettings({ NODE_ENV: 'production', ...APP_SECRET !== undefined && { APP_SECRET } }), { code: 'FST_BASTION_SETTINGS_REFUSED', message: /APP_SECRET/ }, APP_SECRET)
   }
   t.ok(readSettings({ NODE_ENV: 'development' }), 'negative control: development makes its own')
+})
+
+t.test('a development certificate is refused, by whichever name it comes [ASVS 13.4.2]', async t => {
+  const folder = folderOf(t)
+  const files = await developmentCertificate({ folder, production: false })
+  t.teardown(() => { process.env.NODE_ENV = 'production' })
+  const serve = () => buildPortal({ settings: readSettings({ NODE_ENV: process.env.NODE_ENV, APP_SECRET, DATA_DIR: folder, LOG_LEVEL: 'silent' }), secret: APP_SECRET, sql, origin: 'https://localhost:3000', tls: files })
+  await t.rejects(serve(), { code: 'FST_BASTION_CERTIFICATES_REFUSED', message: /is a development certificate/ })
+  await t.rejects(developmentCertificate({ folder }), { code: 'FST_BASTION_CERTIFICATES_REFUSED', message: /is not made in production/ })
+  process.env.NODE_ENV = 'development'
+  const development = await serve()
+  t.ok(development.certificates, 'negative control')
+  await development.close()
 })
