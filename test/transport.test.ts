@@ -180,9 +180,11 @@ t.test('what a believed proxy forwards must be readable; from others it is not r
 
 t.test('beside HTTPS a second server speaks plain HTTP, whose requests take the same way [ASVS 4.1.2, 12.2.1]', async t => {
   const certificate = selfSigned(['localhost'])
-  async function listening (t: Test, redirectFrom: { port: number, host?: string } = { port: 0 }): Promise<Built & { plain: number, secure: number }> {
+  async function listening (t: Test, redirectFrom: { port: number, host?: string } = { port: 0 }, port = 0): Promise<Built & { plain: number, secure: number }> {
     const built = await build(t, { hosts: ['localhost:8443'], requireHttps: true, httpsPort: 8443, redirectFrom }, { fastify: { https: certificate } as never })
-    await built.app.listen({ port: 0, host: '127.0.0.1' })
+    await built.app.listen({ port, host: '127.0.0.1' }).catch(error => {
+      throw Object.assign(error, { built })
+    })
     return { ...built, plain: (built.app.plainServer!.address() as AddressInfo).port, secure: (built.app.server.address() as AddressInfo).port }
   }
   const { app, plain, secure, ran, recorded } = await listening(t)
@@ -234,7 +236,10 @@ t.test('beside HTTPS a second server speaks plain HTTP, whose requests take the 
   const taken = createServer().listen(0, '127.0.0.1')
   t.teardown(() => { taken.close() })
   await once(taken, 'listening')
-  await t.rejects(listening(t, { port: (taken.address() as AddressInfo).port, host: '127.0.0.1' }), { code: 'EADDRINUSE' }, 'a port that cannot be had stops the start')
+  const { port: busy } = taken.address() as AddressInfo
+  await t.rejects(listening(t, { port: busy, host: '127.0.0.1' }), { code: 'EADDRINUSE' }, 'a port that cannot be had stops the start')
+  const error = await listening(t, { port: 0 }, busy).catch((error: Error & { code: string, built: Built }) => error)
+  t.match(error, { code: 'EADDRINUSE', built: { app: { plainServer: { listening: false } } } }, 'and neither is left alone')
   await app.close()
   const late = connect(plain, '127.0.0.1')
   t.match((await once(late, 'error'))[0], { code: 'ECONNREFUSED' }, 'and it ends with the service')

@@ -21,6 +21,9 @@ export function plainServer (app: FastifyInstance, { port, host }: { port: numbe
     plain.once('error', error => main.emit('error', error))
     plain.listen({ port, host: host ?? options.host ?? 'localhost' }, () => {
       app.log.info({ address: plain.address() }, 'plain HTTP is redirected or refused')
+      // Alone it would keep a process alive that does not serve.
+      const closePlain = () => { plain.close() }
+      main.once('error', closePlain).once('listening', () => { main.off('error', closePlain) })
       listen(options)
     })
     return main
