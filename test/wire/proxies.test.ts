@@ -61,8 +61,9 @@ function documented (name: 'nginx.conf' | 'Caddyfile', folder: string, changes: 
   return text
 }
 
-const PROXIES: Record<string, (t: Test, service: number) => Promise<Proxy | null>> = {
-  nginx: (t, service) => nginx(t, ({ plainPort, tlsPort }, folder) => documented('nginx.conf', folder, [
+const PROXIES: Record<string, (t: Test, service: number, changes?: [string, string][]) => Promise<Proxy | null>> = {
+  nginx: (t, service, changes = []) => nginx(t, ({ plainPort, tlsPort }, folder) => documented('nginx.conf', folder, [
+    ...changes,
     ['127.0.0.1:3000', `127.0.0.1:${service}`], ['listen 80', `listen 127.0.0.1:${plainPort}`], ['listen 443', `listen 127.0.0.1:${tlsPort}`],
     ['client_header_timeout 15s', 'client_header_timeout 4s'],
   ])),
@@ -239,6 +240,25 @@ for (const [name, start] of Object.entries(PROXIES)) {
     })
   })
 }
+
+t.test('negative control: an nginx that only passes on lets its clients say who they are', async t => {
+  const service = await build(t)
+  const careless = await PROXIES.nginx!(t, service.port, [['proxy_set_header X-Forwarded-Host "";', ''], ['X-Forwarded-For $remote_addr', 'X-Forwarded-For $http_x_forwarded_for']])
+  if (careless === null) return
+  async function ask (line: string): Promise<Answer> {
+    const socket = connect({ port: careless!.plainPort, host: '127.0.0.1', localAddress: CLIENT })
+    let received = ''
+    socket.setEncoding('latin1').on('data', chunk => {
+      received += chunk
+      if (parse(received).length > 0) socket.destroy()
+    })
+    socket.write(`GET /open HTTP/1.1\r\nHost: ${HOST}\r\n${line}\r\n\r\n`)
+    await once(socket, 'close')
+    return parse(received)[0]!
+  }
+  t.match(await ask('X-Forwarded-For: 192.0.2.66'), { status: 200, json: { ip: '192.0.2.66' } }, 'an address of their choice')
+  t.match(await ask('X-Forwarded-Host: evil.example'), { status: 421 }, 'the host that they forward counts: the list of hosts still stands')
+})
 
 /** All answers in what arrived; interim ones are none. */
 function parse (text: string): Answer[] {
