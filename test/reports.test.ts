@@ -90,11 +90,14 @@ t.test('of what was blocked the origin or the kind is kept, of a directive its n
   const built = await build(t)
   const blocked: [unknown, string][] = [
     ['eval', 'eval'], ['wasm-eval', 'wasm-eval'], ['trusted-types-sink', 'trusted-types-sink'], ['blob', 'blob'], ['data:text/html,x', 'data'], ['chrome-extension://abc/x.js', 'chrome-extension'],
-    ['wss://chat.example/x?y', 'wss://chat.example'], ['HTTPS://Evil.Example/a', 'https://evil.example'], ['https://user:pass@evil.example/', 'https://evil.example'], ['//evil.example', 'unknown'], ['', 'unknown'], [7, 'unknown'], [undefined, 'unknown'], ['Inline!', 'unknown'],
+    ['wss://chat.example/x?y', 'wss://chat.example'], ['HTTPS://Evil.Example/a', 'https://evil.example'], ['https://user:pass@evil.example/', 'https://evil.example'],
+    ['//evil.example', 'unknown'], ['', 'unknown'], [7, 'unknown'], [undefined, 'unknown'], ['Inline!', 'unknown'],
     [`https://${'a.'.repeat(120)}example/`, `https://${'a.'.repeat(120)}`.slice(0, 128)],
   ]
   const directives: [unknown, string][] = [['style-src-attr', 'style-src-attr'], ["script-src 'self' https:", 'script-src'], ['made-up-src', 'unknown'], [null, 'unknown'], [['img-src'], 'img-src']]
-  const documents: [unknown, string][] = [['http://localhost:3000/a%20b/ü?x#y', '/a%20b/%C3%BC'], ['about', 'unknown'], ['data:text/html,x', 'unknown'], ['file:///etc/passwd', 'unknown'], [`https://a.example/${'x'.repeat(500)}`, `/${'x'.repeat(199)}`], [{}, 'unknown']]
+  const documents: [unknown, string][] = [
+    ['http://localhost:3000/a%20b/ü?x#y', '/a%20b/%C3%BC'], ['about', 'unknown'], ['data:text/html,x', 'unknown'], ['file:///etc/passwd', 'unknown'], [`https://a.example/${'x'.repeat(500)}`, `/${'x'.repeat(199)}`], [{}, 'unknown'],
+  ]
   for (const [name, field, cases] of [['blocked', 'blockedURL', blocked], ['directive', 'effectiveDirective', directives], ['document', 'documentURL', documents]] as const) {
     for (const [given, kept] of cases) {
       built.recorded.length = 0

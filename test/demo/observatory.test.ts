@@ -48,8 +48,9 @@ app.events.listen(event => { if (event.type === 'violation_reported') reported.p
 /** Over the wire, as a client that knows the certificate. */
 async function ask (method: string, path: string, { body, ...headers }: Record<string, string> = {}): Promise<Seen> {
   return new Promise((resolve, reject) => {
-    const agent = { host: '127.0.0.1', port, servername: HOST, ca: certificate.cert, method, path, agent: false as const, headers: { host: HOST, ...body !== undefined && { 'content-type': 'application/json', 'content-length': String(Buffer.byteLength(body)) }, ...headers } }
-    https.request(agent, response => read(response, resolve)).on('error', reject).end(body)
+    const sent = { host: HOST, ...body !== undefined && { 'content-type': 'application/json', 'content-length': String(Buffer.byteLength(body)) }, ...headers }
+    const options = { host: '127.0.0.1', port, servername: HOST, ca: certificate.cert, method, path, agent: false as const, headers: sent }
+    https.request(options, response => read(response, resolve)).on('error', reject).end(body)
   })
 }
 
@@ -117,7 +118,8 @@ t.test('negative control: with any of it away the points are fewer, and others a
   const without = (name: string, value?: string): Site => ({ ...site, secure: { ...site.secure, headers: { ...site.secure.headers, [name]: value } } })
   const policy = String(site.secure.headers['content-security-policy'])
   for (const [what, changed, score] of [
-    ['no policy', without('content-security-policy'), 75], ['code by anybody', without('content-security-policy', "script-src 'unsafe-inline'"), 80], ['styles by anybody', without('content-security-policy', policy.replace(/'nonce-[^']+'(?=;img)/, "'unsafe-inline'")), 125],
+    ['no policy', without('content-security-policy'), 75], ['code by anybody', without('content-security-policy', "script-src 'unsafe-inline'"), 80],
+    ['styles by anybody', without('content-security-policy', policy.replace(/'nonce-[^']+'(?=;img)/, "'unsafe-inline'")), 125],
     ['no HSTS', without('strict-transport-security'), 80], ['HSTS of a day', without('strict-transport-security', 'max-age=86400'), 125], ['no nosniff', without('x-content-type-options'), 130],
     ['no referrer policy', without('referrer-policy'), 130], ['any site may embed it', without('cross-origin-resource-policy', 'cross-origin'), 125], ['no redirect', { ...site, redirect: '' }, 80],
     ['a session in clear', { ...without('strict-transport-security'), secure: { ...site.secure, headers: { ...without('strict-transport-security').secure.headers, 'set-cookie': 'session=1' } } }, 40],
