@@ -116,7 +116,7 @@ t.test('origins, hosts and the log of development are refused [ASVS 13.4.2]', as
 
 t.test('secrets that are missing, weak, well known or copied from the documentation are refused [ASVS 13.4.2]', async t => {
   for (const APP_SECRET of [undefined, '', 'c2hvcnQ', 'secret', 'change-me-change-me-change-me-change-me-change-me', '0'.repeat(128), 'correcthorsebatterystaplecorrecthorsebatterystaple']) {
-    t.throws(() => readSettings({ NODE_ENV: 'production', ...APP_SECRET !== undefined && { APP_SECRET } }), { code: 'FST_BASTION_SETTINGS_REFUSED', message: /APP_SECRET/ }, APP_SECRET)
+    t.throws(() => readSettings({ NODE_ENV: 'production', ...APP_SECRET !== undefined && { APP_SECRET } }), { code: 'FST_BASTION_SETTINGS_REFUSED', message: /APP_SECRET/ }, String(APP_SECRET))
   }
   t.ok(readSettings({ NODE_ENV: 'development' }), 'negative control: development makes its own')
 })
