@@ -84,7 +84,7 @@ t.test('several certificates: together they are good for all hosts', async t => 
   t.same(app.certificates.list().map(({ subject }) => subject), ['api.example.com', 'www.example.com'])
 })
 
-t.test('attack: a key that is not the certificate\'s stops boot, on plain TLS too late', async t => {
+t.test('attack: a key that is not the certificate\'s stops boot', async t => {
   t.match(await refusal(t, { cert: good.cert, key: other.key }), /^the key server-key.pem does not belong to the certificate server-cert.pem: give the two that were issued together/)
   t.match(await refusal(t, { cert: ca.cert + good.cert, key: good.key }), /It belongs to certificate 2 of the file: put that one first/)
 })
