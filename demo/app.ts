@@ -1,13 +1,15 @@
 /** The portal: the suite, then its routes. */
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
-import Fastify, { type FastifyBaseLogger, type FastifyInstance, type FastifyServerOptions, type RawServerDefault } from 'fastify'
+import Fastify, { type FastifyBaseLogger, type FastifyInstance, type RawServerDefault } from 'fastify'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { join, resolve } from 'node:path'
 import { sqlApiKeys } from '../plugins/api-keys/index.js'
 import bastion, { server, type BastionOptions, type ServerOptions } from '../plugins/index.js'
+import type { TlsOptions } from '../plugins/certificates/index.js'
 import { sqlMfaStore } from '../plugins/mfa/index.js'
 import type { OutboundOptions } from '../plugins/outbound/index.js'
 import { sqlPasskeys } from '../plugins/passkeys/index.js'
+import { postgresConnection } from '../plugins/postgres.js'
 import type { Principal } from '../plugins/identity.js'
 import type { Sql } from '../plugins/sql.js'
 import { sqlUploads, type UploadRecords } from '../plugins/uploads/index.js'
@@ -21,6 +23,7 @@ import { portalResources } from './resources.js'
 import { ADMIN_PERMISSIONS, ROLES } from './roles.js'
 import { AUDIT_DAYS, auditRoutes, DURABLE } from './routes/audit.js'
 import { authRoutes } from './routes/auth.js'
+import { documentation } from './routes/docs.js'
 import { documentRoutes } from './routes/documents.js'
 import { fileRoutes, QUOTA } from './routes/files.js'
 import { metricRoutes } from './routes/metrics.js'
@@ -75,16 +78,17 @@ export interface PortalParts {
   mail?: SendMail | null
   /** When there is too much to do. Default: as the suite's. */
   overload?: BastionOptions['overload']
-  /** Certificate and key in PEM: serve HTTPS. */
-  https?: { cert: string, key: string }
+  /** Paths of certificate and key in PEM: serve HTTPS. */
+  tls?: TlsOptions
   /** Milliseconds since the epoch; for tests. */
   now?: () => number
   /** For tests: the addresses of a name to which users have the portal go, and the times of webhooks. */
   outbound?: Pick<OutboundOptions, 'resolve'> & Pick<WebhookParts, 'retryAfter' | 'timeout'>
 }
 
-export async function buildPortal ({ settings, secret, sql, origin, logger, https, mail = mailer(settings), overload, now, outbound: { resolve: lookUp, ...times } = {} }: PortalParts): Promise<FastifyInstance> {
+export async function buildPortal ({ settings, secret, sql, origin, logger, tls, mail = mailer(settings), overload, now, outbound: { resolve: lookUp, ...times } = {} }: PortalParts): Promise<FastifyInstance> {
   const isProduction = settings.NODE_ENV === 'production'
+  const isDocumented = settings.NODE_ENV === 'development'
   const keys = makeKeys(secret, settings)
   const { tokens, pepper, stateNames, apiKeys, mfa, sessions, csrf, webhooks: webhookKey, alerts: alertKey, privacy, audit } = keys
   const accounts = portalAccounts(sql)
@@ -93,11 +97,12 @@ export async function buildPortal ({ settings, secret, sql, origin, logger, http
   if (settings.REGISTRATION === 'quiet' && mail === null) throw new Error('REGISTRATION=quiet needs SMTP_URL: accounts are completed by a mail')
   /** The name of the cookies follows the scheme: over plain HTTP no browser takes one that is for HTTPS alone. */
   const isSecure = isProduction || origin.startsWith('https:')
+  const isHttpsOnly = isProduction && origin.startsWith('https:')
   const proxies = listOf(settings.TRUST_PROXY)
   const app = Fastify(server({
     logger: logger ?? (settings.LOG_LEVEL === 'silent' ? false : settings.LOG_LEVEL),
     ...(proxies.length > 0 && { trustProxy: proxies }),
-    ...(https !== undefined && { fastify: { https } as FastifyServerOptions }),
+    tls,
   })).withTypeProvider<TypeBoxTypeProvider>()
 
   await app.register(bastion, {
@@ -105,13 +110,19 @@ export async function buildPortal ({ settings, secret, sql, origin, logger, http
     audit: { sql, keys: audit, folder: resolve(join(settings.DATA_DIR, 'audit')), durable: DURABLE, retention: AUDIT_DAYS, now },
     transport: {
       hosts: [new URL(origin).host, ...(isProduction ? [] : ['localhost', '127.0.0.1', '[::1]'])],
-      requireHttps: isProduction && origin.startsWith('https:'),
+      requireHttps: isHttpsOnly,
+      httpsPort: Number(new URL(origin).port || 443),
+      ...(isHttpsOnly && tls !== undefined && settings.REDIRECT_PORT !== undefined && { redirectFrom: { port: settings.REDIRECT_PORT } }),
+      peers: settings.DATABASE_URL === undefined ? [] : [postgresConnection(settings.DATABASE_URL).peer],
     },
+    certificates: { production: isProduction, now },
+    reports: { now },
     cors: { origins: settings.CORS_ORIGINS !== undefined ? listOf(settings.CORS_ORIGINS) : isProduction ? [] : ['http://localhost:5173'] },
     overload,
     state: { now, redis: settings.REDIS_URL, secret: stateNames },
     access: { roles: ROLES, permissions: [...ADMIN_PERMISSIONS], resources: portalResources(sql, uploads), now },
     outbound: { ...reachOf(isProduction), resolve: lookUp },
+    ...isDocumented && { openapi: { title: 'Member portal', version: '2' } },
     csrf: { key: csrf, secure: isSecure },
     sessions: { secret: sessions, secure: isSecure, now },
     encryption: encryptionOf(keys),
@@ -147,6 +158,7 @@ export async function buildPortal ({ settings, secret, sql, origin, logger, http
   }
   for (const source of portalSources(portal)) app.privacy.source(source)
   for (const routes of [auditRoutes, authRoutes, sessionRoutes, mfaRoutes, passkeyRoutes, userRoutes, privacyRoutes, keyRoutes, postRoutes, documentRoutes, fileRoutes, orderRoutes, patientRoutes, paymentRoutes, operationRoutes, metricRoutes, toolRoutes, webhookRoutes, registrationRoutes, recoveryRoutes]) routes(portal)
+  if (isDocumented) await documentation(plain)
   return app as unknown as FastifyInstance
 }
 

@@ -39,7 +39,7 @@ export interface PortalKeys {
 
 export function makeKeys (secret: string, { JWT_ALGORITHM, JWT_KEYS, ENCRYPTION_VERSION = 1 }: Pick<PortalSettings, 'JWT_ALGORITHM' | 'JWT_KEYS' | 'ENCRYPTION_VERSION'>): PortalKeys {
   const master = decodeSecret(secret)
-  if (master === null || master.length < 32) throw new Error('APP_SECRET must be base64url or hex of 32 bytes or more: make one with `openssl rand -base64 48`')
+  if (master === null || master.length < 32) throw new Error('APP_SECRET must be base64url or hex of 32 bytes or more: make one with `npx fastify-bastion secret`')
   const refresh = deriveKey(master, 'tokens:refresh')
   const pepper = deriveKey(master, 'passwords:pepper')
   const stateNames = deriveKey(master, 'state:names')
@@ -65,16 +65,22 @@ function ed25519Key (master: Buffer, algorithm: string): KeyObject {
   return createPrivateKey({ key: Buffer.concat([ED25519_PREFIX, deriveKey(master, 'tokens:access:ed25519')]), format: 'der', type: 'pkcs8' })
 }
 
+/** Whether JWT_KEYS is the path of a JWK Set; where a source of secrets has it, it is the set itself. */
+export function isPath (keys: string | undefined): keys is string {
+  return keys !== undefined && !keys.trimStart().startsWith('{')
+}
+
 /** The keys for this algorithm in a private JWK Set, in their order: the first signs, all verify. Whether they are good is for tokens to say. */
-function readKeys (path: string, algorithm: string): Jwk[] {
+function readKeys (given: string, algorithm: string): Jwk[] {
+  const name = isPath(given) ? given : 'what it holds'
   let keys: Jwk[]
   try {
-    const set = JSON.parse(readFileSync(path, 'utf8')) as JwkSet
+    const set = JSON.parse(isPath(given) ? readFileSync(given, 'utf8') : given) as JwkSet
     keys = set.keys.filter(({ kty }) => kty === KEY_TYPES[algorithm])
   } catch {
-    throw new Error(`JWT_KEYS: ${path} is not a readable JWK Set of private keys`)
+    throw new Error(`JWT_KEYS: ${name} is not a readable JWK Set of private keys`)
   }
-  if (keys.length === 0) throw new Error(`JWT_KEYS: ${path} has no private key for ${algorithm}`)
+  if (keys.length === 0) throw new Error(`JWT_KEYS: ${name} has no private key for ${algorithm}`)
   return keys
 }
 

@@ -1,18 +1,22 @@
 /** Starts the portal: settings, data directory, database, seeds, server; and ends it gracefully. */
 import { randomBytes } from 'node:crypto'
-import { readFileSync } from 'node:fs'
 import { createServer, type AddressInfo } from 'node:net'
+import { join } from 'node:path'
+import { developmentCertificate } from '../plugins/certificates/index.js'
+import type { LoadedSettings } from '../plugins/settings/index.js'
 import { buildPortal } from './app.js'
 import { openDatabase } from './data/database.js'
 import { lockDirectory, secretOf } from './data/directory.js'
 import { SEEDED, seed } from './data/seed.js'
-import { makeKeys } from './keys.js'
-import { readSettings, type PortalSettings } from './settings.js'
+import { followSettings } from './rotation.js'
+import { loadPortalSettings, type PortalSettings } from './settings.js'
 
 /** Milliseconds in which the portal must have ended: longer than its server gives to requests in flight. */
 const GRACE = 15_000
 /** Milliseconds before it stops listening: what was sent before the signal is read by then. */
 const SETTLE = 100
+/** Milliseconds between two looks at whether the development certificate is still good. */
+const RENEWAL = 86_400_000
 
 /** Closes what is open so far. */
 let close = async (): Promise<void> => {}
@@ -22,40 +26,33 @@ for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => en
 for (const fault of ['uncaughtException', 'unhandledRejection'] as const) process.on(fault, (error: Error) => end(1, error.stack))
 
 try {
-  await start(readSettings())
+  await start(await loadPortalSettings())
 } catch (error) {
   await end(1, reasonOf(error))
 }
 
-async function start (settings: PortalSettings): Promise<void> {
+async function start (loaded: LoadedSettings<PortalSettings>): Promise<void> {
+  close = loaded.close
+  const settings = loaded.values
   const { HOST, DATA_DIR, DATABASE_URL } = settings
   process.on('exit', lockDirectory(DATA_DIR))
-  const https = readCertificate(settings)
-  const scheme = https === undefined ? 'http' : 'https'
+  const tls = await filesOf(settings)
+  const scheme = tls === undefined ? 'http' : 'https'
   const held = settings.PORT === 0 ? await holdPort(HOST) : null
   const port = held?.port ?? settings.PORT
   const origin = settings.PUBLIC_ORIGIN ?? `${scheme}://localhost:${port}`
   const sql = await openDatabase({ url: DATABASE_URL, directory: DATA_DIR })
-  close = () => sql.close()
+  close = () => sql.close().finally(loaded.close)
   const secret = settings.APP_SECRET ?? secretOf(DATA_DIR)
-  const app = await buildPortal({ settings, secret, sql, origin, https })
+  const app = await buildPortal({ settings, secret, sql, origin, tls })
   // Afterwards: what the suite writes when it closes needs the database.
-  close = () => app.close().finally(() => sql.close())
+  close = () => app.close().finally(() => sql.close()).finally(loaded.close)
   await app.ready()
-  if (settings.JWT_KEYS !== undefined && settings.JWT_ALGORITHM !== 'HS256') process.on('SIGHUP', () => rereadKeys(app, secret, settings))
+  followSettings(app, loaded, secret)
   await seedAndTell(settings, app, sql)
   await held?.release()
   await app.listen({ host: HOST, port, listenTextResolver: () => 'the portal is open' })
   console.log(`listening on ${scheme}://${HOST.includes(':') ? `[${HOST}]` : HOST}:${port}`)
-}
-
-/** Rotation without a restart. A file that is not good is told in the log, and changes nothing. */
-async function rereadKeys ({ tokens, log }: Awaited<ReturnType<typeof buildPortal>>, secret: string, settings: PortalSettings): Promise<void> {
-  try {
-    await tokens.rotate(makeKeys(secret, settings).tokens)
-  } catch (error) {
-    log.error({ reason: reasonOf(error) }, 'the keys of JWT_KEYS were not taken over')
-  }
 }
 
 /** Ends the process once requests in flight are answered. A signal that comes twice counts once: npm passes on what its whole group was sent. */
@@ -89,9 +86,16 @@ async function seedAndTell (settings: PortalSettings, app: Awaited<ReturnType<ty
   if (isNew && DEMO_PASSWORD === undefined) console.log(`password of all seeded accounts (shown this once): ${password}`)
 }
 
-function readCertificate ({ TLS_CERT, TLS_KEY }: PortalSettings): { cert: string, key: string } | undefined {
+/** What HTTPS is served with: files that are taken over when they change, or, by `--https`, a certificate for development, which is made anew before it runs out. */
+async function filesOf ({ TLS_CERT, TLS_KEY, DATA_DIR, NODE_ENV }: PortalSettings): Promise<{ cert: string, key: string } | undefined> {
   if ((TLS_CERT === undefined) !== (TLS_KEY === undefined)) throw new Error('TLS_CERT and TLS_KEY belong together: set both')
-  return TLS_CERT === undefined ? undefined : { cert: readFileSync(TLS_CERT, 'utf8'), key: readFileSync(TLS_KEY!, 'utf8') }
+  if (TLS_CERT !== undefined) return { cert: TLS_CERT, key: TLS_KEY! }
+  if (!process.argv.includes('--https')) return undefined
+  const own = { folder: join(DATA_DIR, 'tls'), production: NODE_ENV === 'production' }
+  const files = await developmentCertificate(own)
+  setInterval(() => { developmentCertificate(own).catch(error => { console.error(reasonOf(error)) }) }, RENEWAL).unref()
+  console.log(`certificate for development: ${files.cert} (tell your browser to trust it, or curl --cacert)`)
+  return files
 }
 
 /** A port that was free: the issuer and the links of the portal must know it before it listens. Nobody else can have it until it is released. */

@@ -16,6 +16,7 @@ import { checkOptions } from './options.js'
 import { isExactOrigin } from './origin.js'
 import { planned, type PlannedRoute } from './plan/index.js'
 import { PreparedHeaders, setPrepared } from './prepared.js'
+import { isProduction } from './production.js'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
@@ -29,8 +30,10 @@ export const CorsMisconfigured = createError<[string]>('FST_BASTION_CORS_MISCONF
 
 const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE']
 const ALLOWED_HEADERS = ['authorization', 'content-type', 'x-api-key', 'x-csrf-token']
-const EXPOSED_HEADERS = ['ratelimit', 'ratelimit-policy', 'x-ratelimit-limit', 'x-ratelimit-remaining', 'x-ratelimit-reset', 'retry-after']
+const EXPOSED_HEADERS = ['ratelimit', 'ratelimit-policy', 'x-ratelimit-limit', 'x-ratelimit-remaining', 'x-ratelimit-reset', 'retry-after', 'deprecation', 'sunset', 'link']
 
+/** Every page of this machine, whatever its port and scheme. */
+const LOOPBACK = /^https?:\/\/(?:(?:[^/]+\.)?localhost|127(?:\.\d+){3}|\[::1\])(?::\d+)?$/
 const HeaderName = Type.String({ pattern: "^[A-Za-z0-9!#$%&'+.^_`|~-]+$" })
 export const CorsOptions = Type.Object({
   origins: Type.Optional(Type.Union([Type.Array(Type.String()), Type.Literal('*')], {
@@ -49,6 +52,7 @@ async function bastionCors (app: FastifyInstance, options: CorsOptions): Promise
   const { origins = [], credentials = false, methods = METHODS, allowedHeaders = ALLOWED_HEADERS, exposedHeaders = EXPOSED_HEADERS, maxAge = 600 } = options
   if (origins === '*' && credentials) throw new CorsMisconfigured('cors: origins "*" with credentials would let any page act as the user: list exact origins')
   if (Array.isArray(origins)) origins.forEach(refuseInexactOrigin)
+  if (Array.isArray(origins) && isProduction()) origins.forEach(refuseOwnMachine)
   if (app.plan.isOpen('guard')) throw new CorsMisconfigured('cors must be registered before identity, limits and access: a preflight carries no credential')
 
   const official: FastifyCorsOptions = {
@@ -168,6 +172,11 @@ function refuseInexactOrigin (origin: string): void {
   if (!isExactOrigin(origin)) {
     throw new CorsMisconfigured(`cors: origins: ${JSON.stringify(origin)} is not an exact origin such as https://app.example.com`)
   }
+}
+
+/** Whatever runs on the machine of whoever looks at a page of theirs. */
+function refuseOwnMachine (origin: string): void {
+  if (LOOPBACK.test(origin)) throw new CorsMisconfigured(`cors: origins: ${origin} is for development`)
 }
 
 export default fp(bastionCors, { fastify: '5.x', name: 'bastion-cors', dependencies: ['bastion-plan'] })

@@ -71,6 +71,7 @@ export interface SecurityEventTypes {
   outbound_refused: true
   untrusted_host: true
   plain_http_refused: true
+  violation_reported: true
   undeclared_answer: true
   state_full: true
   overload_started: true
@@ -100,6 +101,12 @@ export interface SecurityEventTypes {
   purge_failed: true
   consent_given: true
   consent_withdrawn: true
+  certificate_expiring: true
+  certificate_invalid: true
+  certificate_refused: true
+  certificate_reloaded: true
+  client_certificate_refused: true
+  deprecated_use: true
 }
 
 export type SecurityEventType = keyof SecurityEventTypes & string
@@ -150,7 +157,7 @@ const told = Symbol('bastion.events.told')
 const declared = Symbol('bastion.events.declared')
 
 const ROUTINE: ReadonlySet<SecurityEventType> = new Set<SecurityEventType>([
-  'login_success', 'mfa_enrolled', 'mfa_success', 'mfa_device_remembered', 'passkey_added', 'key_created', 'key_rotated', 'session_started', 'session_ended', 'logout', 'token_issued', 'password_change', 'upload_stored', 'upload_removed', 'encryption_rotated', 'data_access', 'data_modification', 'data_exported', 'data_erased', 'data_purged', 'consent_given', 'consent_withdrawn', 'account_unlocked', 'audit_back',
+  'login_success', 'mfa_enrolled', 'mfa_success', 'mfa_device_remembered', 'passkey_added', 'key_created', 'key_rotated', 'session_started', 'session_ended', 'logout', 'token_issued', 'password_change', 'upload_stored', 'upload_removed', 'encryption_rotated', 'data_access', 'data_modification', 'data_exported', 'data_erased', 'data_purged', 'consent_given', 'consent_withdrawn', 'account_unlocked', 'audit_back', 'certificate_reloaded', 'deprecated_use',
 ])
 
 async function events (app: FastifyInstance): Promise<void> {

@@ -48,7 +48,7 @@ export interface Principal extends PrincipalExtras {
   /** Commercial plan, for budgets. */
   plan?: string
   /** How it was proven. */
-  via: 'bearer' | 'session' | 'key'
+  via: 'bearer' | 'session' | 'key' | 'certificate'
   /** When the person was last seen proving themselves, in seconds since the epoch. */
   authTime: number
   /** What they showed (RFC 8176): `pwd` a password, `otp` a code, `pop` a passkey, `mfa` where that was more than one factor. */
@@ -80,6 +80,8 @@ export interface CredentialReader {
   read: (request: FastifyRequest) => Reading
   /** Bearer credentials of this form are its own: the reader of tokens leaves them to it. */
   takesBearer?: (credential: string) => boolean
+  /** It rides on the connection, and is read only where the request itself offers nothing: a client certificate beside a token. */
+  isAmbient?: boolean
   /** What a 401 offers beside the bearer scheme (RFC 9110, 11.6.1), such as `DPoP algs="ES256"`. */
   challenge?: string
 }
@@ -112,7 +114,10 @@ async function identity (app: FastifyInstance): Promise<void> {
   app.decorateRequest(failure as never, null as never)
   app.decorateRequest(standing as never, null as never)
   app.decorate('identity', {
-    reader: reader => { readers.push(reader) },
+    reader (reader) {
+      readers.push(reader)
+      readers.sort((a, b) => Number(a.isAmbient === true) - Number(b.isAmbient === true))
+    },
     isTaken: bearer => readers.some(({ takesBearer }) => takesBearer?.(bearer) === true),
     challenge: error => ['Bearer realm="api"', ...error === undefined ? [] : [`error="${error}"`], ...readers.flatMap(({ challenge }) => challenge ?? [])].join(', '),
     settle,
@@ -129,6 +134,7 @@ async function identity (app: FastifyInstance): Promise<void> {
   function identify (request: FastifyRequest): void {
     let offered = 0
     for (const reader of readers) {
+      if (offered > 0 && reader.isAmbient === true) break
       const reading = read(reader, request)
       if (reading === null) continue
       offered += reading === 'several' ? 2 : 1

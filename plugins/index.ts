@@ -11,6 +11,7 @@ import alerts, { type AlertsOptions } from './alerts/index.js'
 import apiKeys, { type ApiKeysOptions } from './api-keys/index.js'
 import audit, { type AuditOptions } from './audit/index.js'
 import cards from './cards.js'
+import certificates, { type CertificatesOptions } from './certificates/index.js'
 import cipher, { type CipherOptions } from './cipher/index.js'
 import cors, { type CorsOptions } from './cors.js'
 import csrf, { type CsrfOptions } from './csrf/index.js'
@@ -18,11 +19,12 @@ import errors from './errors.js'
 import events from './events.js'
 import exposure from './exposure.js'
 import files, { type FilesOptions } from './files.js'
-import headers, { type HeadersOptions } from './headers.js'
+import headers, { type HeadersOptions } from './headers/index.js'
 import identity from './identity.js'
 import limits, { type LimitsOptions } from './limits/index.js'
 import metrics, { type MetricsOptions } from './metrics/index.js'
 import mfa, { type MfaOptions } from './mfa/index.js'
+import openapi, { type OpenApiOptions } from './openapi/index.js'
 import outbound, { type OutboundOptions } from './outbound/index.js'
 import overload, { type OverloadOptions } from './overload.js'
 import oauth2, { type OAuth2Options } from './oauth2.js'
@@ -31,30 +33,39 @@ import passwords, { type PasswordsOptions } from './passwords/index.js'
 import plan from './plan/index.js'
 import posture from './posture.js'
 import privacy, { type PrivacyOptions } from './privacy/index.js'
+import reports, { type ReportsOptions } from './reports.js'
 import sessions, { type SessionsOptions } from './sessions/index.js'
 import signIn, { type SignInOptions } from './sign-in.js'
 import state, { type StateOptions } from './state/index.js'
 import tokens, { type TokensOptions } from './tokens/index.js'
-import transport, { type TransportOptions } from './transport.js'
+import transport, { type TransportOptions } from './transport/index.js'
 import uploads, { type UploadsOptions } from './uploads/index.js'
 import validation, { type ValidationOptions } from './validation/index.js'
+import versions, { type VersionsOptions } from './versions/index.js'
 
 /** Options of the suite: one key a concern. `false` leaves out what a service does not need. */
 export interface BastionOptions {
   headers?: HeadersOptions
+  /** Collects what browsers report of the policies, where the key is there: `{}` will do. */
+  reports?: ReportsOptions
   /** Tells somebody of attacks, where the key is there: `{}` will do. */
   alerts?: AlertsOptions
   /** Counts and measures, where the key is there: `{}` will do. */
   metrics?: MetricsOptions
   transport?: TransportOptions
+  /** Of `server({ tls })`: when they are told of, and where they must be good. */
+  certificates?: CertificatesOptions
   cors?: CorsOptions | false
   overload?: OverloadOptions | false
   state?: StateOptions
   limits?: LimitsOptions
+  versions?: VersionsOptions
   access?: AccessOptions
   /** For credentials that browsers send by themselves (sessions). Needs a `key`. */
   csrf?: CsrfOptions
   validation?: ValidationOptions
+  /** The OpenAPI document of it. Needs `title` and `version`; and the package @fastify/swagger. */
+  openapi?: OpenApiOptions
   /** Requests to URLs that users give. */
   outbound?: OutboundOptions
   passwords?: PasswordsOptions
@@ -95,13 +106,17 @@ async function bastion (app: FastifyInstance, options: BastionOptions): Promise<
   if (options.overload !== false) await app.register(overload, options.overload ?? {}) // 503 before anything costs: a browser can read it
   await app.register(state, options.state ?? {})            // counters, claims, compare-and-swap
   await app.register(identity)                              // who asks: never refuses
+  await app.register(certificates, options.certificates ?? {}) // what TLS is served with; certificates of clients are read like any credential
   await app.register(limits, options.limits ?? {})          // counted before anything expensive, failed credentials too
+  await app.register(versions, options.versions ?? {})      // what has ended answers 410, whoever asks
   await app.register(access, options.access ?? {})          // who may: 401, 403 and hidden 404
+  if (options.openapi !== undefined) await app.register(openapi, options.openapi) // before anybody declares a route
   if (options.csrf !== undefined) await app.register(csrf, options.csrf) // that a page of ours sent it: after who, before the body is read
   await app.register(cards)                                 // no card number comes in: before validation names what it does not know
   await app.register(validation, options.validation ?? {})  // closed bodies
   await app.register(outbound, options.outbound ?? {})      // what users have it fetch, and not what is inside
   await app.register(exposure)                              // declared answers
+  if (options.reports !== undefined) await app.register(reports, options.reports) // a public route: after those who guard it
   await app.register(passwords, options.passwords ?? {})
   if (options.encryption !== undefined) await app.register(cipher, options.encryption) // unwraps its keys
   if (options.tokens !== undefined) await app.register(tokens, options.tokens)

@@ -17,6 +17,7 @@ import { TokenPair } from '../schemas/tokens.js'
 import type { Principal } from './identity.js'
 import { isStorableText } from './json.js'
 import { checkOptions } from './options.js'
+import { isProduction } from './production.js'
 import type { Account } from './sign-in.js'
 import type { Inspection, SubjectLoader } from './tokens/index.js'
 
@@ -90,7 +91,7 @@ async function oauth2 (app: FastifyInstance, options: OAuth2Options): Promise<vo
   checkOptions(OAuth2Options, plain, 'oauth2', OAuth2Misconfigured)
   if (typeof load !== 'function') throw new OAuth2Misconfigured('oauth2: load: must be a function that looks a user up')
   const { passwordGrant = false, introspection = false } = plain
-  if (passwordGrant && process.env.NODE_ENV === 'production') app.log.warn('the OAuth2 password grant is on: for first-party clients alone (RFC 9700, 2.4)')
+  if (passwordGrant && isProduction()) app.log.warn('the OAuth2 password grant is on: for first-party clients alone (RFC 9700, 2.4)')
 
   // A scope of its own: nowhere else does a service begin to take forms, which browsers send across origins without asking.
   await app.register(async function endpoints (scope) {

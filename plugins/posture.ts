@@ -8,6 +8,7 @@
 import type { FastifyInstance } from 'fastify'
 import { Type, type Static } from '@sinclair/typebox'
 import fp from 'fastify-plugin'
+import { weaknessOf, type Peer } from './peers.js'
 import type { PlannedRoute } from './plan/index.js'
 
 declare module 'fastify' {
@@ -52,14 +53,19 @@ async function posture (app: FastifyInstance): Promise<void> {
 }
 
 /** What a reviewer should look at in the service as a whole. */
-function serviceFindings ({ initialConfig, plan }: FastifyInstance): Finding[] {
-  const { transport, cors, headers } = plan.notFound.controls as {
-    transport?: { hosts: string[] }, cors?: { origins: '*' | string[] } | false, headers?: Record<string, string> | false
+function serviceFindings ({ initialConfig, plan, certificates }: FastifyInstance & { certificates?: { findings: () => Omit<Finding, 'route'>[] } }): Finding[] {
+  const { transport, state, cors, headers } = plan.notFound.controls as {
+    transport?: { hosts: string[], peers?: Peer[] }, state?: { peer: Peer }, cors?: { origins: '*' | string[] } | false, headers?: Record<string, string> | false
   }
   const found: Finding[] = []
   const add = (severity: Finding['severity'], message: string) => found.push({ severity, route: '*', message })
   if ((initialConfig as { requestTimeout?: number }).requestTimeout === 0) add('medium', 'a request may take for ever, and malformed ones get bare answers: construct the application with server()')
   if (transport?.hosts.length === 0) add('medium', 'answers to any host: list yours in transport.hosts')
+  for (const { severity, message } of certificates?.findings() ?? []) add(severity, message)
+  for (const peer of [...transport?.peers ?? [], ...state === undefined ? [] : [state.peer]]) {
+    const weakness = weaknessOf(peer)
+    if (weakness !== null) add('high', weakness)
+  }
   if (typeof headers === 'object' && headers['strict-transport-security'] === undefined) add('low', 'sends no Strict-Transport-Security (headers.hsts is off)')
   const origins = typeof cors === 'object' ? cors.origins : []
   if (origins === '*') add('low', 'any page may read its public answers (cors.origins is "*")')
@@ -71,8 +77,8 @@ function serviceFindings ({ initialConfig, plan }: FastifyInstance): Finding[] {
 
 function routeFindings ({ method, url, kind, controls }: PlannedRoute): Finding[] {
   if (kind !== 'route') return []
-  const { access, limits, headers, exposure, validation, csrf } = controls as {
-    access?: unknown, limits?: unknown, headers?: unknown, exposure?: unknown, validation?: { params: boolean }, csrf?: unknown
+  const { access, limits, headers, exposure, validation, csrf, reports, versions } = controls as {
+    access?: unknown, limits?: unknown, headers?: unknown, exposure?: unknown, validation?: { params: boolean }, csrf?: unknown, reports?: unknown, versions?: { status: string, sunset: string }
   }
   const isPublic = access === 'public'
   const isUnsafe = method.split(',').some(name => UNSAFE.has(name))
@@ -83,8 +89,10 @@ function routeFindings ({ method, url, kind, controls }: PlannedRoute): Finding[
     else if (!isPublic) add('low', 'has no limit')
   }
   if (headers === false) add('medium', 'sends no security headers')
-  if (csrf === false && isUnsafe) add('medium', 'other sites may make a browser send it, cookies included (csrf: false)')
+  // What browsers report they send by themselves, and it changes nothing.
+  if (csrf === false && isUnsafe && reports === undefined) add('medium', 'other sites may make a browser send it, cookies included (csrf: false)')
   if (exposure === 'raw' && !isPublic) add('low', 'its answer is not filtered (answers: raw)')
+  if (versions?.status === 'ending') add('medium', `answers 410 from ${versions.sunset} on: app.versions.uses() tells who still calls it`)
   if (validation?.params === false && /[:*]/.test(url) && method !== 'OPTIONS') add('low', 'its URL has parameters without a schema')
   return found
 }

@@ -13,7 +13,9 @@ import type { FastifyServerOptions } from 'fastify'
 import { createError } from '@fastify/error'
 import { Type, type Static } from '@sinclair/typebox'
 import { loggerOf, OneLineLog, type LoggerOption } from './log.js'
+import { TlsListener, type TlsOptions } from './certificates/listener.js'
 import { checkOptions } from './options.js'
+import { isProduction } from './production.js'
 import { answerUnparsed, answerUnrouted, serverFactory } from './sockets.js'
 
 /** A server option is wrong or unsafe. */
@@ -34,6 +36,11 @@ export type ServerOptions = Static<typeof ServerOptions> & {
   trustProxy?: string | readonly string[] | ((address: string, hop: number) => boolean)
   /** pino level or options, or false (default `info`). */
   logger?: LoggerOption
+  /**
+   * HTTPS: TLS 1.2 and 1.3 with forward secrecy alone, HTTP/2 and HTTP/1.1. Its certificates are checked, watched and renewed by the certificates concern.
+   * Default: plain HTTP, for a proxy before it that ends TLS.
+   */
+  tls?: TlsOptions
   /** Anything else of Fastify's that is not decided here: `http`, `https`, `http2`, `routerOptions`, … */
   fastify?: Omit<FastifyServerOptions, typeof DECIDED[number]>
 }
@@ -42,16 +49,22 @@ export type ServerOptions = Static<typeof ServerOptions> & {
  * Constructor options for Fastify.
  *
  * @throws ServerMisconfigured for a hop count, `true` or a network of everybody as `trustProxy`: all can be spoofed (GHSA-3m5p-2c4r-xxw2)
+ * @throws CertificateRefused where a file of `tls` cannot be read, or a key is not its certificate's
  */
 export function server (options: ServerOptions = {}): FastifyServerOptions {
-  const { trustProxy, logger = 'info', fastify = {}, ...numbers } = options
+  const { trustProxy, logger = 'info', tls, fastify = {}, ...numbers } = options
   checkOptions(ServerOptions, numbers, 'server', ServerMisconfigured)
   const { bodyLimit = 262_144, requestTimeout = 30_000, keepAliveTimeout = 72_000, closeTimeout = 10_000 } = numbers
+  if (isProduction() && isPretty(logger)) throw new ServerMisconfigured('server: logger: pino-pretty is for development: nobody searches what is written for eyes')
   const taken = DECIDED.filter(name => name in fastify)
   if (taken.length > 0) throw new ServerMisconfigured(`server: fastify.${taken.join(', fastify.')}: is decided by server() itself`)
+  if (tls !== undefined && ('https' in fastify || 'http2' in fastify)) throw new ServerMisconfigured('server: fastify.https and fastify.http2: tls decides them: give one or the other')
+  const listener = tls === undefined ? null : new TlsListener(tls)
   const { http, routerOptions, ...others } = fastify as FastifyServerOptions & { http?: object }
   return {
     ...others,
+    // What Fastify goes by; the server itself gets its options from the listener, which has the newest.
+    ...listener !== null && { https: { allowHTTP1: true }, http2: listener.http2 },
     bodyLimit,
     requestTimeout,
     keepAliveTimeout,
@@ -74,8 +87,13 @@ export function server (options: ServerOptions = {}): FastifyServerOptions {
     logController: new OneLineLog(),
     frameworkErrors: answerUnrouted,
     clientErrorHandler: answerUnparsed,
-    serverFactory: serverFactory(closeTimeout),
+    serverFactory: serverFactory(closeTimeout, listener),
   } as unknown as FastifyServerOptions
+}
+
+function isPretty (logger: LoggerOption): boolean {
+  const { transport } = (typeof logger === 'object' ? logger : {}) as { transport?: { target?: unknown, targets?: { target?: unknown }[] } }
+  return [transport, ...transport?.targets ?? []].some(one => one?.target === 'pino-pretty')
 }
 
 /** Addresses that really name somebody: a hop count names nobody, and a network of everybody names everybody. */

@@ -6,6 +6,7 @@
  * one error, a 503 that says when to come back and nothing of what the driver said.
  */
 import { createError } from '@fastify/error'
+import { tlsFaultOf } from './peers.js'
 
 /** The database does not answer, ended the connection or gave up on the statement; the driver's own error is the `cause`. */
 export const SqlUnavailable = createError('FST_BASTION_SQL_UNAVAILABLE', 'The service is not available, try again shortly', 503)
@@ -95,8 +96,10 @@ export function pgSql (pool: PgPool): Sql {
 }
 
 function refuseUnavailable (error: Error & { code?: string }): never {
-  if (!AWAY_CODE.test(error.code ?? '') && !AWAY_MESSAGE.test(error.message)) throw error
-  throw Object.assign(new SqlUnavailable(), { cause: error, expose: true, headers: { 'retry-after': String(RETRY_AFTER) } })
+  const untrusted = tlsFaultOf(error)
+  if (untrusted === null && !AWAY_CODE.test(error.code ?? '') && !AWAY_MESSAGE.test(error.message)) throw error
+  const cause = untrusted === null ? error : new Error(`TLS: ${untrusted}`, { cause: error })
+  throw Object.assign(new SqlUnavailable(), { cause, expose: true, headers: { 'retry-after': String(RETRY_AFTER) } })
 }
 
 /** Sql on a PGlite database, which has one connection and queues what is asked of it. */

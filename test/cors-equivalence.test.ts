@@ -15,7 +15,7 @@ interface Answer { status: number, said: Record<string, unknown> }
 type Older = (reply: FastifyReply) => void
 
 const LISTED = ['https://app.example.com', 'https://admin.example.com', 'http://localhost:5173']
-const EXPOSED = ['ratelimit', 'ratelimit-policy', 'x-ratelimit-limit', 'x-ratelimit-remaining', 'x-ratelimit-reset', 'retry-after']
+const EXPOSED = ['ratelimit', 'ratelimit-policy', 'x-ratelimit-limit', 'x-ratelimit-remaining', 'x-ratelimit-reset', 'retry-after', 'deprecation', 'sunset', 'link']
 
 /** Routes of every kind that answers differ by. */
 function declare (app: FastifyInstance): void {

@@ -213,3 +213,16 @@ t.test('misplaced or misread, it does not boot', async t => {
   app.get('/', { schema: { response }, config: { access: 'public', cors: { origin: true } as never } }, async () => ({ ok: true }))
   await t.rejects(async () => { await app.ready() }, { code: 'FST_BASTION_PLAN_REFUSED', message: /GET \/: cors: a route can only switch it off/ })
 })
+
+t.test('in production pages of somebody\'s own machine are not listed: whatever runs there would be the application [ASVS 13.4.2]', async t => {
+  const before = process.env.NODE_ENV
+  t.teardown(() => { if (before === undefined) delete process.env.NODE_ENV; else process.env.NODE_ENV = before })
+  const own = ['http://localhost:5173', 'https://localhost', 'http://127.0.0.1:8080', 'http://[::1]:3000', 'http://app.localhost:3000']
+  for (const environment of ['production', 'prod']) {
+    process.env.NODE_ENV = environment
+    for (const origin of own) await t.rejects(build(t, { origins: [APP, origin] }), { code: 'FST_BASTION_CORS_MISCONFIGURED', message: `cors: origins: ${origin} is for development` }, origin)
+    t.equal((await (await build(t, { origins: [APP, 'https://localhost.example.com'] })).ask(preflight(APP))).origin, APP)
+  }
+  process.env.NODE_ENV = 'development'
+  t.equal((await (await build(t, { origins: own })).ask(preflight(own[0]!))).origin, own[0], 'negative control: development has them')
+})

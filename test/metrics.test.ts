@@ -178,6 +178,7 @@ t.test("node: Node's own numbers, by option", async t => {
   const samples = await read(app)
   t.ok(samples.get('process_resident_memory_bytes{}')! > 1e6)
   t.ok([...samples.keys()].some(key => key.startsWith('nodejs_eventloop_lag')))
+  t.notMatch([...samples.keys()].join(), /version/, 'its version is nobody\'s business [ASVS 13.4.6]')
 })
 
 t.test('buckets: the bounds that are asked for', async t => {

@@ -141,6 +141,33 @@ installed('nothing but what is exported can be reached', async t => {
   }
 })
 
+installed('npx fastify-bastion secret makes what production takes', async t => {
+  const command = join(consumer, 'node_modules/.bin', manifest.name)
+  const made = await outcomeOf(command, ['secret', '--name', 'APP_SECRET', '--bytes', '32'], consumer)
+  t.match(made, { code: 0, output: /^APP_SECRET=[\w-]{43}\n$/ })
+  await writeFile(join(consumer, '.env'), made.output)
+  await writeFile(join(consumer, 'settings.mjs'), `
+    import { Secret, settings } from '${manifest.name}'
+    import { createRequire } from 'node:module'
+    const { Type } = createRequire(new URL('node_modules/${manifest.name}/package.json', import.meta.url))('@sinclair/typebox')
+    console.log(settings(Type.Object({ APP_SECRET: Secret() }), { production: true }).APP_SECRET.length)
+  `)
+  t.match(await outcomeOf(process.execPath, ['settings.mjs'], consumer), { code: 0, output: '43\n' })
+  t.match(await outcomeOf('npx', ['--offline', manifest.name, '--help'], consumer), { code: 0, output: /^npx fastify-bastion <command>/m })
+  t.match(await outcomeOf(command, ['sceret'], consumer), { code: 2, output: 'there is no command "sceret"' })
+  t.match(await outcomeOf(command, ['secret', '--bytes', '8'], consumer), { code: 2, output: '--bytes: must be 32 to 1024' })
+})
+
+installed('without an optional package the error says what to install', async t => {
+  await writeFile(join(consumer, 'aws.mjs'), `
+    import { aws, loadSettings } from '${manifest.name}/settings'
+    import { createRequire } from 'node:module'
+    const { Type } = createRequire(new URL('node_modules/${manifest.name}/package.json', import.meta.url))('@sinclair/typebox')
+    await loadSettings(Type.Object({}), { sources: [aws({ secrets: [{ id: 'portal' }] })] }).catch(error => { console.log(error.message) })
+  `)
+  t.match(await outcomeOf(process.execPath, ['aws.mjs'], consumer), { code: 0, output: 'the package @aws-sdk/client-secrets-manager is not installed: npm install @aws-sdk/client-secrets-manager' })
+})
+
 const TYPED = `
 import Fastify from 'fastify'
 import bastion, { principalOf, resourceOf, server, type BastionOptions } from '${manifest.name}'

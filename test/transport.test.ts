@@ -1,4 +1,7 @@
 /** Transport: the hosts that are ours, and nothing but safe navigations over plain HTTP. */
+import { once } from 'node:events'
+import { get as getByTls } from 'node:https'
+import { connect, createServer, type AddressInfo } from 'node:net'
 import Fastify, { type FastifyInstance, type InjectOptions } from 'fastify'
 import { Type } from '@sinclair/typebox'
 import t, { type Test } from 'tap'
@@ -6,8 +9,9 @@ import bastion, { server, type ServerOptions } from '../plugins/index.js'
 import errors from '../plugins/errors.js'
 import events, { type SecurityEvent } from '../plugins/events.js'
 import plan from '../plugins/plan/index.js'
-import transport, { type TransportOptions } from '../plugins/transport.js'
+import transport, { type TransportOptions } from '../plugins/transport/index.js'
 import { closed } from '../schemas/closed.js'
+import { selfSigned } from './wire/certificate.js'
 
 interface Built { app: FastifyInstance, ran: string[], recorded: SecurityEvent[], ask: (request: InjectOptions) => Promise<Answer> }
 interface Answer { status: number, code: string | undefined, location: unknown }
@@ -48,7 +52,7 @@ const https = { 'x-forwarded-proto': 'https' }
 t.test('without a list every host that is one is answered', async t => {
   const { ask, ran } = await build(t)
   for (const host of ['a.example', 'A.EXAMPLE:81', '192.0.2.1', '[::1]', '[2001:db8::1]:3000', 'under_score.local', 'a.example.']) t.equal((await ask({ url: '/', headers: { host } })).status, 200, host)
-  for (const host of [' ', 'a b', 'a,b', 'a/b', 'a?b', 'a#b', 'u@a', 'a:b', 'a:', 'a:123456', '[::1', '::1', '[gg]', '-a', '.a', 'a\tb', '<script>', 'é.example', `${'a'.repeat(300)}`]) {
+  for (const host of [' ', 'a b', 'a,b', 'a/b', 'a?b', 'a#b', 'u@a', 'a:b', 'a:', 'a:123456', '[::1', '::1', '[gg]', '-a', '.a', 'a\tb', '<script>', 'a:99999', '1.2.3.999', '[1:2]', 'a%2eb', '0x7f.1.1.1.1', 'é.example', `${'a'.repeat(300)}`]) {
     t.match(await ask({ url: '/', headers: { host } }), MALFORMED, JSON.stringify(host))
   }
   t.equal(ran.length, 7)
@@ -145,6 +149,102 @@ t.test('the redirect goes nowhere but to a host that is ours [ASVS 3.7.2]', asyn
   t.match(await moved.ask({ url: '/', headers: { host: 'api.example.com' } }), { status: 301 })
 })
 
+t.test('people are redirected to the port that they see, where the host under it is ours', async t => {
+  const { ask } = await build(t, { hosts: ['api.example.com:8443', '*.tenants.example.com', 'local.example:8080'], requireHttps: true, httpsPort: 8443 })
+  const moved: [string, string][] = [
+    ['api.example.com', 'https://api.example.com:8443/x?y=1'],
+    ['API.example.com.:8080', 'https://api.example.com:8443/x?y=1'],
+    ['a.tenants.example.com:81', 'https://a.tenants.example.com:8443/x?y=1'],
+  ]
+  for (const [host, location] of moved) t.match(await ask({ url: '/x?y=1', headers: { host } }), { status: 308, location }, host)
+  t.match(await ask({ url: '/', headers: { host: 'local.example:8080' } }), { ...REFUSED, location: undefined }, 'ours, but not under that port')
+  for (const host of ['evil.example', 'local.example', 'tenants.example.com', 'a.b.tenants.example.com']) t.match(await ask({ url: '/', headers: { host } }), { ...UNTRUSTED, location: undefined }, host)
+})
+
+t.test('what a believed proxy forwards must be readable; from others it is not read [ASVS 4.1.3]', async t => {
+  const { ask, ran, recorded } = await build(t, { hosts: ['api.example.com'] }, proxied)
+  const host = 'api.example.com'
+  const unreadable = { status: 400, code: 'FST_BASTION_TRANSPORT_FORWARDED_MALFORMED' }
+  for (const proto of ['HTTPS', 'httpss', 'javascript', 'https:', 'https,', 'wss', '"https"', ',', 'on']) t.match(await ask({ url: '/', headers: { host, 'x-forwarded-proto': proto } }), unreadable, proto)
+  for (const address of ['unknown', '_hidden', 'evil.example', '999.1.1.1', '1.2.3', '1.2.3.4, x', '[::1', '1.2.3.4:port', '::1::2', '0x7f000001', '2130706433', `${'9'.repeat(5000)}`]) {
+    t.match(await ask({ url: '/', headers: { host, 'x-forwarded-for': address } }), unreadable, address.slice(0, 20))
+    t.equal((await ask({ url: '/', headers: { host, 'x-forwarded-for': address }, remoteAddress: '198.51.100.7' })).status, 200, 'a stranger may write what it likes')
+  }
+  t.equal(ran.length, 12)
+  for (const address of ['', ' ', ',', '203.0.113.9', 'x, 203.0.113.9', '203.0.113.9:443', '[2001:db8::1]:443', '2001:db8::1', '::ffff:203.0.113.9', 'fe80::1%eth0', Array(1000).fill('127.0.0.1').join()]) {
+    t.equal((await ask({ url: '/', headers: { host, 'x-forwarded-for': address } })).status, 200, address.slice(0, 20))
+  }
+  for (const proto of ['', 'http', 'https', ' https ', 'javascript, https', 'http,https']) t.equal((await ask({ url: '/', headers: { host, 'x-forwarded-proto': proto } })).status, 200, proto)
+  t.match(recorded[0], { type: 'malformed_request', details: { code: unreadable.code } })
+})
+
+t.test('beside HTTPS a second server speaks plain HTTP, whose requests take the same way [ASVS 4.1.2, 12.2.1]', async t => {
+  const certificate = selfSigned(['localhost'])
+  async function listening (t: Test, redirectFrom: { port: number, host?: string } = { port: 0 }, port = 0): Promise<Built & { plain: number, secure: number }> {
+    const built = await build(t, { hosts: ['localhost:8443'], requireHttps: true, httpsPort: 8443, redirectFrom }, { fastify: { https: certificate } as never })
+    await built.app.listen({ port, host: '127.0.0.1' }).catch(error => {
+      throw Object.assign(error, { built })
+    })
+    return { ...built, plain: (built.app.plainServer!.address() as AddressInfo).port, secure: (built.app.server.address() as AddressInfo).port }
+  }
+  const { app, plain, secure, ran, recorded } = await listening(t)
+
+  /** The first answer to these bytes, whatever would follow. */
+  async function send (lines: string[], port = plain): Promise<Answer & { head: string }> {
+    const socket = connect(port, '127.0.0.1')
+    t.teardown(() => { socket.destroy() })
+    socket.write(lines.join('\r\n'))
+    let text = ''
+    for await (const chunk of socket.setEncoding('latin1')) {
+      text += chunk
+      if (text.includes('\r\n\r\n')) break
+    }
+    const [head = '', body = ''] = text.split('\r\n\r\n')
+    return { status: Number(head.split(' ')[1]), code: /"code":"(\w+)"/.exec(body)?.[1], location: /^location: (.*)$/m.exec(head)?.[1], head }
+  }
+  const host = `Host: localhost:${plain}`
+  const moved = await send(['GET /x?y=1 HTTP/1.1', host, '', ''])
+  t.match(moved, { status: 308, location: 'https://localhost:8443/x?y=1' })
+  t.match(moved.head, /x-content-type-options: nosniff/)
+  t.notMatch(moved.head, /strict-transport-security/i, 'no HSTS over plain HTTP')
+  t.match(await send(['GET / HTTP/1.1', host, 'Authorization: Bearer x', '', '']), { ...REFUSED, location: undefined })
+  t.match(await send(['POST / HTTP/1.1', host, 'Content-Type: application/json', 'Content-Length: 100000', '', '{']), REFUSED, 'before its body is there')
+  const broken = connect(plain, '127.0.0.1')
+  broken.write(`POST / HTTP/1.1\r\n${host}\r\nContent-Length: 100000\r\n\r\n{`)
+  let all = ''
+  broken.setEncoding('latin1').on('data', chunk => {
+    all += chunk
+    broken.end()
+  })
+  await once(broken, 'close')
+  t.equal(all.match(/HTTP\/1\.1/g)?.length, 1, 'and once, where the rest of it breaks off')
+  t.match(await send(['GET / HTTP/1.1', 'Host: evil.example', '', '']), { ...UNTRUSTED, location: undefined })
+  t.match(await send(['GET / HTTP/1.1', '', '']), MALFORMED)
+  t.match(await send(['GET / HTTP/1.1', 'Host: localhost', 'X-Forwarded-Proto: https', '', '']), { status: 308 }, 'nobody is believed')
+  t.match(await send(['GET /health HTTP/1.1', 'Host: localhost:8443', '', '']), { status: 200 }, 'https: false')
+  t.match(await send(['s3cret', '', '']), { status: 400, code: 'FST_BASTION_SERVER_MALFORMED' })
+  t.match(await send(['CONNECT a.example:443 HTTP/1.1', host, '', '']), { status: 405, code: 'FST_BASTION_SERVER_TUNNEL' })
+  t.match(await send(['GET / HTTP/1.1', 'Host: localhost', 'Expect: x', '', '']), REFUSED)
+  t.same(ran, ['/health'])
+  t.same(recorded.map(({ type }) => type).filter(type => type !== 'malformed_request'), ['plain_http_refused', 'plain_http_refused', 'plain_http_refused', 'untrusted_host', 'plain_http_refused'])
+
+  const asked = getByTls({ port: secure, host: '127.0.0.1', servername: 'localhost', ca: certificate.cert, headers: { host: 'localhost:8443' } })
+  const [answer] = await once(asked, 'response')
+  answer.resume()
+  t.match({ status: answer.statusCode, hsts: answer.headers['strict-transport-security'] }, { status: 200, hsts: /max-age/ }, 'and by TLS it answers')
+
+  const taken = createServer().listen(0, '127.0.0.1')
+  t.teardown(() => { taken.close() })
+  await once(taken, 'listening')
+  const { port: busy } = taken.address() as AddressInfo
+  await t.rejects(listening(t, { port: busy, host: '127.0.0.1' }), { code: 'EADDRINUSE' }, 'a port that cannot be had stops the start')
+  const error = await listening(t, { port: 0 }, busy).catch((error: Error & { code: string, built: Built }) => error)
+  t.match(error, { code: 'EADDRINUSE', built: { app: { plainServer: { listening: false } } } }, 'and neither is left alone')
+  await app.close()
+  const late = connect(plain, '127.0.0.1')
+  t.match((await once(late, 'error'))[0], { code: 'ECONNREFUSED' }, 'and it ends with the service')
+})
+
 t.test('it works with only plan, events and errors beside it', async t => {
   const app = Fastify()
   t.teardown(() => app.close())
@@ -166,6 +266,11 @@ t.test('misconfiguration stops boot, by name', async t => {
     [{ hosts: ['*.*.example.com'] }, /not a host/],
     [{ hosts: ['a.example/'] }, /not a host/],
     [{ redirectStatus: 302 }, /redirectStatus/],
+    [{ httpsPort: 0 }, /httpsPort/],
+    [{ redirectFrom: 80, requireHttps: true }, /redirectFrom/],
+    [{ redirectFrom: { port: 80 } }, /redirectFrom: needs requireHttps/],
+    [{ redirectFrom: { port: 80 }, requireHttps: true }, /redirectFrom: is for a server that speaks HTTPS itself/],
+    [{ peers: ['postgres://a:s3cret@b/c'] }, /peers/],
   ]
   for (const [options, message] of wrong) {
     const app = Fastify()

@@ -1,6 +1,7 @@
 /** The portal's database: a PostgreSQL server, or PGlite in a directory or in memory; migrated before anyone asks. */
 import { mkdir, readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { postgresConnection } from '../../plugins/postgres.js'
 import { pgSql, pgliteSql, type Sql } from '../../plugins/sql.js'
 
 export const MIGRATIONS = new URL('./migrations/', import.meta.url)
@@ -26,7 +27,7 @@ async function openEmbedded (directory: string | undefined): Promise<Sql> {
 
 async function openServer (url: string): Promise<Sql> {
   const { default: pg } = await import('pg')
-  const pool = new pg.Pool({ connectionString: url, max: 10, connectionTimeoutMillis: DEADLINE, statement_timeout: DEADLINE, query_timeout: DEADLINE })
+  const pool = new pg.Pool({ ...postgresConnection(url).options, max: 10, connectionTimeoutMillis: DEADLINE, statement_timeout: DEADLINE, query_timeout: DEADLINE })
   // A connection that the server ends while idle is replaced; without a listener it would end the process.
   pool.on('error', () => {})
   return pgSql(pool)

@@ -6,6 +6,7 @@ import { bearerOf } from '../../plugins/tokens/index.js'
 import { PasswordInput, TokenPair, closed, noBody } from '../../schemas/index.js'
 import type { Portal } from '../app.js'
 import { Proof, proveAgain } from './mfa.js'
+import { FORGOTTEN } from './shapes.js'
 
 const TokensDiffer = createError('FST_PORTAL_TOKENS_DIFFER', 'The body and the Authorization header carry different tokens', 400)
 const NoToken = createError('FST_PORTAL_NO_TOKEN', 'Send the refresh token in the body or as bearer', 400)
@@ -40,7 +41,7 @@ export function authRoutes (portal: Portal): void {
 
   app.post('/auth/logout', {
     schema: { body: noBody, response: { 204: Type.Null() } },
-    config: { access: { via: ['bearer'] } },
+    config: { access: { via: ['bearer'] }, headers: FORGOTTEN },
   }, async (request, reply) => {
     await app.tokens.revokeFamily(principalOf(request).familyId!)
     app.events.record('logout', request)
@@ -49,7 +50,7 @@ export function authRoutes (portal: Portal): void {
 
   app.post('/auth/logout-all', {
     schema: { body: noBody, response: { 204: Type.Null() } },
-    config: { access: 'user' },
+    config: { access: 'user', headers: FORGOTTEN },
   }, async (request, reply) => {
     await signOut(principalOf(request).userId)
     app.events.record('logout', request, { all: true })

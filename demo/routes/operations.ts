@@ -1,11 +1,14 @@
 /** Health, posture, the limits to try, and the page at the root. */
+import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { Type } from '@sinclair/typebox'
 import { createError } from '@fastify/error'
 import { Posture } from '../../plugins/posture.js'
 import type { Portal } from '../app.js'
 
-const [PAGE, SCRIPT] = ['index.html', 'portal.js'].map(name => readFileSync(new URL(`../web/${name}`, import.meta.url), 'utf8')) as [string, string]
+const [TEMPLATE, SCRIPT] = ['index.html', 'portal.js'].map(name => readFileSync(new URL(`../web/${name}`, import.meta.url), 'utf8')) as [string, string]
+/** It runs the script that it was made with, or none (Subresource Integrity). */
+const PAGE = TEMPLATE.replace('{integrity}', `sha384-${createHash('sha384').update(SCRIPT).digest('base64')}`)
 /** Yes or no and nothing more. */
 const NotReady = createError('FST_PORTAL_NOT_READY', 'Not ready', 503)
 const Status = Type.Object({ status: Type.Literal('ok') }, { additionalProperties: false })
@@ -28,7 +31,8 @@ export function operationRoutes ({ app, sql }: Portal): void {
     schema: { response: { 200: Status } },
     config: { access: 'public', limits: false, https: false, overload: false },
   }, async () => {
-    if (!await answers()) throw Object.assign(new NotReady(), { expose: true, headers: { 'retry-after': '5' } })
+    // Whoever asks over plain HTTP, or takes any certificate, would not notice that no client does.
+    if (!app.certificates.isGood() || !await answers()) throw Object.assign(new NotReady(), { expose: true, headers: { 'retry-after': '5' } })
     return { status: 'ok' as const }
   })
 
@@ -53,6 +57,7 @@ export function operationRoutes ({ app, sql }: Portal): void {
   }, async () => ({ status: 'ok' as const }))
 
   app.get('/', {
+    schema: { hide: true },
     config: { access: 'public', answers: 'raw', headers: { contentSecurityPolicy: 'page', permissionsPolicy: ['publickey-credentials-get', 'publickey-credentials-create'] } },
   }, async (_request, reply) => {
     reply.type('text/html; charset=utf-8')
@@ -61,6 +66,7 @@ export function operationRoutes ({ app, sql }: Portal): void {
 
   // Never older than the page that asks for it.
   app.get('/portal.js', {
+    schema: { hide: true },
     config: { access: 'public', answers: 'raw', headers: { cacheControl: 'no-cache' } },
   }, async (_request, reply) => {
     reply.type('text/javascript; charset=utf-8')

@@ -4,7 +4,7 @@ import { principalOf } from '../../plugins/identity.js'
 import type { Consent } from '../../plugins/privacy/index.js'
 import { closed, page } from '../../schemas/index.js'
 import type { Portal } from '../app.js'
-import { notFoundWhereGone } from './shapes.js'
+import { FORGOTTEN, notFoundWhereGone } from './shapes.js'
 
 const Version = Type.String({ minLength: 1, maxLength: 64, pattern: '^[\\w.-]+$' })
 const Time = Type.String({ format: 'date-time' })
@@ -32,7 +32,7 @@ export function privacyRoutes ({ app, accounts }: Portal): void {
 
   app.delete('/users/me', {
     schema: { response: { 204: Type.Null() } },
-    config: { access: { stepUp: true }, audit: 'data_modification' },
+    config: { access: { stepUp: true }, audit: 'data_modification', headers: FORGOTTEN },
   }, async (request, reply) => {
     await app.privacy.erase(principalOf(request).userId, request)
     reply.code(204)

@@ -9,7 +9,7 @@ import { Bio, closed, Credentials, Id, noBody, page, Phone, Url } from '../../sc
 import type { Portal } from '../app.js'
 import { completeSignIn, Proof, proveAgain, SecondFactor } from './mfa.js'
 import { PASSKEY_LIMITS, PasskeyLogin } from './passkeys.js'
-import { Name, OwnProfile, ownProfile, refuseReservedName } from './shapes.js'
+import { FORGOTTEN, Name, OwnProfile, ownProfile, refuseReservedName } from './shapes.js'
 
 const Time = Type.String({ format: 'date-time' })
 const CsrfToken = Type.String({ description: 'For the header X-CSRF-Token, as long as the session keeps its id' })
@@ -85,7 +85,7 @@ export function sessionRoutes (portal: Portal): void {
 
   app.post('/session/logout', {
     schema: { body: noBody, response: nothing },
-    config: onlySession,
+    config: { ...onlySession, headers: FORGOTTEN },
   }, async (request, reply) => {
     await app.sessions.end(request)
     app.events.record('logout', request)

@@ -9,6 +9,9 @@ import { violates, type CommentRow, type DocumentRow, type OrderRow, type PostRo
 /** Since the person was last seen proving themselves (the contract's step-up). */
 export const STEP_UP_SECONDS = 300
 
+/** The headers of routes after which nothing of the person is left in the browser. */
+export const FORGOTTEN = { clearSiteData: ['cookies', 'storage'] } as const
+
 const Time = Type.String({ format: 'date-time' })
 
 /** Cuts one row too many off a page; its presence is what tells that there is another page. */

@@ -1,5 +1,5 @@
 /** Users: one's own profile, public profiles, and what an admin may do. */
-import { Type } from '@sinclair/typebox'
+import { Type, type Static } from '@sinclair/typebox'
 import type { Compilable } from 'kysely'
 import { createError } from '@fastify/error'
 import { StepUpRequired, resourceOf } from '../../plugins/access/index.js'
@@ -18,6 +18,9 @@ const OneselfRefused = createError('FST_PORTAL_NOT_ONESELF', 'This cannot be don
 const UserParams = closed({ userId: Id })
 const asAdmin = { roles: 'admin', stepUp: true } as const
 const nothing = { 204: Type.Null() }
+const UsersQuery = closed({ ...PageQuery.properties, username: Type.Optional(Type.String({ minLength: 1, maxLength: 50 })) })
+const usersPage = { querystring: UsersQuery, response: { 200: page(PublicProfile) } }
+const readUsers = { access: { permissions: 'users:read' } } as const
 
 export function userRoutes (portal: Portal): void {
   const { app, sql, accounts, post, signOut, now } = portal
@@ -62,20 +65,15 @@ export function userRoutes (portal: Portal): void {
     return ownProfile(user)
   })
 
-  app.get('/users', {
-    schema: {
-      querystring: closed({ ...PageQuery.properties, username: Type.Optional(Type.String({ minLength: 1, maxLength: 50 })) }),
-      response: { 200: page(PublicProfile) },
-    },
-    config: { access: { permissions: 'users:read' } },
-  }, async request => {
-    const { username, cursor, limit } = request.query
-    const found = await rows(sql, build.selectFrom('users').selectAll()
-      .$if(username !== undefined, query => query.where(eb => eb(eb.fn('lower', ['username']), '=', username!.toLowerCase())))
-      .$if(cursor !== undefined, query => query.where('id', '>', cursor!))
-      .orderBy('id').limit(limit + 1))
-    return paged(found, limit, publicProfile)
-  })
+  app.get('/users', { schema: usersPage, config: readUsers }, listUsers)
+
+  app.get('/api/v2/users', { schema: usersPage, config: readUsers }, listUsers)
+
+  // It told the addresses of all to whoever read it.
+  app.get('/api/v1/users', {
+    schema: usersPage,
+    config: { ...readUsers, version: { deprecated: '2025-01-01', sunset: '2025-07-01', successor: '/api/v2/users' } },
+  }, listUsers)
 
   app.get('/users/:userId', {
     schema: { params: UserParams, response: { 200: PublicProfile } },
@@ -171,6 +169,14 @@ export function userRoutes (portal: Portal): void {
     await app.privacy.erase(userId, request)
     reply.code(204)
   })
+
+  async function listUsers ({ query: { username, cursor, limit } }: { query: Static<typeof UsersQuery> }) {
+    const found = await rows(sql, build.selectFrom('users').selectAll()
+      .$if(username !== undefined, query => query.where(eb => eb(eb.fn('lower', ['username']), '=', username!.toLowerCase())))
+      .$if(cursor !== undefined, query => query.where('id', '>', cursor!))
+      .orderBy('id').limit(limit + 1))
+    return paged(found, limit, publicProfile)
+  }
 
   /** @throws LastAdmin where no admin would be left */
   async function keepingAnAdmin (id: string, change: Compilable): Promise<void> {

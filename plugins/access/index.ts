@@ -18,7 +18,7 @@ import { listOf, type LoadedResource, type Permission, type ResourceMap, type Re
 import { refusalsOf } from './refusals.js'
 import { authorizeResource, checkDefinitions, owned, type ResourceDefinition } from './resources.js'
 import { expandRoles, type ExpandedRoles, type RoleDefinition } from './roles.js'
-import { compileRule, Name, ruleOf, type Access, type AccessRule } from './rule.js'
+import { acceptedBy, compileRule, Name, ruleOf, type Access, type AccessRule } from './rule.js'
 
 export { AccessMisconfigured, Forbidden, ResourceNotFound, StepUpRequired, Unauthenticated, WrongResource } from './errors.js'
 export type { AccessNames, LoadedResource, Permission, ResourceMap, ResourceName, Role } from './names.js'
@@ -55,6 +55,8 @@ export interface AccessControl {
   hasRole: (principal: Principal, role: Role) => boolean
   /** The principal owns the object that this route loaded. */
   isOwner: (request: FastifyRequest) => boolean
+  /** The kinds of credential that a route with this rule takes; none where it is `public` and asks for nobody. */
+  accepts: (rule: Access) => readonly Principal['via'][]
   readonly roles: readonly string[]
   readonly permissions: readonly string[]
 }
@@ -89,6 +91,7 @@ async function access (app: FastifyInstance, options: AccessOptions): Promise<vo
     can: hasPermission,
     hasRole: (principal, role) => principal.roles.some(held => expanded.holders.get(role)?.has(held) === true),
     isOwner: request => request[owned],
+    accepts: acceptedBy,
     roles: [...expanded.roles.keys()],
     permissions: [...expanded.permissions],
   }

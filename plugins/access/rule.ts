@@ -17,7 +17,7 @@ export interface AccessRule {
   /** What is done to the object: what shares and rules are asked for (default `read`). */
   action?: string
   /**
-   * Kinds of credential that are accepted (default: bearer and session; keys too where permissions are asked for).
+   * Kinds of credential that are accepted (default: bearer and session; keys and client certificates too where permissions are asked for).
    * A credential that is cut down to scopes passes only where a permission is asked for, or where its kind is named here.
    */
   via?: readonly Principal['via'][]
@@ -68,7 +68,7 @@ const Rule = Type.Object({
   permissions: Type.Optional(Names),
   resource: Type.Optional(Name),
   action: Type.Optional(Name),
-  via: Type.Optional(Type.Array(Type.Union([Type.Literal('bearer'), Type.Literal('session'), Type.Literal('key')]), { minItems: 1 })),
+  via: Type.Optional(Type.Array(Type.Union([Type.Literal('bearer'), Type.Literal('session'), Type.Literal('key'), Type.Literal('certificate')]), { minItems: 1 })),
   stepUp: Type.Optional(Type.Union([Type.Boolean(), StepUpForm])),
 }, { additionalProperties: false })
 
@@ -111,15 +111,22 @@ export function ruleOf (route: PlannedRoute, expanded: ExpandedRoles, resources:
   return rule as AccessRule
 }
 
+/** The kinds of credential that pass a rule. */
+export function acceptedBy (rule: Access): readonly Principal['via'][] {
+  if (rule === 'public') return []
+  if (rule === 'user') return ['bearer', 'session']
+  return rule.via ?? (listOf(rule.permissions).length > 0 ? ['bearer', 'session', 'key', 'certificate'] : ['bearer', 'session'])
+}
+
 export function compileRule (rule: 'user' | AccessRule, { holders }: ExpandedRoles): CompiledRule {
-  if (rule === 'user') return { roles: null, permissions: [], via: ['bearer', 'session'], takesScoped: false, maxAge: null, factors: [], text: '' }
+  if (rule === 'user') return { roles: null, permissions: [], via: acceptedBy(rule), takesScoped: false, maxAge: null, factors: [], text: '' }
   const permissions = listOf(rule.permissions)
   const roles = listOf(rule.roles)
   const { maxAge = null, factors }: { maxAge?: number | null, factors?: Factor | readonly Factor[] } = typeof rule.stepUp === 'object' ? rule.stepUp : { maxAge: rule.stepUp === true ? STEP_UP_SECONDS : null }
   return {
     roles: rule.roles === undefined ? null : new Set(roles.flatMap(role => [...holders.get(role)!])),
     permissions,
-    via: rule.via ?? (permissions.length > 0 ? ['bearer', 'session', 'key'] : ['bearer', 'session']),
+    via: acceptedBy(rule),
     takesScoped: permissions.length > 0 || rule.via !== undefined,
     maxAge,
     factors: listOf(factors),

@@ -46,6 +46,7 @@ export const VOCABULARY: Readonly<Record<string, Word>> = {
   outbound_refused: failed('malicious_direct_reference'),
   untrusted_host: failed('malicious_extraneous'),
   plain_http_refused: failed('malicious_extraneous'),
+  violation_reported: told(null),
   undeclared_answer: failed(null),
   state_full: told(null),
   state_away: told(null),
@@ -74,6 +75,12 @@ export const VOCABULARY: Readonly<Record<string, Word>> = {
   audit_broken: failed('sys_monitor_disabled'),
   alert_raised: told(null),
   alert_undelivered: failed(null),
+  certificate_expiring: told(null),
+  certificate_invalid: failed(null),
+  certificate_refused: failed(null),
+  certificate_reloaded: ok(null),
+  client_certificate_refused: failed('authn_login_fail'),
+  deprecated_use: told(null),
 }
 
 /** How it ended: as its details say, else as its type is. */

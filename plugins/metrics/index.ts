@@ -69,7 +69,10 @@ async function metrics (app: FastifyInstance, options: MetricsOptions): Promise<
   const events = add(new Tally('bastion_events_total', 'Security events by type'))
   let isStateAway = false
   add(new Level('bastion_state_away', '1 while the shared state does not answer', () => Number(isStateAway)))
-  if (node) collectDefaultMetrics({ register: registry })
+  if (node) {
+    collectDefaultMetrics({ register: registry })
+    registry.removeSingleMetric('nodejs_version_info') // tells whom to attack by what (ASVS 13.4.6)
+  }
 
   app.decorate('metrics', {
     registry,
@@ -79,6 +82,10 @@ async function metrics (app: FastifyInstance, options: MetricsOptions): Promise<
     counter (name, help) {
       const place = add(new Tally(name, help)).of({})
       return (by = 1) => { place.value += by }
+    },
+    counters (name, help) {
+      const tally = add(new Tally(name, help))
+      return labels => { tally.of(labels).value += 1 }
     },
     histogram (name, help, bounds = DURATIONS) {
       const place = add(new Distribution(name, help, ascending(bounds))).of({})

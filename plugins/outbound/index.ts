@@ -17,6 +17,7 @@ import { Value } from '@sinclair/typebox/value'
 import fp from 'fastify-plugin'
 import { Hostname } from '../../schemas/network.js'
 import { checkOptions } from '../options.js'
+import { isProduction } from '../production.js'
 import { OutboundFault, OutboundMisconfigured, OutboundRefused } from './errors.js'
 import { exchange, hostOf, type OutboundResponse } from './exchange.js'
 import { specialKind } from './reach.js'
@@ -96,7 +97,7 @@ async function outbound (app: FastifyInstance, options: OutboundOptions): Promis
   if (typeof lookUp !== 'function') throw new OutboundMisconfigured('outbound: resolve: must be a function that answers the addresses of a name')
   if (ca !== undefined && typeof ca !== 'string') throw new OutboundMisconfigured('outbound: ca: must be certificates in PEM')
   const { allowHttp = false, ports = [80, 443], allowLoopback = false, maxHeaderBytes = 16_384 } = plain
-  if (allowLoopback && process.env.NODE_ENV === 'production') throw new OutboundMisconfigured('outbound: allowLoopback: is for development')
+  if (allowLoopback && isProduction()) throw new OutboundMisconfigured('outbound: allowLoopback: is for development')
   const defaults: Bounds = { isListed: hostList(plain.hosts), maxRedirects: plain.maxRedirects ?? 0, timeout: plain.timeout ?? 5000, maxBytes: plain.maxBytes ?? 1_048_576 }
   const closing = new AbortController()
   // Once those who wait for an answer have it.

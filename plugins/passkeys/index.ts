@@ -17,6 +17,7 @@ import fp from 'fastify-plugin'
 import type { PasskeyAssertion, PasskeyCreationOptions, PasskeyRegistration, PasskeyRequestOptions } from '../../schemas/passkeys.js'
 import { checkOptions } from '../options.js'
 import { isExactOrigin } from '../origin.js'
+import { isProduction } from '../production.js'
 import type { Account, Accounts } from '../sign-in.js'
 import { ALGORITHMS, challengeOf, loadCeremonies, type Fault } from './ceremonies.js'
 import { challengesOf } from './challenges.js'
@@ -239,7 +240,7 @@ async function passkeys (app: FastifyInstance, options: PasskeysOptions): Promis
 function isOriginOf (origin: string, rpId: string): boolean {
   if (!isExactOrigin(origin)) return false
   const url = new URL(origin)
-  const isLocal = url.protocol === 'http:' && /(?:^|\.)localhost$/.test(url.hostname) && ['development', 'test', undefined].includes(process.env.NODE_ENV)
+  const isLocal = url.protocol === 'http:' && /(?:^|\.)localhost$/.test(url.hostname) && !isProduction()
   return (url.protocol === 'https:' || isLocal) && (url.hostname === rpId || url.hostname.endsWith(`.${rpId}`))
 }
 

@@ -107,7 +107,7 @@ async function sessions (app: FastifyInstance, options: SessionsOptions): Promis
   app.csrf.credential(keptId)
   app.identity.reader({ name: 'session', read })
   app.plan.contribute({ concern: 'sessions', stage: 'recall', compile: () => ({ step: recall }) })
-  app.plan.contribute({ concern: 'sessions', stage: 'save', compile: () => ({ step: save }) })
+  app.plan.contribute({ concern: 'sessions', stage: 'save', compile: () => ({ step: save, promise: { cookie: name } }) })
 
   /** Fetches what the cookie names. A cookie that we did not sign costs no look-up. */
   function recall (request: FastifyRequest): void | Promise<void> {

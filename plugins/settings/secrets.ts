@@ -1,5 +1,6 @@
-/** Secrets: strength, purpose, and keeping them out of sight. */
-import { hkdfSync } from 'node:crypto'
+/** Secrets: strength and purpose. */
+import { hash, hkdfSync } from 'node:crypto'
+import { PUBLISHED } from './published.js'
 
 const MIN_BYTES = 32
 /** Distinct values among 32 random bytes, or among their differences: 30 on average, fewer than 20 once in billions. */
@@ -19,14 +20,29 @@ export function decodeSecret (text: string): Buffer | null {
   return /^[\w-]+={0,2}$|^[A-Za-z0-9+/]+={0,2}$/.test(text) ? Buffer.from(text, 'base64url') : null
 }
 
+/** Passwords that services come with, or that their documentation shows (CWE-1392), beside those of {@link WORDS} and {@link PUBLISHED}. */
+const DEFAULT_PASSWORDS = new Set([
+  '0000', '1111', '123', '1234', '12345', '123456', '1234567', '12345678', '123456789', '1234567890',
+  'admin', 'administrator', 'root', 'toor', 'user', 'guest', 'test', 'dev', 'demo', 'pass', 'letmein', 'welcome', 'portal',
+  'postgres', 'postgresql', 'mysql', 'redis', 'foobared', 'mongo', 'mongodb', 'rabbitmq', 'elastic', 'elasticsearch', 'minio', 'minioadmin', 'vault', 'myroot',
+])
+const DEFAULT_WORDS = new RegExp([
+  '^(?:my|your|the|our|super|top|db|user|root|admin|postgres|some)?[-_ ]?',
+  '(?:secret|passwo?r?d|pw|change[-_ ]?(?:me|this|it)|default|example|sample)',
+  '(?:[-_ ]?(?:pw|password|key|here|please))*$',
+].join(''), 'i')
+/** What people put behind them. */
+const ENDING = /[\d!]{1,4}$/
+
 /**
  * What is wrong with a secret (CWE-521, CWE-1392); null where nothing is. The value is never part of the answer.
- * What it cannot know: whether bytes that look random were published somewhere.
+ * What it cannot know: whether bytes that look random were published elsewhere than in the documentation that it knows.
  */
 export function weaknessOf (text: string): string | null {
   const bytes = decodeSecret(text)
   const isHex = /^[0-9a-f]+$/i.test(text)
   if (SHORT_WORDS.test(text) || (!isHex && WORDS.test(text))) return 'is a well-known default'
+  if (isPublished(text)) return 'is copied from a documentation, where everybody can read it'
   if (bytes === null) return 'must be base64url or hex'
   if (bytes.length < MIN_BYTES) return `must have at least ${MIN_BYTES} bytes`
   // Prose has no capitals, or nothing else: base64 of random bytes has both.
@@ -34,6 +50,34 @@ export function weaknessOf (text: string): string | null {
   const steps = bytes.map((byte, i) => (byte - bytes[i - 1]!) & 255).subarray(1)
   if (isProse || new Set(bytes).size < MIN_DISTINCT || new Set(steps).size < MIN_DISTINCT) return 'has too little entropy'
   return null
+}
+
+/** Whether a text, or what it encodes, stands in a documentation. */
+export function isPublished (text: string): boolean {
+  const bytes = decodeSecret(text)
+  const decoded = bytes === null ? [] : [...(['hex', 'base64', 'base64url', 'utf8'] as const).map(encoding => bytes.toString(encoding)), bytes.toString('hex').toUpperCase()]
+  const forms = [text, text.trim(), text.replace(/=+$/, ''), ...decoded]
+  return forms.some(form => PUBLISHED.has(hash('sha256', form)))
+}
+
+/** Whether somebody guesses it first (CWE-1392): a password, or a URL with one; a URL without one is for a service that knows its clients otherwise. */
+export function isDefaultCredential (text: string): boolean {
+  if (!/^[a-z][a-z+.-]*:\/\//i.test(text)) return isDefaultPassword(text)
+  if (!URL.canParse(text)) return false
+  const { username, password } = new URL(text)
+  return password !== '' && (isDefaultPassword(unescaped(password)) || unescaped(password) === unescaped(username))
+}
+
+function isDefaultPassword (text: string): boolean {
+  return [text, text.replace(ENDING, '')].some(form => DEFAULT_PASSWORDS.has(form.toLowerCase()) || DEFAULT_WORDS.test(form)) || isPublished(text)
+}
+
+function unescaped (text: string): string {
+  try {
+    return decodeURIComponent(text)
+  } catch {
+    return text
+  }
 }
 
 /**

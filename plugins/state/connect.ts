@@ -1,8 +1,9 @@
 /** Connects to Redis the way shared state wants it: nothing waits in a queue, nothing is sent twice, it comes back soon. */
+import { authoritiesOf, isLocalHost, type Peer } from '../peers.js'
 import type { RedisClient } from './line.js'
 
 /**
- * One server by URL (`redis://`, `rediss://` for TLS; percent-encode the password); one server or Sentinel by ioredis' options; a cluster by its
+ * One server by URL (`redis://`, `rediss://` for TLS with verification, `?sslrootcert=` for the file of its authority; percent-encode the password); one server or Sentinel by ioredis' options; a cluster by its
  * first nodes; or a client of your own, which you close.
  */
 export type RedisConnection = string | RedisSettings | RedisClient
@@ -58,8 +59,10 @@ export async function connectRedis (redis: Exclude<RedisConnection, RedisClient>
   if (typeof redis === 'object' && !['host', 'path', 'sentinels', 'cluster'].some(name => redis[name] !== undefined)) throw new Error('the options name no server: host, path, sentinels or cluster')
   const unreadable = new Error(typeof redis === 'string' ? 'the URL cannot be read: percent-encode the password' : 'ioredis does not take these options')
   if (typeof redis === 'string' && !/^rediss?:\/\//.test(redis)) throw new Error('the URL must begin with redis:// or rediss://')
+  const byUrl = typeof redis === 'string' ? readUrl(redis, unreadable) : null
   try {
-    if (typeof redis === 'string') return new Redis(redis, REDIS_OPTIONS) as unknown as RedisClient
+    if (byUrl !== null) return new Redis(byUrl.url, { ...REDIS_OPTIONS, ...byUrl.tls !== undefined && { tls: byUrl.tls } }) as unknown as RedisClient
+    if (typeof redis === 'string') throw unreadable
     const { cluster, username, password, tls, redisOptions, ...own } = redis
     if (cluster === undefined) return new Redis({ ...REDIS_OPTIONS, ...redis } as never) as unknown as RedisClient
     const { enableOfflineQueue, ...node } = REDIS_OPTIONS
@@ -76,6 +79,39 @@ export async function connectRedis (redis: Exclude<RedisConnection, RedisClient>
   } catch {
     throw unreadable
   }
+}
+
+/** The URL as ioredis takes it, and what TLS needs beside it. */
+function readUrl (text: string, unreadable: Error): { url: string, tls?: { ca: string } } {
+  if (!URL.canParse(text)) throw unreadable
+  const url = new URL(text)
+  const path = url.searchParams.get('sslrootcert')
+  if (path === null) return { url: text }
+  if (url.protocol !== 'rediss:') throw new Error('sslrootcert: is for rediss://')
+  url.searchParams.delete('sslrootcert')
+  return { url: url.href, ...path !== 'system' && { tls: { ca: authoritiesOf(path) } } }
+}
+
+/** How safe the way to the server is; of several the one that is not on this machine. */
+export function peerOfRedis (redis: RedisConnection): Peer {
+  const { hosts, tls } = typeof redis === 'string'
+    ? { hosts: [new URL(redis).hostname], tls: redis.startsWith('rediss:') }
+    : placeOf(isClient(redis) ? { ...redis.options, ...redis.options?.redisOptions, cluster: (redis as { startupNodes?: unknown }).startupNodes } : { ...redis, ...redis.redisOptions as object })
+  const host = hosts.find(name => !isLocalHost(name)) ?? hosts[0] ?? 'localhost'
+  const isVerified = (tls as { rejectUnauthorized?: boolean } | undefined)?.rejectUnauthorized !== false
+  return { name: 'state', host, isLocal: isLocalHost(host), tls: !tls ? 'none' : isVerified ? 'verified' : 'unverified' }
+}
+
+function placeOf ({ host, path, sentinels, cluster, tls }: Record<string, any>): { hosts: string[], tls: unknown } {
+  const nodes = (sentinels ?? cluster ?? [path ?? host ?? 'localhost']) as (string | { host?: string })[]
+  return { hosts: nodes.map(node => typeof node === 'string' ? hostOfNode(node) : node.host ?? 'localhost'), tls }
+}
+
+/** `host`, `host:port`, a URL or a path. */
+function hostOfNode (node: string): string {
+  if (node.startsWith('/')) return node
+  const url = node.includes('://') ? node : `redis://${node}`
+  return URL.canParse(url) ? new URL(url).hostname : node
 }
 
 /** What of a client's options would make its answers wrong; null where nothing would. */

@@ -15,8 +15,9 @@ import { Type, type Static } from '@sinclair/typebox'
 import fp from 'fastify-plugin'
 import { measured } from '../measured.js'
 import { checkOptions } from '../options.js'
+import { tlsFaultOf, warnOfPeer, type Peer } from '../peers.js'
 import { REDUCED_CAPACITY, tellInProblem } from '../problem.js'
-import { connectRedis, faultOfClient, isClient, type RedisConnection } from './connect.js'
+import { connectRedis, faultOfClient, isClient, peerOfRedis, type RedisConnection } from './connect.js'
 import { PROBE, type RedisClient } from './line.js'
 import { memoryState } from './memory.js'
 import type { State } from './port.js'
@@ -103,7 +104,12 @@ async function state (app: FastifyInstance, options: StateOptions): Promise<void
     if (replicas > 0 && client.isCluster === true) refuse('replicas: cannot be waited for on a cluster')
     const wrong = faultOfClient(client)
     if (wrong !== null) refuse(`redis: ${wrong}`)
+    const peer: Peer = peerOfRedis(connection)
+    warnOfPeer(app.log, peer)
+    app.plan.contribute({ concern: 'state', compile: ({ kind }) => kind === 'not-found' ? { promise: { peer } } : {} })
     const fault = await readied(client) ?? await tried(client, `${prefix}:boot`)
+    const untrusted = tlsFaultOf(faultOfNode(fault))
+    if (untrusted !== null) refuse(`redis: TLS: ${untrusted}`)
     if (fault !== null && REFUSED.test(fault.message)) refuse(`redis: ${fault.message}`)
     let since = 0
     const shared = redisState({
@@ -170,6 +176,11 @@ function reasonOf ({ name, message }: Error): string {
   return name === 'MaxRetriesPerRequestError' || message.startsWith("Stream isn't writeable") ? 'the connection broke' : message
 }
 
+/** A cluster hides what its last node said. */
+function faultOfNode (error: Error | null): unknown {
+  return (error as { lastNodeError?: unknown } | null)?.lastNodeError ?? error
+}
+
 /** Runs a script as operations do, not for ever; answers what went wrong, null where nothing did or nothing is known. */
 async function tried (client: RedisClient, key: string): Promise<Error | null> {
   const late = new Promise<null>(resolve => { setTimeout(resolve, BOOT_MS, null).unref() })
@@ -187,7 +198,7 @@ async function readied (client: RedisClient): Promise<Error | null> {
     }
     client.on('error', error => {
       fault = error
-      if (REFUSED.test(error.message)) done()
+      if (REFUSED.test(error.message) || tlsFaultOf(faultOfNode(error)) !== null) done()
     })
     client.once('ready', done)
     client.once('end', done)

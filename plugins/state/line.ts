@@ -9,7 +9,7 @@ export interface RedisClient {
   readonly isCluster?: boolean
   /** Of a cluster: the nodes of each slot, the master first. */
   readonly slots?: readonly (readonly string[] | undefined)[]
-  readonly options?: { readonly enableAutoPipelining?: boolean, readonly stringNumbers?: boolean, readonly scaleReads?: unknown }
+  readonly options?: { readonly enableAutoPipelining?: boolean, readonly stringNumbers?: boolean, readonly scaleReads?: unknown, readonly redisOptions?: object }
   /** Of one server: the socket. */
   readonly stream?: { cork: () => void, uncork: () => void } | null
   call: (command: string, ...args: (string | number)[]) => Promise<unknown>

@@ -11,6 +11,7 @@ import type { FastifyBaseLogger } from 'fastify'
 import { Type, type Static } from '@sinclair/typebox'
 import type { Principal } from '../identity.js'
 import { checkOptions } from '../options.js'
+import { isProduction } from '../production.js'
 import { Remembered } from '../remembered.js'
 import { isSignedBy, SIGNATURE_ALGORITHMS, type SignatureAlgorithm } from './algorithms.js'
 import { isWellFormed } from './bearer.js'
@@ -193,7 +194,7 @@ function isThumbprint (cnf: unknown): cnf is { jkt: string } {
 
 function checkedUrl (text: string): string {
   const url = URL.canParse(text) ? new URL(text) : null
-  const isLocal = url?.protocol === 'http:' && LOOPBACK.test(url.hostname) && process.env.NODE_ENV !== 'production'
+  const isLocal = url?.protocol === 'http:' && LOOPBACK.test(url.hostname) && !isProduction()
   if (url === null || url.username !== '' || url.password !== '' || (url.protocol !== 'https:' && !isLocal)) {
     throw new TokensMisconfigured('tokens: issuers: jwks: must be an https URL without credentials; http is for a loopback address in development')
   }

@@ -13,10 +13,12 @@ const bodies = routes.flatMap(({ method, url, controls }) => (controls.validatio
 function isForSessions (access: unknown): boolean {
   return String((access as { via?: string[] }).via) === 'session'
 }
+const isGone = ({ controls }: Posture['routes'][number]) => (controls.versions as { status: string } | undefined)?.status === 'gone'
 const isPublic = ({ controls }: Posture['routes'][number]) => controls.access === 'public'
 
-t.test('every route that is not public is 401 without a credential, with a challenge, before the body is read', async t => {
-  const guarded = routes.filter(route => !isPublic(route))
+t.test('every route that is not public is 401 without a credential, with a challenge, before the body is read; what is gone is 410', async t => {
+  for (const { method, url } of routes.filter(isGone)) t.equal((await call(method, pathOf(url))).status, 410, `${method} ${url}`)
+  const guarded = routes.filter(route => !isPublic(route) && !isGone(route))
   t.ok(guarded.length >= 20, `${guarded.length} guarded routes`)
   for (const { method, url } of guarded) {
     const { status, headers, body } = await call(method, pathOf(url), method === 'GET' || method === 'DELETE' ? {} : { raw: '{ not json' })
@@ -79,8 +81,8 @@ t.test('the media type of JSON may be written in any way that means it', async t
   }
 })
 
-/** Take forms, and no JSON; what is for keys alone is refused before. */
-const FORMS: Readonly<Record<string, number>> = { '/token': 415, '/revoke': 415, '/introspect': 403, '/upload/image': 415, '/upload/document': 415 }
+/** Take forms or reports, and no JSON; what is for keys alone is refused before. */
+const FORMS: Readonly<Record<string, number>> = { '/token': 415, '/revoke': 415, '/introspect': 403, '/upload/image': 415, '/upload/document': 415, '/reports/csp': 415 }
 
 t.test('bodies are closed: an unknown field is refused on every route that takes one', async t => {
   const admin = await newcomer('admin')

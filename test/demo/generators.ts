@@ -70,7 +70,7 @@ function weightOf ({ method, url, kind }: PlannedRoute): number {
 function requestTo (route: PlannedRoute): Arbitrary<Generated> {
   const { params, querystring, body } = (route.options.schema ?? {}) as { params?: Schema, querystring?: Schema, body?: Schema }
   const method = route.method.split(',')[0]!
-  const isForm = body?.content !== undefined
+  const wire = wireOf(body)
   const isUpload = /^\/upload\//.test(route.url)
   return fc.record({
     path: pathOf(route.url, params),
@@ -78,7 +78,7 @@ function requestTo (route: PlannedRoute): Arbitrary<Generated> {
     method: fc.oneof({ weight: 30, arbitrary: fc.constant(method) }, { weight: 1, arbitrary: fc.constantFrom('GET', 'HEAD', 'OPTIONS', 'PUT', 'PATCH', 'DELETE', 'POST', 'TRACE', 'PROPFIND', 'SEARCH', 'QUERY', 'PURGE', 'M-SEARCH') }),
     caller: callerOf(route),
     extra: oddHeaders,
-    content: isUpload ? multipart : method === 'GET' || method === 'HEAD' ? nothing : isForm ? formOf(Object.values(body.content!)[0]!.schema) : jsonOf(body),
+    content: isUpload ? multipart : method === 'GET' || method === 'HEAD' ? nothing : wire.type === FORM ? formOf(wire.schema!) : jsonOf(wire.schema, wire.type),
   }).map(({ path, query, method, caller, extra, content }) => {
     const { payload, type } = content
     const isOdd = /%(?![2-7][0-9A-F])|\.\.|[^\x21-\x7e]|\/\/|\\/.test(path)
@@ -243,6 +243,25 @@ export function textsIn (schema?: Schema, name = ''): { schema: Schema, name: st
     .map(({ put, ...text }) => ({ ...text, put: string => ({ ...sampleOf(schema) as object, [field]: put(string) }) })))
 }
 
+/* How it is sent. */
+
+export const FORM = 'application/x-www-form-urlencoded'
+const JSON_TYPE = 'application/json'
+const text: Schema = { type: 'string' }
+/** What a browser reports: more than what its route reads. */
+const REPORTS: Schema = {
+  type: 'array',
+  items: { type: 'object', required: ['type', 'body'], properties: { type: { type: 'string', const: 'csp-violation', examples: ['csp-violation'] }, body: { type: 'object', properties: { documentURL: text, effectiveDirective: text, blockedURL: text, disposition: text, sample: text } } } },
+}
+
+/** The media type of a route's body, and what is in it. */
+export function wireOf (body?: Schema): { type: string, schema?: Schema } {
+  const [first] = Object.entries(body?.content ?? {})
+  if (first === undefined) return { type: JSON_TYPE, ...body !== undefined && { schema: body } }
+  const [type, { schema }] = first
+  return { type, schema: type === 'application/reports+json' ? REPORTS : schema }
+}
+
 /* What is bent. */
 
 const nested = (depth: number): unknown => JSON.parse('['.repeat(depth) + ']'.repeat(depth))
@@ -289,7 +308,7 @@ const bends: Arbitrary<Bend> = fc.oneof(
   {
     weight: 3,
     arbitrary: fc.tuple(fc.constantFrom(...FIELDS), strange).map(([name, what]): Bend => value => {
-      if (typeof value !== 'object' || value === null) return value
+      if (typeof value !== 'object' || value === null || Array.isArray(value)) return value
       const copy = structuredClone(value)
       // By definition: an assignment to `__proto__` would be none.
       return Object.defineProperty(copy, name, { value: what, enumerable: true, configurable: true, writable: true })
@@ -337,13 +356,13 @@ function contentOf (texts: Arbitrary<string>, bent: Arbitrary<string>, type: str
   )
 }
 
-function jsonOf (schema?: Schema): Arbitrary<Content> {
+function jsonOf (schema?: Schema, type = JSON_TYPE): Arbitrary<Content> {
   if (schema === undefined || isNoBody(schema)) return fc.oneof({ weight: 6, arbitrary: nothing }, { weight: 1, arbitrary: fc.constantFrom<Content>({ payload: '{}', type: 'application/json' }, { payload: 'null', type: 'application/json' }) }, { weight: 1, arbitrary: contentOf(fc.constant('{}'), strange.map(what => asBytes(JSON.stringify(what))), 'application/json') })
   const values = valid(schema)
   return contentOf(
     values.map(value => asBytes(JSON.stringify(value))),
     fc.tuple(values, fc.array(bends, { minLength: 1, maxLength: 2 })).map(([value, all]) => asBytes(JSON.stringify(all.reduce((bent, bend) => bend(bent), value)) ?? '')),
-    'application/json'
+    type
   )
 }
 
@@ -353,7 +372,7 @@ function isNoBody ({ anyOf }: Schema): boolean {
 
 function formOf (schema: Schema): Arbitrary<Content> {
   const pairs = valid(schema).map(value => Object.entries(value as Record<string, string>).map(([name, value]) => `${encode(name)}=${encode(String(value))}`).join('&'))
-  return contentOf(pairs, fc.tuple(pairs, fc.constantFrom(...ODD_QUERIES, 'grant_type=password', 'grant_type=client_credentials', 'scope=%22', 'token=%ff', 'password=%00', 'username=', `scope=${CANARY}`)).map(([text, more]) => asBytes(`${text}&${more}`)), 'application/x-www-form-urlencoded')
+  return contentOf(pairs, fc.tuple(pairs, fc.constantFrom(...ODD_QUERIES, 'grant_type=password', 'grant_type=client_credentials', 'scope=%22', 'token=%ff', 'password=%00', 'username=', `scope=${CANARY}`)).map(([text, more]) => asBytes(`${text}&${more}`)), FORM)
 }
 
 /* Forms with files. */

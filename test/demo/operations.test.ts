@@ -1,6 +1,7 @@
 /** Health, posture, the limits to try, the page at the root. */
 import { readdirSync } from 'node:fs'
 import t from 'tap'
+import { authority, DAY, issue, write } from '../fixtures/authority.js'
 import { build, buildOn, freshDatabase } from './portal.js'
 
 const { call, token, pass, sql } = await build(t)
@@ -28,6 +29,18 @@ t.test('a database that hangs is not ready, after a deadline', async t => {
   const portal = await buildOn(t, { ...hanging, query: (...args) => isHanging ? new Promise(() => {}) : hanging.query(...args) as never })
   isHanging = true
   t.equal((await portal.call('GET', '/health/ready')).status, 503)
+})
+
+t.test('an expired certificate is not ready', async t => {
+  const folder = t.testdir({})
+  const portal = await buildOn(t, await freshDatabase(t), {}, undefined, { tls: write(folder, await issue(await authority(), { name: 'localhost', to: 2 })) })
+  t.equal((await portal.call('GET', '/health/ready')).status, 200)
+  portal.pass(3 * DAY)
+  const { status, text } = await portal.call('GET', '/health/ready')
+  t.equal(status, 503)
+  t.notMatch(text, /certificate|expired/)
+  t.match(portal.app.posture().findings.map(({ message }) => message), [/has expired/])
+  t.equal((await portal.call('GET', '/health')).status, 200, 'alive all the same')
 })
 
 t.test('GET /limits/multi has three sliding windows at once', async t => {

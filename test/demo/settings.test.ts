@@ -1,6 +1,9 @@
 /** The variables of the contract: their defaults, and what is refused before anything is opened. */
+import { join } from 'node:path'
 import t from 'tap'
-import { listOf, readSettings } from '../../demo/settings.js'
+import { listOf, loadPortalSettings, readSettings } from '../../demo/settings.js'
+import { CREDENTIALS, secretsManager } from '../fixtures/secrets-manager.js'
+import { vaultServer } from '../fixtures/vault.js'
 
 const STRONG = 'kJ3vZ8mQ1xT5bW9nR2cY6fH4gL7pD0sAeUiOwNqVtXyBzKjMhGrFdSlPaCuEIo9_'
 
@@ -41,6 +44,49 @@ t.test('wrong values are refused by their names, and not repeated', async t => {
     }
   }
   t.equal(readSettings({ NODE_ENV: 'production', APP_SECRET: STRONG }).NODE_ENV, 'production')
+})
+
+t.test('NAME_FILE, Vault and AWS beside the environment; a change there is told', async t => {
+  const [vault, manager] = [await vaultServer(t), await secretsManager(t)]
+  vault.grant('hvs.portal')
+  vault.write('secret/portal', { APP_SECRET: STRONG, JWT_ALGORITHM: 'EdDSA' })
+  manager.secrets.set('portal', { SecretString: JSON.stringify({ DEMO_PASSWORD: 'from-aws-1', JWT_ALGORITHM: 'ES256' }) })
+  const folder = t.testdir({ redis: 'redis://cache:6379\n' })
+  const own = { AWS_ACCESS_KEY_ID: CREDENTIALS.accessKeyId, AWS_SECRET_ACCESS_KEY: CREDENTIALS.secretAccessKey, AWS_ENDPOINT_URL_SECRETS_MANAGER: manager.url }
+  Object.assign(process.env, own)
+  t.teardown(() => { for (const name of Object.keys(own)) delete process.env[name] })
+  const loaded = await loadPortalSettings({ NODE_ENV: 'production', REDIS_URL_FILE: join(folder, 'redis'), VAULT_ADDR: vault.url, VAULT_TOKEN: 'hvs.portal', AWS_SECRET_ID: 'portal', AWS_REGION: 'eu-central-1' })
+  t.teardown(() => loaded.close())
+  const { APP_SECRET, REDIS_URL, DEMO_PASSWORD, JWT_ALGORITHM } = loaded.values
+  t.strictSame([APP_SECRET, REDIS_URL, DEMO_PASSWORD, JWT_ALGORITHM], [STRONG, 'redis://cache:6379', 'from-aws-1', 'EdDSA'])
+  manager.secrets.set('portal', { SecretString: JSON.stringify({ DEMO_PASSWORD: 'from-aws-2' }) })
+  t.strictSame(await loaded.refresh(), ['DEMO_PASSWORD'])
+})
+
+t.test('what cannot be read stops it, and is not shown', async t => {
+  const vault = await vaultServer(t)
+  vault.grant('hunter2-token')
+  for (const [env, message] of [
+    [{ VAULT_ADDR: vault.url, VAULT_TOKEN: 'hunter2-token' }, /^Settings cannot be read: Vault \(127\.0\.0\.1:\d+\): secret\/data\/portal was answered with 404$/],
+    [{ VAULT_ADDR: vault.url }, /^VAULT_ADDR needs either VAULT_TOKEN, or VAULT_ROLE_ID and VAULT_SECRET_ID$/],
+    [{ VAULT_ADDR: vault.url, VAULT_TOKEN: 'hunter2', VAULT_ROLE_ID: 'hunter2', VAULT_SECRET_ID: 'hunter2' }, /^VAULT_ADDR needs either/],
+    [{ VAULT_ADDR: 'http://vault.example', VAULT_TOKEN: 'hunter2' }, /address: must begin with https/],
+    [{ APP_SECRET: 'hunter2', APP_SECRET_FILE: '/dev/null' }, /APP_SECRET and APP_SECRET_FILE are both set/],
+    [{ NODE_ENV: 'production', APP_SECRET: STRONG, DATABASE_URL: 'postgres://postgres:postgres@db/portal' }, /DATABASE_URL holds a password that is a well-known default/],
+  ] as const) {
+    await t.rejects(loadPortalSettings(env as Record<string, string>), { message })
+    await loadPortalSettings(env as Record<string, string>).catch(error => { t.notMatch((error as Error).stack, /hunter2|postgres:postgres/) })
+  }
+})
+
+t.test('a private key where a path belongs is refused, and not shown', async t => {
+  const pem = '-----BEGIN PRIVATE KEY-----\nhunter2\n-----END PRIVATE KEY-----\n'
+  t.throws(() => readSettings({ TLS_KEY: pem }), { message: /TLS_KEY: / })
+  try {
+    readSettings({ TLS_KEY: pem })
+  } catch (error) {
+    t.notMatch((error as Error).message, /hunter2/)
+  }
 })
 
 t.test('lists are separated by commas', async t => {

@@ -10,7 +10,7 @@ import { HTML_ALLOWLISTS, type HtmlAllowlist } from '../../plugins/html.js'
 import type { PlannedRoute } from '../../plugins/plan/index.js'
 import { Hostname } from '../../schemas/index.js'
 import { CALLERS, castOf } from './cast.js'
-import { COSTLY, encode, ENDLESS, likelyCaller, sampleOf, textsIn, type Schema } from './generators.js'
+import { COSTLY, encode, ENDLESS, FORM, likelyCaller, sampleOf, textsIn, wireOf, type Schema } from './generators.js'
 import { build, faultsOf, type Answer } from './portal.js'
 import { ALL_STRINGS, MARK, STRINGS } from './strings.js'
 
@@ -55,9 +55,8 @@ function isKept (value: string, text: string, { normalize, trim }: Schema): bool
 let sent = 0
 async function send (route: PlannedRoute, caller: string, path: string, body: unknown): Promise<Answer> {
   const method = route.method.split(',')[0]!
-  const isForm = (route.options.schema as { body?: { content?: unknown } } | undefined)?.body?.content !== undefined
-  const type = isForm ? 'application/x-www-form-urlencoded' : 'application/json'
-  const payload = body === undefined ? undefined : cast.fill(isForm ? Object.entries(body as Record<string, string>).map(([name, value]) => `${encode(name)}=${encode(value)}`).join('&') : JSON.stringify(body))
+  const { type } = wireOf((route.options.schema as { body?: Schema } | undefined)?.body)
+  const payload = body === undefined ? undefined : cast.fill(type === FORM ? Object.entries(body as Record<string, string>).map(([name, value]) => `${encode(name)}=${encode(value)}`).join('&') : JSON.stringify(body))
   for (;;) {
     const answer = await app.inject({
       method: method as 'GET',
@@ -99,7 +98,7 @@ t.test('attack: no string does anything, in whatever text of whatever route it s
     const what = `${route.method} ${route.url}`
     const caller = likelyCaller(route)
     const { params, querystring, body: declared } = (route.options.schema ?? {}) as { params?: Schema, querystring?: Schema, body?: Schema }
-    const body = declared?.content === undefined ? declared : Object.values(declared.content)[0]!.schema
+    const body = wireOf(declared).schema
     const names = Object.keys(params?.properties ?? {})
     const pathWith = (name?: string, string = '') => names.reduce((path, each) => path.replace(each === '*' ? '*' : `:${each}`, () => each === name ? encode(string) : String(sampleOf(params!.properties![each]!, each))), route.url)
     const queryWith = (values: Values) => Object.keys(values).length === 0 ? '' : `?${Object.entries(values).map(([name, value]) => `${encode(name)}=${encode(String(value))}`).join('&')}`

@@ -6,7 +6,7 @@ import access from '../../plugins/access/index.js'
 import apiKeys, { sqlApiKeys, type ApiKeysOptions } from '../../plugins/api-keys/index.js'
 import cors, { type CorsOptions } from '../../plugins/cors.js'
 import csrf, { type CsrfOptions } from '../../plugins/csrf/index.js'
-import headers, { type HeadersOptions } from '../../plugins/headers.js'
+import headers, { type HeadersOptions } from '../../plugins/headers/index.js'
 import limits, { type LimitsOptions } from '../../plugins/limits/index.js'
 import mfa, { sqlMfaStore, type MfaOptions } from '../../plugins/mfa/index.js'
 import passwords, { type PasswordsOptions } from '../../plugins/passwords/index.js'
@@ -15,7 +15,7 @@ import signIn, { type SignInOptions } from '../../plugins/sign-in.js'
 import type { Sql } from '../../plugins/sql.js'
 import state, { type StateOptions } from '../../plugins/state/index.js'
 import tokens, { type TokensOptions } from '../../plugins/tokens/index.js'
-import transport, { type TransportOptions } from '../../plugins/transport.js'
+import transport, { type TransportOptions } from '../../plugins/transport/index.js'
 import { Type } from '@sinclair/typebox'
 import type { Cluster, Redis } from 'ioredis'
 
@@ -25,7 +25,7 @@ declare const keys: TokensOptions['keys']
 declare const sql: Sql
 
 test('the suite: one key a concern', () => {
-  expect<keyof BastionOptions>().type.toBe<'headers' | 'transport' | 'cors' | 'overload' | 'state' | 'limits' | 'access' | 'csrf' | 'sessions' | 'passwords' | 'tokens' | 'apiKeys' | 'signIn' | 'oauth2' | 'mfa' | 'passkeys' | 'validation' | 'outbound' | 'uploads' | 'files' | 'encryption' | 'privacy' | 'audit' | 'alerts' | 'metrics'>()
+  expect<keyof BastionOptions>().type.toBe<'headers' | 'transport' | 'cors' | 'overload' | 'state' | 'limits' | 'access' | 'csrf' | 'sessions' | 'passwords' | 'tokens' | 'apiKeys' | 'signIn' | 'oauth2' | 'mfa' | 'passkeys' | 'validation' | 'outbound' | 'uploads' | 'files' | 'encryption' | 'privacy' | 'audit' | 'alerts' | 'metrics' | 'reports' | 'certificates' | 'versions' | 'openapi'>()
   expect<BastionOptions['headers']>().type.toBe<HeadersOptions | undefined>()
   expect<BastionOptions['transport']>().type.toBe<TransportOptions | undefined>()
   expect<BastionOptions['cors']>().type.toBe<CorsOptions | false | undefined>()
@@ -119,6 +119,10 @@ describe('config of a route', () => {
     expect(app.get).type.not.toBeCallableWith('/', { config: { limits: '5/second' } } as const, handler)
     expect(app.get).type.not.toBeCallableWith('/', { config: { limits: { windows: ['5/second'], by: 'user' } } } as const, handler)
     expect(app.get).type.not.toBeCallableWith('/', { config: { headers: 'none' } } as const, handler)
+    expect(app.get).type.toBeCallableWith('/', { config: { headers: { clearSiteData: ['cookies', 'storage'], crossOriginOpenerPolicy: 'same-origin-allow-popups', reportUri: false } } } as const, handler)
+    expect(app.get).type.not.toBeCallableWith('/', { config: { headers: { clearSiteData: ['cookie'] } } } as const, handler)
+    expect(app.get).type.not.toBeCallableWith('/', { config: { headers: { crossOriginOpenerPolicy: 'none' } } } as const, handler)
+    expect(app.register).type.not.toBeCallableWith(bastion, { headers: { clearSiteData: ['cookies'] } })
     expect(app.get).type.not.toBeCallableWith('/', { config: { answers: 'any' } } as const, handler)
     expect(app.get).type.not.toBeCallableWith('/', { config: { https: true } } as const, handler)
   })

@@ -8,7 +8,9 @@ import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
+import { until } from '../fixtures/clock.js'
 import { launch, start } from '../fixtures/portal-process.js'
+import { vaultServer } from '../fixtures/vault.js'
 import { postgres } from '../services.js'
 import { selfSigned } from './certificate.js'
 
@@ -338,7 +340,44 @@ t.test('HTTPS with TLS_CERT and TLS_KEY', async t => {
   t.match(answer.headers['strict-transport-security'], /max-age=\d{7,}/)
   answer.resume()
   await t.rejects(fetch(url.replace('https:', 'http:') + '/health'), 'plain HTTP is not spoken there')
+
+  // A renewal, one file after the other; nothing is restarted.
+  const renewed = selfSigned(['localhost'])
+  writeFileSync(join(files, 'key.pem'), renewed.key)
+  writeFileSync(join(files, 'cert.pem'), renewed.cert)
+  let status: number | null = null
+  for (let i = 0; i < 200 && status === null; i++) {
+    await pause(50)
+    status = await statusBy(url, renewed.cert)
+  }
+  t.equal(status, 200, 'the new certificate is served')
 })
+
+t.test('--https: a certificate for development, kept for its owner; production makes none', async t => {
+  const env = { DATA_DIR: seededFolder(t), APP_SECRET: SECRET, DEMO_PASSWORD: PASSWORD }
+  const command = [process.execPath, '--import', 'tsx', 'demo/server.ts', '--https']
+  const { url } = await start(t, env, command)
+  const made = readFileSync(join(env.DATA_DIR, 'tls/development-cert.pem'), 'utf8')
+  t.equal(statSync(join(env.DATA_DIR, 'tls/development-key.pem')).mode & 0o777, 0o600)
+  t.match(url, /^https:/)
+  t.equal(await statusBy(url, made), 200)
+  const production = launch(t, { ...env, DATA_DIR: folder(t), NODE_ENV: 'production' }, command)
+  t.equal(await production.ended, 1)
+  t.match(production.output(), /a development certificate is not made in production: get one from a CA/)
+  t.notMatch(production.output(), /listening|PRIVATE/)
+})
+
+/** The status of /health/ready by this certificate and no other; null where it is another's. */
+async function statusBy (url: string, ca: string): Promise<number | null> {
+  const request = https.get(new URL('/health/ready', url), { ca, servername: 'localhost', headers: { host: 'localhost' }, agent: false })
+  try {
+    const [answer] = await once(request, 'response')
+    answer.resume()
+    return answer.statusCode
+  } catch {
+    return null
+  }
+}
 
 t.test('TRUST_PROXY: forwarded addresses are believed from there only', async t => {
   const { url, output } = await start(t, { DATA_DIR: seededFolder(t), APP_SECRET: SECRET, TRUST_PROXY: '10.0.0.0/8', DEMO_PASSWORD: PASSWORD })
@@ -391,6 +430,41 @@ t.test('on SIGHUP the keys of JWT_KEYS are read again: nobody is signed out, and
   t.strictSame([await me(before), await me(after)], [401, 200], 'what the old key signed is dead once it has left')
   child.kill('SIGTERM')
   t.equal(await ended, 0)
+})
+
+t.test('secrets from Vault: keys that change there reach the rings without a restart; nothing of them is in the log [ASVS 13.3.1] [ASVS 13.3.4]', async t => {
+  const vault = await vaultServer(t)
+  vault.approles.set('portal', 'canary-secret-id')
+  const [older, newer] = [1, 2].map(i => ({ ...generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey.export({ format: 'jwk' }), kid: `key-${i}` }))
+  const write = (keys: unknown, version: unknown = 1) => { vault.write('kv/team/portal', { APP_SECRET: SECRET, JWT_KEYS: { keys }, JWT_ALGORITHM: 'ES256', ENCRYPTION_VERSION: version }) }
+  write([older])
+  const secretId = join(t.testdir({ id: 'canary-secret-id\n' }), 'id')
+  const { url, child, output, ended } = await start(t, { DATA_DIR: seededFolder(t), DEMO_PASSWORD: PASSWORD, VAULT_ADDR: vault.url, VAULT_SECRET: 'kv/team/portal', VAULT_ROLE_ID: 'portal', VAULT_SECRET_ID_FILE: secretId })
+  const kids = async () => (await ask(url, '/.well-known/jwks.json')).body.keys.map(({ kid }: { kid: string }) => kid)
+  const { access_token: before } = await signIn(url)
+  t.strictSame(await kids(), ['key-1'])
+
+  write([newer, older], 2)
+  child.kill('SIGHUP')
+  await until(() => /the keys of tokens were rotated[^]*encryption_rotated/.test(output()))
+  t.strictSame(await kids(), ['key-2', 'key-1'])
+  t.equal((await ask(url, '/users/me', { token: before })).status, 200)
+
+  write([newer, older], 'canary-version')
+  child.kill('SIGHUP')
+  await until(() => /New settings are refused, the old ones stay: ENCRYPTION_VERSION: expected integer/.test(output()))
+  write([], 2)
+  child.kill('SIGHUP')
+  await until(() => /the keys of JWT_KEYS were not taken over/.test(output()))
+  vault.isSealed = true
+  child.kill('SIGHUP')
+  await until(() => /503: it is sealed, or under maintenance, 4 attempts; what was read last goes on/.test(output()))
+  t.strictSame([await kids(), (await ask(url, '/users/me', { token: before })).status], [['key-2', 'key-1'], 200])
+  vault.isSealed = false
+  child.kill('SIGTERM')
+  t.equal(await ended, 0)
+  t.equal(vault.tokens.size, 0, 'its token is revoked')
+  for (const secret of [SECRET, older!.d!, newer!.d!, 'canary', 'hvs.']) t.notOk(output().includes(secret), 'no secret is in what it said')
 })
 
 t.test('on a PostgreSQL server', async t => {

@@ -1,0 +1,311 @@
+/**
+ * Certificates: what the service's own TLS is served with, checked at boot and ever after, and taken over from its files while it runs.
+ *
+ * Threat: certificates that expire on a Sunday, keys of another certificate, chains without their middle, weak signatures (CWE-295, CWE-298, CWE-326); renewals that
+ * wait for a restart, or that restart connections; a reload that quietly serves older versions of TLS; client certificates that nobody checks (CWE-295).
+ * Defence: one inspection at boot, at each reload and by the clock; a pair is taken over whole, with all options, on all sockets, or not at all; certificates of
+ * clients as a credential. It does nothing where TLS ends before the service.
+ * Not covered: revocation (short-lived certificates are the answer), issuing (certbot or another ACME client does that), and the TLS of a proxy.
+ */
+import { randomUUID, type X509Certificate } from 'node:crypto'
+import type { FastifyInstance } from 'fastify'
+import { Type, type Static } from '@sinclair/typebox'
+import fp from 'fastify-plugin'
+import { measured } from '../measured.js'
+import { checkOptions } from '../options.js'
+import { isProduction } from '../production.js'
+import { clientReader } from './clients.js'
+import { CertificateRefused, CertificatesMisconfigured } from './errors.js'
+import { DAY_MS, daysLeft, faultOfTime, inspect, isFromDevelopment, isSelfSigned, namesOf, uncovered, type Terms } from './inspection.js'
+import { tlsOf, type TlsListener } from './listener.js'
+import { certificatesIn, nameOf, readText, type CertificatePair } from './pairs.js'
+import { watchFiles, type FileWatch } from './watch.js'
+
+export { CertificateRefused, CertificatesMisconfigured, ClientCertificateRefused, CrossSiteRefused } from './errors.js'
+export { developmentCertificate } from './development.js'
+export type { CertificatePrincipal, ClientCertificates, TlsOptions } from './listener.js'
+export type { CertificateFiles } from './pairs.js'
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    /** What the service's TLS is served with. */
+    certificates: Certificates
+  }
+}
+
+/** One that is served; nothing of its key. */
+export interface CertificateStatus {
+  /** Path of the file. */
+  file: string
+  subject: string
+  names: string[]
+  issuer: string
+  serialNumber: string
+  /** SHA-256, in hex. */
+  fingerprint: string
+  validFrom: Date
+  validTo: Date
+  /** Until it, or one of its chain, expires; negative afterwards. */
+  daysLeft: number
+  state: 'good' | 'expiring' | 'expired' | 'early'
+  /** A reviewer should look at these. */
+  warnings: string[]
+}
+
+export interface CertificateFinding { severity: 'high' | 'medium' | 'low', message: string }
+
+/** The instance decorator `app.certificates`. */
+export interface Certificates {
+  /** What is served now; empty where TLS ends before the service. */
+  list: () => CertificateStatus[]
+  /** None of them has expired, and none is not yet valid: for a health check. */
+  isGood: () => boolean
+  /** For posture. */
+  findings: () => CertificateFinding[]
+  /**
+   * Takes over what the files hold now, as it happens by itself when they change.
+   *
+   * @returns whether something else is served than before
+   */
+  reload: () => Promise<boolean>
+  /** Looks at the clock, as it happens by itself every `checkMs`: warns, and records what is about to expire. */
+  check: () => void
+}
+
+export const CertificatesOptions = Type.Object({
+  names: Type.Optional(Type.Array(Type.String({ minLength: 1 }), { description: 'Hosts and addresses that the certificates must be good for. Default: those of `transport.hosts` but for loopback' })),
+  warnDays: Type.Optional(Type.Integer({ minimum: 1, description: 'Days before it expires from which the log warns', default: 30 })),
+  alarmDays: Type.Optional(Type.Integer({ minimum: 1, description: 'Days before it expires from which a security event is recorded, once a day', default: 7 })),
+  refuseExpired: Type.Optional(Type.Boolean({ description: 'An expired one stops boot, and is not taken over. `false`: it is served, with a warning; clients refuse it', default: true })),
+  checkMs: Type.Optional(Type.Integer({ minimum: 1000, description: 'Milliseconds between two looks at the clock', default: 3_600_000 })),
+  watch: Type.Optional(Type.Boolean({ description: 'Takes over files that change', default: true })),
+  pollMs: Type.Optional(Type.Integer({ minimum: 100, description: 'Milliseconds between two looks at the files, for what no watcher of folders sees', default: 60_000 })),
+  roots: Type.Optional(Type.String({ minLength: 1, description: "Path of your own CA's root in PEM, to which the chains must lead. Default: the public ones" })),
+  production: Type.Optional(Type.Boolean({ description: 'Development certificates and keys that others can read stop boot. Default: by `NODE_ENV`, unless it is unset, `development` or `test`' })),
+}, { additionalProperties: false })
+export type CertificatesOptions = Static<typeof CertificatesOptions> & {
+  /** Milliseconds since the epoch; for tests. */
+  now?: () => number
+}
+
+const LOOPBACK = /^(?:localhost|127\.0\.0\.1|\[?::1\]?)$/i
+const PORT = /:\d+$/
+/** Milliseconds between two attempts to read files that do not belong together yet, and how many of them: renewals write one after the other. */
+const RETRY_MS = 250
+const RETRIES = 4
+
+async function certificates (app: FastifyInstance, options: CertificatesOptions): Promise<void> {
+  const { now = Date.now, ...checked } = options
+  checkOptions(CertificatesOptions, checked, 'certificates', CertificatesMisconfigured)
+  const { warnDays = 30, alarmDays = 7, refuseExpired = true, checkMs = 3_600_000, watch = true, pollMs = 60_000, production = isProduction() } = checked
+  const roots = checked.roots === undefined ? null : certificatesIn(readText(checked.roots), checked.roots)
+  const tls = tlsOf(app.server)
+  const terms = (): Terms => ({ now: now(), refuseExpired, production, roots })
+  const warnings = new Map<CertificatePair, string[]>()
+  /** The day on which each was last told of. */
+  const told = new Map<string, number>()
+  let names: string[] = []
+  let reloading: Promise<boolean> | null = null
+  let watching: FileWatch | null = null
+  let isClosed = false
+  /** What was last refused: the same is told once. */
+  let lastRefusal = ''
+
+  app.decorate('certificates', { list, isGood, findings, reload, check })
+  if (tls === null) {
+    if (checked.names !== undefined) throw new CertificatesMisconfigured('certificates: names: this server has no TLS: construct the application with server({ tls })')
+    return
+  }
+  const served = tls
+  for (const pair of served.pairs) {
+    const { faults, warnings: told } = inspect(pair, terms())
+    if (faults.length > 0) throw new CertificateRefused(`certificates: ${faults.join('; ')}`)
+    warnings.set(pair, told)
+    for (const warning of told) app.log.warn({ certificate: pair.files.cert }, warning)
+  }
+  measure(served)
+  app.plan.contribute({ concern: 'certificates', compile: () => ({ promise: { http2: served.http2, clientCertificates: promiseOfClients(served) } }) })
+  app.addHook('onReady', async function checkNames () {
+    names = checked.names ?? hostsOf(app)
+    const missing = uncovered(served.pairs, names)
+    if (missing.length > 0) {
+      throw new CertificateRefused(`certificates: no certificate is good for ${missing.join(', ')} (there are: ${served.pairs.flatMap(({ leaf }) => namesOf(leaf)).join(', ')}): ` +
+        'have one issued for it, or say in certificates.names what clients call this service')
+    }
+    check()
+    if (watch) watching = watchFiles(served.paths, pollMs, () => { reload().catch(error => app.log.error({ err: error }, 'certificates were not read again')) })
+  })
+  const timer = setInterval(check, checkMs).unref()
+  app.addHook('onClose', async function stopWatching () {
+    isClosed = true
+    clearInterval(timer)
+    watching?.close()
+    await reloading?.catch(() => {})
+  })
+
+  function list (): CertificateStatus[] {
+    return tls === null ? [] : tls.pairs.map(pair => statusOf(pair, now(), warnDays, warnings.get(pair) ?? []))
+  }
+
+  function isGood (): boolean {
+    return tls === null || tls.pairs.every(({ chain }) => chain.every(certificate => faultOfTime(certificate, now()) === null))
+  }
+
+  function findings (): CertificateFinding[] {
+    const found = list().flatMap(({ file, state, daysLeft: days, warnings }): CertificateFinding[] => [
+      ...state === 'expired' ? [{ severity: 'high' as const, message: `the certificate ${file} has expired` }] : [],
+      ...state === 'early' ? [{ severity: 'high' as const, message: `the certificate ${file} is not yet valid` }] : [],
+      ...state === 'expiring' ? [{ severity: days < alarmDays ? 'medium' as const : 'low' as const, message: `the certificate ${file} expires in ${Math.floor(days)} days` }] : [],
+      ...warnings.map(message => ({ severity: 'low' as const, message })),
+    ])
+    if (tls?.pairs.some(({ leaf }) => isFromDevelopment(leaf)) === true) found.push({ severity: 'low', message: 'it serves a development certificate' })
+    if (tls !== null && !watch) found.push({ severity: 'low', message: 'renewed certificates wait for a restart (certificates.watch is off)' })
+    return found
+  }
+
+  function check (): void {
+    for (const { file, subject, state, validTo, daysLeft: days } of list()) {
+      const today = Math.floor(now() / DAY_MS)
+      if (state === 'good' || told.get(file) === today) continue
+      told.set(file, today)
+      const details = { file, subject, validTo: validTo.toISOString(), days: Math.floor(days) }
+      if (state === 'expiring' && days >= alarmDays) app.log.warn({ certificate: details }, 'a certificate is about to expire: renew it')
+      else if (state === 'expiring') app.events.record('certificate_expiring', null, { ...details, severity: 'warning' })
+      else app.events.record('certificate_invalid', null, { ...details, reason: state, severity: 'critical' })
+    }
+  }
+
+  function reload (): Promise<boolean> {
+    if (tls === null) return Promise.resolve(false)
+    // Whoever asks while files are being read is told of a reading that began after they asked.
+    const next = (reloading ?? Promise.resolve(false)).catch(() => false).then(() => takeOver(tls)).finally(() => { if (reloading === next) reloading = null })
+    reloading = next
+    return next
+  }
+
+  /** Files that do not belong together are read again: whoever renews them writes one after the other. */
+  async function takeOver (listener: TlsListener): Promise<boolean> {
+    let hasChanged = false
+    for (let attempt = 0; ; attempt += 1) {
+      const { changed, refusal } = attemptToTake(listener)
+      hasChanged ||= changed
+      if (refusal === null) {
+        lastRefusal = ''
+        return hasChanged
+      }
+      if (isClosed) return hasChanged
+      if (attempt === RETRIES) {
+        if (refusal !== lastRefusal) app.events.record('certificate_refused', null, { reason: refusal, severity: 'critical' })
+        lastRefusal = refusal
+        return hasChanged
+      }
+      await new Promise(resolve => { setTimeout(resolve, RETRY_MS).unref() })
+    }
+  }
+
+  /** Each pair by itself: one that is bad keeps no other from being renewed. */
+  function attemptToTake (listener: TlsListener): { changed: boolean, refusal: string | null } {
+    const refusals: string[] = []
+    const guarded = <Value>(read: () => Value, kept: Value): Value => {
+      try {
+        return read()
+      } catch (error) {
+        refusals.push((error as Error).message)
+        return kept
+      }
+    }
+    const before = listener.pairs
+    const found = new Map<CertificatePair, string[]>()
+    const pairs = before.map((old, place) => guarded(() => {
+      const pair = listener.readPair(place)
+      if (pair.digest === old.digest) return old
+      const { faults, warnings } = inspect(pair, terms())
+      const lost = uncovered([pair], names.filter(name => uncovered([old], [name]).length === 0))
+      if (lost.length > 0) faults.push(`${pair.files.cert} is not good for ${lost.join(', ')}, as the one before it was: have it issued for all names`)
+      if (faults.length > 0) throw new CertificateRefused(faults.join('; '))
+      found.set(pair, warnings)
+      return pair
+    }, old))
+    const ca = guarded(() => listener.readCa(), listener.ca)
+    const isChanged = found.size > 0 || ca.join() !== listener.ca.join()
+    if (isChanged) {
+      guarded(() => {
+        listener.take(pairs, ca)
+        tellReload(pairs, found)
+      }, undefined)
+    }
+    return { changed: listener.pairs !== before, refusal: refusals.length > 0 ? refusals.join('; ') : null }
+  }
+
+  function tellReload (pairs: readonly CertificatePair[], found: ReadonlyMap<CertificatePair, string[]>): void {
+    for (const pair of warnings.keys()) if (!pairs.includes(pair)) warnings.delete(pair)
+    for (const [pair, told] of found) {
+      warnings.set(pair, told)
+      for (const warning of told) app.log.warn({ certificate: pair.files.cert }, warning)
+    }
+    told.clear()
+    const renewed = pairs.filter(pair => found.has(pair)).map(pair => statusOf(pair, now(), warnDays, []))
+    app.events.record('certificate_reloaded', null, {
+      certificates: renewed.map(({ file, fingerprint, validTo }) => ({ file, fingerprint, validTo: validTo.toISOString() })),
+      ...renewed.length === 0 && { clients: 'the CAs of clients' },
+    })
+    check()
+  }
+
+  function measure (listener: TlsListener): void {
+    const { gauge, counter } = measured(app)
+    gauge('bastion_certificate_expiry_seconds', 'Seconds until the first certificate that is served expires; negative afterwards', () => {
+      return Math.min(...listener.pairs.flatMap(({ chain }) => chain.map(certificate => daysLeft(certificate, now())))) * DAY_MS / 1000
+    })
+    gauge('bastion_certificates_good', '1 while no certificate that is served has expired', () => Number(isGood()))
+    const countFailure = counter('bastion_tls_handshakes_failed_total', 'TLS handshakes that came to nothing')
+    const countRefusal = counter('bastion_client_certificates_refused_total', 'Certificates of clients that were refused')
+    listener.onFailure((error, socket) => {
+      countFailure()
+      // Node closes the connection itself where a good one is required: this is all that is ever heard of it.
+      const reason = error.code === 'ERR_SSL_PEER_DID_NOT_RETURN_A_CERTIFICATE' ? 'none' : socket.authorizationError
+      if (listener.clients?.required !== true || reason === undefined || reason === null) return
+      countRefusal()
+      app.events.record('client_certificate_refused', { id: randomUUID(), ip: socket.remoteAddress }, { reason: String(reason) })
+    })
+    const { clients } = listener
+    if (clients?.principal === undefined) return
+    const { principal } = clients
+    app.identity.reader(clientReader({ clients: { ...clients, principal }, events: app.events, count: () => { countRefusal() }, now }))
+  }
+}
+
+function promiseOfClients ({ clients }: TlsListener): false | 'asked' | 'required' {
+  if (clients === null) return false
+  return clients.required === true ? 'required' : 'asked'
+}
+
+/** The hosts that transport trusts. Loopback is for those on this machine, who may be told by a file whom to trust. */
+function hostsOf (app: FastifyInstance): string[] {
+  const { hosts = [] } = (app.plan.notFound.controls.transport ?? {}) as { hosts?: readonly string[] }
+  return [...new Set(hosts.map(host => host.replace(PORT, '').toLowerCase()))].filter(host => !LOOPBACK.test(host))
+}
+
+function statusOf ({ files, leaf, chain }: CertificatePair, now: number, warnDays: number, warnings: readonly string[]): CertificateStatus {
+  const days = Math.min(...chain.map(certificate => daysLeft(certificate, now)))
+  const isEarly = chain.some(({ validFrom }) => now < Date.parse(validFrom))
+  return {
+    file: files.cert,
+    subject: nameOf(leaf),
+    names: namesOf(leaf),
+    issuer: isSelfSigned(leaf) ? 'itself' : leaf.issuer.replaceAll('\n', ', '),
+    serialNumber: leaf.serialNumber.toLowerCase(),
+    fingerprint: fingerprintOf(leaf),
+    validFrom: new Date(leaf.validFrom),
+    validTo: new Date(leaf.validTo),
+    daysLeft: days,
+    state: days < 0 ? 'expired' : isEarly ? 'early' : days < warnDays ? 'expiring' : 'good',
+    warnings: [...warnings],
+  }
+}
+
+function fingerprintOf ({ fingerprint256 }: X509Certificate): string {
+  return fingerprint256.replaceAll(':', '').toLowerCase()
+}
+
+export default fp(certificates, { fastify: '5.x', name: 'bastion-certificates', dependencies: ['bastion-plan', 'bastion-events', 'bastion-identity'] })

@@ -1,0 +1,65 @@
+/**
+ * Secrets that stand in a documentation, as SHA-256 of their text: they look random and are known to everybody (CWE-1392). As hashes, so that this list gives nobody a secret that it did not have,
+ * and no scanner takes it for a leak.
+ */
+export const PUBLISHED: ReadonlySet<string> = new Set([
+  // RFC 7515, A.1; RFC 7517, A.3
+  '8b1b17a9740c068accab5c3d0d652c8e3cc13206e70bb73b42ea41d4c2de3c12',
+  '57afc11665beb68de7ccd6df1b38453be8682ac63bb8ccdf67cce63c2db9afd2',
+  // RFC 7520, 3.5
+  '0330b11998cbc9abd5a585e755cb5df2f73f1a5632fdcc2abb19e05e3eceddb9',
+  // NIST SP 800-38A, the key of F.1.5
+  '837e8e636d452b6133d5a5c56de1eb57c08a94bbe632804fa621a49014c5c034',
+  // jwt.io
+  'f7d838701b86c5dfb57bf95fbc5ce6df204cfc9f15ad6cdb39fd22f8776e47b6',
+  'dfd7dc439654f313f3bb7734b467e71d701b6982cd4cb31cf7d555e723c223e9',
+  '5eef83fe7cb71e2da053f846a07ecf933f49b66ef755ef8627be5e2fe94d7e84',
+  '465d9ad5d5528ebe287b5dce4fb51620833d09b290e49ddcc70ca6c4a0aea01b',
+  'db6833593279d7373592ef70e51f3daf048c04475739f8ed024b0821fd9e7fde',
+  // @fastify/jwt, @fastify/session, @fastify/secure-session, @fastify/cookie
+  'f75778f7425be4db0369d09af37a6c2b9a83dea0e53e7bd57412e4b060e607f7',
+  '98292ace52971c919d1b5f0a202165a9dc7bcc257fdd8d282dddbe322d5ce1f9',
+  'c3ab8ff13720e8ad9047dd39466b3c8974e592c2fa383d4a3960714caef0c4f2',
+  'cf0aa8ce29d5760755c4e23b296b87a91461fd76568b1bf5a62d3c62e66fa3fe',
+  '8e4db8aaa0b07d444508bb332cf6e5aa671a8685ef4f1fba18def7ed4f90c841',
+  '92162717d0176e5f67b5e3e2776d411bda82725faf4f4ba968c263c73b2c9ac6',
+  '186ef76e9d6a723ecb570d4d9c287487d001e5d35f7ed4a313350a407950318e',
+  // FastAPI, OAuth2 with JWT
+  '570dad43de1af4c925f92c16a68a50936da42b7dd6fdeb24850507a1199aac89',
+  // Flask, SECRET_KEY
+  '2598f7d6adc142d88161630f3db12ab2bd3403521c281811e5e1ce60d4ac5d76',
+  // Tutorials of Spring Security with JWT
+  '3354cfcf65c7b2e6840ea6f880aede239750cb1d063950c4e8fd9fbf9ec73a32',
+  // Supabase, docker/.env.example
+  '52f004438faf780274c9c95f79d1cf39d2355fbcf035899fc0242b1437f30df3',
+  '1453cea2dc3799e9026e42b3e465e455256d5a149582e4c5b92d4c8d604731a2',
+  '627507f04b33fb434001b83fa1d73b39c7d9a88f2b9a3aec652527a7f0ea571a',
+  '80d1c192cf2210c5282179cc9989f4be2e9b24605daabe1bc7da10fd9ed842ed',
+  // Samples of Airflow on Docker
+  '81886cc4d79074f6e946934d4e9e9d6a2ef320041045a0bd3c36ab6939df37e8',
+  'd41695af50e9a649ac9ae2b2e6db0560306393433665f5d0af977a0e9b9fda8c',
+  'a99b3ee2b8dcecb1f9e190f396dac654ba77100aabdf8abc67f7e999adcbdfb5',
+  '81877fa4978fd50d073356882fff271070140e7e30c94e1ea27fc91723af218b',
+  // Samples of databases on Docker Hub
+  '897424aa34b2c490b136ba76b15cf697d8d11c066db6daec2b8a33ab069b8d22',
+  '94aefb8be78b2b7c344d11d1ba8a79ef087eceb19150881f69460b8772753263',
+  'f0ce9d6e7315534d2f3603d11f496dafcda25f2f5bc2b4f8292a8ee34fe7735b',
+  '1c3d6188abe600bce2404e8c462e117cd621a7b0b897173b6c0c187fa01d9e1b',
+  // Hardhat and Anvil, the first account
+  'bc1a50966c9e6486bc4ebf880b51611a2a97fcb8e7a6976e9b81a9e3e8ca0e3c',
+  // AWS
+  '78314b11be2e581549ac1c4f616563fad3fdf0c3b71678f6e2299182080e0598',
+  '647f7143af14706273d54740603644de5cb9abb42a76b7a0d32a48c9261860c5',
+  'e21b597ba6b9cafa59d9ebc4d65c0385f5eb3fa56abab2607fa76589ad849a33',
+  'ed9b709b32d0a976d03eba3a0fe1422fbf4dc3f5144fa898f4a4f34e411b145b',
+  // Vault
+  'eae2d3c0b8456e0ec8be3f44bad9f8acfb4afb5a4c962b007e660e128f2d398d',
+  '42e12d1bae413a59501e759ed52a3b9d31a3bcc6841c908fdd1870c7bb44cc44',
+  '32cca91b5e4eef16830153ad9ea7ce9e7e6c072e4bbda3c8b7eebb45f7340ea9',
+  'b596eca5f46045d42b456db3b040a4aa23aa94ecf5347e6b9e05c22b26d12167',
+  '63d93fb2f0dd12407a955e90ffef564dad89ee39f93faf08e2feb803f971616a',
+  '952c94dc35c8be89a6ed9922d825c2f85c5191af5ebac9a99b78df9f7c8ce604',
+  'd69753cfd5a61a92620478e0770e431667037ddd30a419e9aa068f7fa68fa250',
+  // README of this package
+  '96cce580fcf9c04847495cf5edb763d420eb57346cc9df965dfe8e91f9e0b67f',
+])
