@@ -72,7 +72,8 @@ export function isPath (keys: string | undefined): keys is string {
 
 /** The keys for this algorithm in a private JWK Set, in their order: the first signs, all verify. Whether they are good is for tokens to say. */
 function readKeys (given: string, algorithm: string): Jwk[] {
-  const name = isPath(given) ? given : 'what it holds'
+  // What is no JWK Set may be a key in another form, and is not told.
+  const name = isPath(given) ? 'the file that it names' : 'what it holds'
   let keys: Jwk[]
   try {
     const set = JSON.parse(isPath(given) ? readFileSync(given, 'utf8') : given) as JwkSet

@@ -73,11 +73,12 @@ export function files (options: FilesOptions = {}): Source {
         }
         const paths = path !== undefined ? [path] : folder === false ? [] : [...new Set([name, name.toLowerCase()])].map(file => join(folder, file))
         const found = (await Promise.all(paths.map(async one => ({ path: one, read: await textOf(one) })))).filter(({ read }) => read !== null)
-        if (path !== undefined && found.length === 0) faults.push(`${variable}: ${path} is missing`)
+        // What is named may be the secret itself, put where its path belongs.
+        if (path !== undefined && found.length === 0) faults.push(`${variable}: the file that it names is missing`)
         // On some file systems the two names are one file.
         if (new Set(found.map(({ read }) => JSON.stringify(read))).size > 1) faults.push(`${name}: ${found.map(one => one.path).join(' and ')} are both there: leave one`)
         for (const { path: one, read } of found) {
-          if ('fault' in read!) faults.push(`${path === undefined ? name : variable}: ${one} ${read.fault}`)
+          if ('fault' in read!) faults.push(`${path === undefined ? `${name}: ${one}` : `${variable}: the file that it names`} ${read.fault}`)
           else texts[name] = read!.text
         }
       }

@@ -1,6 +1,7 @@
 /** The variables of the contract: their defaults, and what is refused before anything is opened. */
 import { join } from 'node:path'
 import t from 'tap'
+import { makeKeys } from '../../demo/keys.js'
 import { listOf, loadPortalSettings, readSettings } from '../../demo/settings.js'
 import { CREDENTIALS, secretsManager } from '../fixtures/secrets-manager.js'
 import { vaultServer } from '../fixtures/vault.js'
@@ -86,6 +87,13 @@ t.test('a private key where a path belongs is refused, and not shown', async t =
     readSettings({ TLS_KEY: pem })
   } catch (error) {
     t.notMatch((error as Error).message, /hunter2/)
+  }
+})
+
+t.test('private keys in another form than a JWK Set are refused, and not shown', async t => {
+  for (const keys of ['[{"kty":"EC","d":"hunter2"}]', '-----BEGIN PRIVATE KEY-----\nhunter2\n-----END PRIVATE KEY-----\n', 'hunter2', '{"keys":[{"kty":"RSA","d":"hunter2"}]}', '{hunter2']) {
+    const { JWT_KEYS } = readSettings({ JWT_KEYS: keys })
+    t.throws(() => makeKeys(STRONG, { JWT_ALGORITHM: 'ES256', JWT_KEYS, ENCRYPTION_VERSION: 1 }), { message: /^JWT_KEYS: (?:the file that it names|what it holds) (?:is not a readable JWK Set of private keys|has no private key for ES256)$/ })
   }
 })
 
