@@ -124,6 +124,7 @@ t.test('a strong secret passes in production, as base64url, base64 and hex', asy
 })
 
 t.test('random secrets are never taken for weak ones', async t => {
+  t.equal(weaknessOf('kJ3vZ8mQ1xT5sEcrEt9nR2cY6fH4gL7pD0pLeAsEUiOwNqVtXyBzKjMhGrFdSlPa'), null, 'in a million of them one has such letters')
   const refused = Array.from({ length: 20_000 }, (_none, i) => randomBytes(32).toString(i % 2 === 0 ? 'base64url' : 'hex')).filter(text => weaknessOf(text) !== null)
   t.strictSame(refused, [])
 })
@@ -144,6 +145,12 @@ const WEAK: Record<string, [reason: RegExp, texts: string[]]> = {
     '00112233445566778899aabbccddeeff'.repeat(2), Buffer.alloc(40, 'Xy').toString('base64url'), 'the-quick-brown-fox-jumps-over-the-lazy-dog-0123456789',
     randomBytes(4).toString('hex').repeat(16),
   ]],
+  'words that are encoded': [/is a well-known default/, [
+    ...(['base64', 'base64url', 'hex'] as const).map(form => Buffer.from('This is the very Secret key of Quick Jumping Foxes').toString(form)), Buffer.from('ChangeMe-4-Production!PleaseGiveItJuvx\n').toString('base64'),
+  ]],
+  'prose that is encoded': [/has too little entropy/, ['base64', 'hex'].flatMap(form => [
+    'The quick brown fox jumps over the lazy dog', 'the-quick-brown-fox-jumps-over-the-lazy-dog-0123456789',
+  ].map(text => Buffer.from(text).toString(form as 'hex')))],
   'ones in another form': [/must be base64url or hex/, ['correct horse battery staple '.repeat(3), 'ümlaut'.repeat(10), 'p@ssw0rd!'.repeat(8), `${STRONG}\n`]],
 }
 

@@ -62,7 +62,7 @@ export function aws (options: AwsOptions): Source {
   const { credentials, clock, ...plain } = options
   checkOptions(AwsOptions, plain, 'settings: aws', SettingsRefused)
   const { secrets, region, endpoint, ca } = plain
-  if (endpoint !== undefined && !isPrivateEnough(new URL(endpoint))) throw new SettingsRefused('settings: aws: endpoint: must begin with https://; http is for this machine alone')
+  if (endpoint !== undefined && !(URL.canParse(endpoint) && isPrivateEnough(new URL(endpoint)))) throw new SettingsRefused('settings: aws: endpoint: must begin with https://; http is for this machine alone')
   let client: Client | null = null
 
   const { retry: _retry, forget: _forget, ...source } = remote({

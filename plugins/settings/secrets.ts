@@ -5,8 +5,11 @@ import { PUBLISHED } from './published.js'
 const MIN_BYTES = 32
 /** Distinct values among 32 random bytes, or among their differences: 30 on average, fewer than 20 once in billions. */
 const MIN_DISTINCT = 20
-/** Words of defaults and examples. Six letters or more: shorter ones turn up in random text by chance. */
-const WORDS = /secret|password|passwd|change[-_ ]?(?:me|this|it)|default|example|sample|develop|keyboard|qwerty|abcdef|insecure|private|please|replace|fastify|bastion/i
+/** Words of defaults and examples. Seven letters or more: shorter ones turn up in random text by chance. */
+const WORDS = /password|change[-_ ]?(?:me|this|it)|default|example|develop|keyboard|insecure|private|replace|fastify|bastion/i
+/** Those of six only as people write them: of a million random secrets one holds a `sEcrEt`. */
+const SHORTER = new RegExp(['secret', 'passwd', 'sample', 'qwerty', 'abcdef', 'please']
+  .flatMap(word => [word, word.toUpperCase(), word[0]!.toUpperCase() + word.slice(1)]).join('|'))
 /** Nothing but short ones. */
 const SHORT_WORDS = /^(?:test|dev|demo|key|admin|root|s3cr3t)+[\d!._-]*$/i
 
@@ -32,7 +35,9 @@ const DEFAULT_WORDS = new RegExp([
   '(?:[-_ ]?(?:pw|password|key|here|please))*$',
 ].join(''), 'i')
 /** What people put behind them. */
-const ENDING = /[\d!]{1,4}$/
+const ENDING = /[\d!@#$._-]{1,8}$/
+/** And what they write instead of letters. */
+const LOOKALIKES: Record<string, string> = { '@': 'a', $: 's', 0: 'o', 1: 'i', 3: 'e', 5: 's' }
 
 /**
  * What is wrong with a secret (CWE-521, CWE-1392); null where nothing is. The value is never part of the answer.
@@ -41,35 +46,55 @@ const ENDING = /[\d!]{1,4}$/
 export function weaknessOf (text: string): string | null {
   const bytes = decodeSecret(text)
   const isHex = /^[0-9a-f]+$/i.test(text)
-  if (SHORT_WORDS.test(text) || (!isHex && WORDS.test(text))) return 'is a well-known default'
+  if (SHORT_WORDS.test(text) || (!isHex && hasWord(text))) return 'is a well-known default'
   if (isPublished(text)) return 'is copied from a documentation, where everybody can read it'
   if (bytes === null) return 'must be base64url or hex'
   if (bytes.length < MIN_BYTES) return `must have at least ${MIN_BYTES} bytes`
-  // Prose has no capitals, or nothing else: base64 of random bytes has both.
-  const isProse = !isHex && (text === text.toLowerCase() || text === text.toUpperCase())
+  const written = writtenIn(bytes)
+  if (hasWord(written)) return 'is a well-known default'
+  const isProse = (!isHex && hasOneCase(text)) || (written !== '' && (hasOneCase(written) || / \w+ /.test(written)))
   const steps = bytes.map((byte, i) => (byte - bytes[i - 1]!) & 255).subarray(1)
   if (isProse || new Set(bytes).size < MIN_DISTINCT || new Set(steps).size < MIN_DISTINCT) return 'has too little entropy'
   return null
 }
 
+function hasWord (text: string): boolean {
+  return WORDS.test(text) || SHORTER.test(text)
+}
+
+/** What somebody wrote and encoded; empty where the bytes are no text: random ones are, once in 10^13. */
+function writtenIn (bytes: Buffer): string {
+  return /^([ -~]+)\s*$/.exec(bytes.toString('latin1'))?.[1] ?? ''
+}
+
+/** Prose has no capitals, or nothing else: base64 of random bytes has both. */
+function hasOneCase (text: string): boolean {
+  return text === text.toLowerCase() || text === text.toUpperCase()
+}
+
 /** Whether a text, or what it encodes, stands in a documentation. */
 export function isPublished (text: string): boolean {
   const bytes = decodeSecret(text)
-  const decoded = bytes === null ? [] : [...(['hex', 'base64', 'base64url', 'utf8'] as const).map(encoding => bytes.toString(encoding)), bytes.toString('hex').toUpperCase()]
+  const decoded = bytes === null ? [] : (['hex', 'base64', 'base64url', 'utf8'] as const).map(encoding => bytes.toString(encoding)).flatMap(form => [form, form.toUpperCase(), form.trim()])
   const forms = [text, text.trim(), text.replace(/=+$/, ''), ...decoded]
   return forms.some(form => PUBLISHED.has(hash('sha256', form)))
 }
 
 /** Whether somebody guesses it first (CWE-1392): a password, or a URL with one; a URL without one is for a service that knows its clients otherwise. */
 export function isDefaultCredential (text: string): boolean {
-  if (!/^[a-z][a-z+.-]*:\/\//i.test(text)) return isDefaultPassword(text)
-  if (!URL.canParse(text)) return false
-  const { username, password } = new URL(text)
-  return password !== '' && (isDefaultPassword(unescaped(password)) || unescaped(password) === unescaped(username))
+  if (!/^[a-z][a-z\d+.-]*:\/\//i.test(text)) return isDefaultPassword(text)
+  // With several hosts, as databases have them, it is none that URL knows.
+  const [, user = '', secret = ''] = /^[^/]+\/\/([^:@/]*):([^@/]*)@/.exec(text) ?? []
+  const { username, password, searchParams } = URL.canParse(text) ? new URL(text) : { username: user, password: secret, searchParams: new URLSearchParams() }
+  const names = [unescaped(username), ...searchParams.getAll('user')]
+  // Drivers take it from the query too.
+  return [unescaped(password), ...searchParams.getAll('password')].some(one => one !== '' && (isDefaultPassword(one) || names.includes(one)))
 }
 
 function isDefaultPassword (text: string): boolean {
-  return [text, text.replace(ENDING, '')].some(form => DEFAULT_PASSWORDS.has(form.toLowerCase()) || DEFAULT_WORDS.test(form)) || isPublished(text)
+  const forms = [text, text.replace(ENDING, '')]
+  const letters = forms.map(form => form.replace(/[@$0135]/g, sign => LOOKALIKES[sign]!))
+  return [...forms, ...letters].some(form => DEFAULT_PASSWORDS.has(form.toLowerCase()) || DEFAULT_WORDS.test(form)) || isPublished(text)
 }
 
 function unescaped (text: string): string {

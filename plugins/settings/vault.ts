@@ -88,6 +88,7 @@ export function vault (options: VaultOptions): Source {
   checkOptions(VaultOptions, plain, 'settings: vault', SettingsRefused)
   checkOptions(Auth, auth, 'settings: vault: auth', SettingsRefused)
   const { address, namespace, secrets, ca } = plain
+  if (!URL.canParse(address)) throw new SettingsRefused('settings: vault: address: is no URL')
   const base = new URL(address)
   if (!isPrivateEnough(base)) throw new SettingsRefused('settings: vault: address: must begin with https://; http is for this machine alone, because a token is sent there')
 
@@ -155,7 +156,7 @@ export function vault (options: VaultOptions): Source {
   }
 
   async function withToken (retry: Retry, given: string | (() => string | Promise<string>)): Promise<Session> {
-    const token = typeof given === 'string' ? given : await readable('the token', given)
+    const token = typeof given === 'string' ? given : await readable(retry, 'the token', given)
     const started = clock.now()
     try {
       const { data } = await call(retry, 'GET', 'auth/token/lookup-self', undefined, token)
@@ -173,7 +174,7 @@ export function vault (options: VaultOptions): Source {
     const isAppRole = 'roleId' in login
     const body = isAppRole
       ? { role_id: login.roleId, secret_id: login.secretId }
-      : { role: login.role, jwt: await readable('the token of the service account', async () => (await readFile(login.jwtPath ?? SERVICE_ACCOUNT, 'utf8')).trim()) }
+      : { role: login.role, jwt: await readable(retry, 'the token of the service account', async () => (await readFile(login.jwtPath ?? SERVICE_ACCOUNT, 'utf8')).trim()) }
     const answer = await call(retry, 'POST', `auth/${escaped(login.mount ?? (isAppRole ? 'approle' : 'kubernetes'))}/login`, body, null)
     const granted = (answer.auth ?? {}) as Granted
     if (typeof granted.client_token !== 'string' || granted.client_token === '') throw new SourceFault('the sign-in was answered without a token')
@@ -307,8 +308,9 @@ function isDefault (auth: VaultAuth): boolean {
   return isDefaultCredential('roleId' in auth ? auth.secretId : 'token' in auth && typeof auth.token === 'string' ? auth.token : '')
 }
 
-async function readable (what: string, read: () => string | Promise<string>): Promise<string> {
-  const text = await Promise.resolve().then(read).catch(() => '')
+/** In the time of a request: what reads it may wait for ever. */
+async function readable (retry: Retry, what: string, read: () => string | Promise<string>): Promise<string> {
+  const text = await retrying({ ...retry, attempts: 1 }, async () => read()).catch(() => '')
   if (typeof text !== 'string' || text === '') throw new SourceFault(`${what} cannot be read`)
   return text
 }

@@ -181,6 +181,6 @@ t.test('attack: no value and no credential in anything that is said, whatever go
 t.test('misconfiguration stops boot', async t => {
   for (const [change, message] of [
     [{ secrets: [] }, /aws: secrets/], [{ secrets: [{ id: '' }] }, /aws: secrets/], [{ secrets: [{ id: 'a b' }] }, /aws: secrets/], [{ secrets: [{ id: 'x', name: 'A', fields: {} }] }, /aws: secrets/],
-    [{ region: 'Frankfurt!' }, /aws: region/], [{ endpoint: 'ftp://x' }, /aws: endpoint/], [{ endpoint: 'http://secrets.example' }, /endpoint: must begin with https/], [{ ca: 'x' }, /aws: ca/], [{ staleFor: -1 }, /aws: stalefor/i], [{ regoin: 'x' }, /aws: regoin/],
+    [{ region: 'Frankfurt!' }, /aws: region/], [{ endpoint: 'ftp://x' }, /aws: endpoint/], [{ endpoint: 'https://x:99999' }, /aws: endpoint/], [{ endpoint: 'http://secrets.example' }, /endpoint: must begin with https/], [{ ca: 'x' }, /aws: ca/], [{ staleFor: -1 }, /aws: stalefor/i], [{ regoin: 'x' }, /aws: regoin/],
   ] as const) t.throws(() => aws({ secrets: [{ id: 'portal' }], ...change } as never), { code: 'FST_BASTION_SETTINGS_REFUSED', message })
 })

@@ -101,6 +101,23 @@ t.test('attack: what a file must not be stops boot, by the name of its variable'
   t.equal(lax.values.APP_SECRET, CANARY, 'negative control: with the check switched off')
 })
 
+t.test('attack: a secret that is put where the path of its file belongs is refused and not told, at boot and later; a path is not told either', async t => {
+  const folder = t.testdir({ good: 'one' })
+  for (const value of [CANARY, `/${CANARY}`, `-----BEGIN PRIVATE KEY-----\n${CANARY.repeat(40)}\n`, `${CANARY}\0`, join(folder, 'good', CANARY)]) {
+    const variables = { APP_SECRET_FILE: value }
+    const error = await refusal(loadSettings(Schema, { sources: [env(variables), files({ folder: false })], refresh: false }))
+    t.match(error.message, /APP_SECRET_FILE: the file that it names /)
+    t.notMatch(printed(error), CANARY)
+    variables.APP_SECRET_FILE = join(folder, 'good')
+    const { loaded, faults } = await build(t, [env(variables), files({ folder: false })])
+    variables.APP_SECRET_FILE = value
+    await loaded.refresh()
+    t.match(faults, [{ kind: 'refused' }])
+    t.notMatch(printed(faults), CANARY)
+    t.equal(loaded.values.APP_SECRET, 'one')
+  }
+})
+
 t.test('attack: NAME and NAME_FILE at once is a fault, whoever set which; so are two files for one variable', async t => {
   const folder = t.testdir({ file: `${CANARY}-1`, twice: { app_secret: `${CANARY}-2`, APP_SECRET: `${CANARY}-3` }, '.env': '' })
   writeFileSync(join(folder, '.env'), `APP_SECRET=${CANARY}-4\n`)
@@ -314,7 +331,7 @@ t.test('attack: a secret copied from a documentation stops boot in production, i
   const boot = (text: string, production = true) => loadSettings(schema, { sources: [env({ APP_SECRET: text })], production, refresh: false })
   for (const [where, text] of Object.entries(PUBLISHED)) {
     const bytes = Buffer.from(text, /^[0-9a-f]+$/i.test(text) ? 'hex' : 'base64url')
-    for (const form of [text, text.replace(/=+$/, ''), bytes.toString('hex'), bytes.toString('base64'), bytes.toString('base64url'), Buffer.from(text).toString('base64')]) {
+    for (const form of [text, text.replace(/=+$/, ''), bytes.toString('hex'), bytes.toString('base64'), bytes.toString('base64url'), Buffer.from(text).toString('base64'), Buffer.from(`${text}\n`).toString('base64'), Buffer.from(text).toString('hex')]) {
       const error = await refusal(boot(form))
       t.match(error.message, /APP_SECRET is copied from a documentation, where everybody can read it: make one with `npx fastify-bastion secret`/, where)
       t.notOk(printed(error).includes(form))
@@ -338,13 +355,15 @@ t.test('attack: well-known passwords of other services stop boot in production; 
   for (const text of [
     'postgres://postgres:postgres@db/portal', 'postgres://root:root@db/portal', 'redis://:foobared@redis', 'rediss://admin:admin123@redis:6380/1', 'mysql://root:my-secret-pw@db/x', 'postgres://u:mysecretpassword@db/x',
     'amqp://guest:guest@mq', 'postgres://portal:portal@db/portal', 'postgres://x:ch%61ngeme@db/x', 'smtp://user:Password@mail', 'changeme', 'admin', 'root', 'minioadmin', '123456', '0000', 'your-password-here',
+    'P@ssw0rd', 'Passw0rd!', 'p@$$w0rd123', 'Adm1n2024!', 'r00t', 'Password2024!', 'admin@123', 's3://minio:minio@store/x', 'postgres://db/x?user=app&password=postgres', 'postgres://db/x?user=app&password=app',
+    'postgres://u:postgres@one:5432,two:5432/x',
   ]) {
     const error = await refusal(boot(text))
     t.match(error.message, 'DATABASE_URL holds a password that is a well-known default', text)
     t.notOk(printed(error).includes(text))
     t.equal((await boot(text, false)).values.DATABASE_URL, text)
   }
-  for (const text of ['postgres://portal@%2Frun%2Fpostgresql/portal', 'postgres://portal:kV7-ql2R.x9@db/portal', 'redis://redis:6379', 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw', 'sRtG-93kkd', 'admin-of-them-all', '42']) {
+  for (const text of ['postgres://portal@%2Frun%2Fpostgresql/portal', 'postgres://portal:kV7-ql2R.x9@db/portal', 'redis://redis:6379', 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw', 'sRtG-93kkd', 'admin-of-them-all', '42', 'postgres://u:kV7-ql2R.x9@one:5432,two:5432/x?password=', 'P@rt0fN0thing']) {
     t.equal((await boot(text)).values.DATABASE_URL, text)
   }
 })

@@ -451,6 +451,15 @@ t.test('attack: the token of Vault\'s development server stops boot in productio
   }
 })
 
+t.test('attack: what reads a token and never answers does not hold the boot', async t => {
+  const { server, clock } = await serve(t)
+  for (const [wait, expected] of [[new Promise<string>(() => {}), /^Settings cannot be read: Vault \([^)]+\): the token cannot be read$/], [Promise.resolve(TOKEN), null]] as const) {
+    const open = loadSettings(Schema, { sources: [sourceOf(server, clock, { auth: { token: () => wait }, timeout: 50 })], refresh: false, clock })
+    if (expected !== null) t.match((await refusal(open)).message, expected)
+    else await (await open).close()
+  }
+})
+
 t.test('misconfiguration stops boot, and tells no credential', async t => {
   const good = { address: 'https://vault.example', auth: { token: TOKEN }, secrets: [{ path: 'portal' }] }
   for (const [change, message] of [
@@ -459,6 +468,7 @@ t.test('misconfiguration stops boot, and tells no credential', async t => {
     [{ address: `https://user:${CANARY}@vault.example` }, /vault: address/],
     [{ address: 'https://vault.example/prefix' }, /vault: address/],
     [{ address: 'vault.example' }, /vault: address/],
+    [{ address: 'https://vault.example:99999' }, /vault: address: is no URL/],
     [{ secrets: [] }, /vault: secrets/],
     [{ secrets: [{ path: '/portal' }] }, /vault: secrets/],
     [{ secrets: [{ dynamic: 'database/creds/x' }] }, /vault: secrets/],
