@@ -127,6 +127,14 @@ t.test('deprecated: a date ahead is announced; true is no later than the start o
   t.same(app.versions.uses().map(({ route }) => route), ['/now', '/date', '/ended', '/sunset'], 'what is only announced is not counted')
 })
 
+t.test('attack: with a parameter that is empty a successor is still of this service', async t => {
+  const { ask, pass } = await build(t, { '/v1/:team/:page': { deprecated: true, sunset: '2026-04-01', successor: '/:team/:page' } })
+  t.match((await ask('/v1//evil.example')).headers, { link: '</evil.example>; rel="successor-version"' })
+  t.match((await ask('/v1/a/evil.example')).headers, { link: '</a/evil.example>; rel="successor-version"' })
+  pass(90 * DAY_MS)
+  t.match(await ask('/v1//evil.example'), { status: 410, detail: 'This is no longer served: use /evil.example' })
+})
+
 t.test('a successor with parameters is named with those of the request, encoded anew', async t => {
   const { ask, app } = await build(t, { '/v1/users/:userId/:part': { deprecated: true, successor: '/v2/:part/of/:userId' } }, { versions: { deprecationPolicy: 'https://docs.example.com/old' } })
   t.equal((await ask('/v1/users/a%22%3E%2Fb%20%E2%82%AC/x')).headers.link, '</v2/x/of/a%22%3E%2Fb%20%E2%82%AC>; rel="successor-version", <https://docs.example.com/old>; rel="deprecation"; type="text/html"')

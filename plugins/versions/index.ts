@@ -188,7 +188,9 @@ function isTemplate (successor: string | null): boolean {
 /** The successor for this request: its parameters, encoded anew. */
 function targetOf (successor: string, { params }: FastifyRequest): string {
   if (!isTemplate(successor)) return successor
-  return successor.replace(PARAMETER, (_all, name: string) => encodeURIComponent((params as Record<string, string | undefined> | null)?.[name] ?? ''))
+  const target = successor.replace(PARAMETER, (_all, name: string) => encodeURIComponent((params as Record<string, string | undefined> | null)?.[name] ?? ''))
+  // With a parameter that is empty its path would begin with the name of another host.
+  return target.replace(/^\/{2,}/, '/')
 }
 
 export default fp(versions, { fastify: '5.x', name: 'bastion-versions', dependencies: ['bastion-plan', 'bastion-events'] })
