@@ -176,6 +176,19 @@ t.test('schemas are those of validation, in the words of JSON Schema 2020-12', a
   t.same((operation.responses[200] as any).content['application/json'].schema.properties.ssn, { type: 'string', 'x-visible-to': ['orders:write'] })
 })
 
+t.test('examples hold no secrets, also where these are numbers, one of a list or may be null [ASVS 13.4.2]', async t => {
+  const Body = closed({
+    password: Type.Union([Type.String({ examples: ['hunter2'] }), Type.Null()]),
+    secrets: Type.Array(Type.String({ default: 'hunter2' })),
+    pin: Type.Integer({ examples: [4711] }),
+    amounts: Type.Array(Type.String({ examples: ['12.50'] })),
+  }, { examples: [{ password: null, secrets: ['hunter2'], pin: 4711, amounts: ['12.50'], apiKey: { value: 'hunter2', isOld: true } }] })
+  const { document } = await build(t, app => { app.post('/', { schema: { ...schema, body: Body }, config: OPEN }, handler) })
+  t.notMatch(JSON.stringify(document), /hunter2|4711/)
+  t.match(JSON.stringify(document), /\["12\.50"\].*\["12\.50"\]/, 'other examples are there')
+  t.match(JSON.stringify(document), /"password":null,"secrets":\["<secrets>"\],"pin":"<pin>","amounts":\["12\.50"\],"apiKey":\{"value":"<apiKey>","isOld":true\}/)
+})
+
 t.test('examples hold no secrets [ASVS 13.4.2]', async t => {
   const Credentials = closed({
     username: Type.String({ examples: ['ada'] }), password: Type.String({ examples: ['hunter2-hunter2'], default: 'hunter2-hunter2' }), nested: closed({ apiKey: Type.String({ examples: ['sk_live_x'] }) }),

@@ -1,6 +1,6 @@
 /** Schemas as documents show them: without what only this suite understands, and without examples of secrets. */
 import { isSecret } from '../log.js'
-import { isSchema, NAMED, ONE, SEVERAL, type Schema } from '../references.js'
+import { isSchema, NAMED, ONE, partsOf, SEVERAL, type Schema } from '../references.js'
 
 /** Keywords of JSON Schema 2020-12 and OpenAPI 3.1 that hold no schemas. */
 const PLAIN: ReadonlySet<string> = new Set([
@@ -39,15 +39,22 @@ export function shownSchema (schema: unknown, isInput = false): unknown {
 /** A secret has no value that a document could show, not even an invented one: people try those. */
 function shownSecret (shown: unknown): unknown {
   if (!isSchema(shown)) return shown
-  for (const name of VALUES) delete shown[name]
+  forgetValues(shown)
   if (shown.type === 'string' && shown.format === undefined && shown.enum === undefined) shown.format = 'password'
   return shown
 }
 
-function withoutSecrets (value: unknown): unknown {
-  if (Array.isArray(value)) return value.map(withoutSecrets)
-  if (!isSchema(value)) return value
-  return Object.fromEntries(Object.entries(value).map(([name, part]) => [name, isSecret(name) && typeof part === 'string' ? `<${name}>` : withoutSecrets(part)]))
+/** Those of its parts too: a secret may be null, or one of a list. */
+function forgetValues (shown: Schema): void {
+  for (const name of VALUES) delete shown[name]
+  for (const part of partsOf(shown)) if (isSchema(part)) forgetValues(part)
+}
+
+/** @param secret the name of a secret that it is of */
+function withoutSecrets (value: unknown, secret?: string): unknown {
+  if (Array.isArray(value)) return value.map(part => withoutSecrets(part, secret))
+  if (!isSchema(value)) return secret !== undefined && (typeof value === 'string' || typeof value === 'number') ? `<${secret}>` : value
+  return Object.fromEntries(Object.entries(value).map(([name, part]) => [name, withoutSecrets(part, isSecret(name) ? name : secret)]))
 }
 
 /** What TypeBox writes as a union of constants is read more easily as an `enum`. */
