@@ -36,9 +36,12 @@ export function postgresConnection (url: string, name = 'database'): PostgresCon
   if (!/^postgres(?:ql)?:\/\//.test(url) || !URL.canParse(url)) throw new PostgresMisconfigured('the URL of the database cannot be read: percent-encode the password')
   const parsed = new URL(url)
   const { searchParams: query } = parsed
+  refuseUnclear([...query.keys()])
   const [asked, mode, authority, cert, key] = ['ssl', 'sslmode', 'sslrootcert', 'sslcert', 'sslkey'].map(parameter => query.get(parameter))
-  const host = query.get('host') ?? decodeURIComponent(parsed.hostname).replace(/^\[(.*)\]$/, '$1')
-  const tls = wayOf(asked ?? null, mode ?? null, [authority, cert, key].some(file => file !== null))
+  // As pg reads it.
+  const host = query.get('host') || hostnameOf(parsed) || process.env.PGHOST || ''
+  const isSilent = [asked, mode, authority, cert, key].every(value => value === null)
+  const tls = wayOf(asked ?? null, (isSilent ? process.env.PGSSLMODE || null : mode) ?? null, [authority, cert, key].some(file => file !== null))
   const isDirect = query.get('sslnegotiation') === 'direct'
   if (isDirect && tls === 'none') throw new PostgresMisconfigured('sslnegotiation of the database URL: direct needs sslmode=verify-full')
   for (const parameter of OURS) query.delete(parameter)
@@ -46,6 +49,23 @@ export function postgresConnection (url: string, name = 'database'): PostgresCon
   return {
     options: { connectionString: parsed.href, ssl, ...(isDirect && { sslnegotiation: 'direct' as const }) },
     peer: { name, host, isLocal: host === '' || isLocalHost(host), tls },
+  }
+}
+
+/** Of two `pg` takes the last, others the first; one in another case is none to it. Whoever writes either meant what would then not be so. */
+function refuseUnclear (names: readonly string[]): void {
+  const unclear = [...OURS, 'host'].find(known => {
+    const written = names.filter(name => name.toLowerCase() === known)
+    return written.length > 1 || (written.length === 1 && written[0] !== known)
+  })
+  if (unclear !== undefined) throw new PostgresMisconfigured(`${unclear} of the database URL: write it once, in lower case`)
+}
+
+function hostnameOf ({ hostname }: URL): string {
+  try {
+    return decodeURIComponent(hostname).replace(/^\[(.*)\]$/, '$1')
+  } catch {
+    throw new PostgresMisconfigured('the host in the URL of the database cannot be read')
   }
 }
 

@@ -6,13 +6,14 @@ import { join } from 'node:path'
 import { Writable } from 'node:stream'
 import { promisify } from 'node:util'
 import Fastify, { type FastifyInstance } from 'fastify'
+import { Redis } from 'ioredis'
 import pg from 'pg'
 import t, { type Test } from 'tap'
 import bastion, { server, type BastionOptions } from '../plugins/index.js'
 import { isLocalHost, tlsFaultOf, weaknessOf, type Peer } from '../plugins/peers.js'
 import { postgresConnection } from '../plugins/postgres.js'
 import { pgSql, type Sql } from '../plugins/sql.js'
-import { peerOfRedis } from '../plugins/state/connect.js'
+import { connectRedis, peerOfRedis } from '../plugins/state/connect.js'
 import { postgres, tlsRedis } from './services.js'
 import { selfSigned } from './wire/certificate.js'
 
@@ -145,6 +146,7 @@ t.test('the URL of a database is read strictly, and none of it is in what is sai
     [`${base}?sslmode=require&sslnegotiation=direct`, { ssl: { rejectUnauthorized: true }, sslnegotiation: 'direct' }, { tls: 'verified' }],
     [`${base}?sslmode=verify-ca&sslcert=${ca}&sslkey=${ca}`, { ssl: { cert: certificate.cert, key: certificate.cert } }, { tls: 'verified' }],
     [`${base}?uselibpqcompat=true&sslmode=require`, { ssl: { rejectUnauthorized: true }, connectionString: base }, { tls: 'verified' }],
+    [`${base}?host=`, {}, { host: 'db.example', isLocal: false }],
     ['postgres:///portal?host=/run/postgresql', { ssl: false }, { host: '/run/postgresql', isLocal: true, tls: 'none' }],
     ['postgresql://portal:s3cret@[::1]/portal', { ssl: false }, { host: '::1', isLocal: true }],
     ['postgres://portal:s3cret@[2001:db8::1]/portal', { ssl: false }, { host: '2001:db8::1', isLocal: false }],
@@ -155,6 +157,12 @@ t.test('the URL of a database is read strictly, and none of it is in what is sai
     [`${base}?sslmode=allow`, /sslmode/],
     [`${base}?sslmode=Verify-Full`, /sslmode/],
     [`${base}?sslmode=`, /sslmode/],
+    [`${base}?sslmode=disable&sslmode=verify-full`, /sslmode of the database URL: write it once, in lower case/],
+    [`${base}?sslmode=verify-full&ssl%6dode=disable`, /sslmode .*once/],
+    [`${base}?SSLMODE=verify-full`, /sslmode .*lower case/],
+    [`${base}?sslmode=verify-full&sslRootCert=${ca}`, /sslrootcert .*lower case/],
+    [`${base}?host=/run/postgresql&host=db.example`, /host .*once/],
+    ['postgres://portal:s3cret@%zz/portal', /host .*cannot be read/],
     [`${base}?ssl=maybe`, /ssl of the database URL/],
     [`${base}?sslnegotiation=direct`, /sslnegotiation/],
     [`${base}?sslmode=verify-full&sslrootcert=${join(folder, 'none')}`, /sslrootcert: ".*none" cannot be read/],
@@ -167,6 +175,13 @@ t.test('the URL of a database is read strictly, and none of it is in what is sai
     try { postgresConnection(url) } catch (error) { t.notMatch((error as Error).message, /s3c/) }
   }
   t.match(postgresConnection(`${base}?sslmode=no-verify`), { options: { ssl: { rejectUnauthorized: false } }, peer: { tls: 'unverified' } }, 'in development')
+  t.teardown(() => {
+    for (const name of ['PGSSLMODE', 'PGHOST']) delete process.env[name]
+  })
+  Object.assign(process.env, { PGSSLMODE: 'verify-full', PGHOST: 'env.example' })
+  t.match(postgresConnection('postgres:///portal'), { options: { ssl: { rejectUnauthorized: true } }, peer: { host: 'env.example', isLocal: false, tls: 'verified' } }, 'what the URL leaves to the environment')
+  t.match(postgresConnection(`${base}?sslmode=disable`), { options: { ssl: false }, peer: { host: 'db.example' } })
+  for (const name of ['PGSSLMODE', 'PGHOST']) delete process.env[name]
   production(t)
   t.throws(() => postgresConnection(`${base}?sslmode=no-verify`), { code: 'FST_BASTION_POSTGRES_MISCONFIGURED', message: /no-verify is for development/ }, 'not in production')
   t.equal(postgresConnection(`${base}?sslmode=verify-full`).peer.tls, 'verified')
@@ -187,6 +202,12 @@ t.test('a peer on another host without TLS is named, by the log in production an
   const { log } = await build(t, { transport: { peers, hosts: ['localhost'] } })
   t.same(log.map(line => JSON.parse(line).msg), messages)
   t.notMatch(log.join(), 's3cret')
+})
+
+t.test('attack: no parameter makes a plain connection of rediss://', async t => {
+  await t.rejects(connectRedis('rediss://:s3cret@cache.example?tls='), { message: /^tls: is said by rediss/ })
+  const own = new Redis('rediss://:s3cret@cache.example?tls=', { lazyConnect: true })
+  t.equal(own.options.tls, '', 'negative control: ioredis believes the parameter')
 })
 
 t.test('how a Redis is reached is read from whatever names it', async t => {

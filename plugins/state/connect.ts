@@ -85,6 +85,8 @@ export async function connectRedis (redis: Exclude<RedisConnection, RedisClient>
 function readUrl (text: string, unreadable: Error): { url: string, tls?: { ca: string } } {
   if (!URL.canParse(text)) throw unreadable
   const url = new URL(text)
+  // ioredis would believe it: an empty one makes a plain connection of rediss://.
+  if (url.searchParams.has('tls')) throw new Error('tls: is said by rediss://, not by a parameter')
   const path = url.searchParams.get('sslrootcert')
   if (path === null) return { url: text }
   if (url.protocol !== 'rediss:') throw new Error('sslrootcert: is for rediss://')
