@@ -23,9 +23,9 @@ export const ServerMisconfigured = createError<[string]>('FST_BASTION_SERVER_MIS
 
 export const ServerOptions = Type.Object({
   bodyLimit: Type.Optional(Type.Integer({ minimum: 1, description: 'Bytes of a body at most', default: 262_144 })),
-  requestTimeout: Type.Optional(Type.Integer({ minimum: 1, description: 'Milliseconds in which a whole request must have arrived', default: 30_000 })),
-  keepAliveTimeout: Type.Optional(Type.Integer({ minimum: 1, description: 'Milliseconds that an idle connection is kept: longer than proxies do', default: 72_000 })),
-  closeTimeout: Type.Optional(Type.Integer({ minimum: 0, description: 'Milliseconds that requests in flight have to finish when the server closes', default: 10_000 })),
+  requestTimeout: Type.Optional(Type.Integer({ minimum: 1, maximum: 2 ** 31 - 1, description: 'Milliseconds in which a whole request must have arrived', default: 30_000 })),
+  keepAliveTimeout: Type.Optional(Type.Integer({ minimum: 1, maximum: 2 ** 31 - 1, description: 'Milliseconds that an idle connection is kept: longer than proxies do', default: 72_000 })),
+  closeTimeout: Type.Optional(Type.Integer({ minimum: 0, maximum: 2 ** 31 - 1, description: 'Milliseconds that requests in flight have to finish when the server closes', default: 10_000 })),
 }, { additionalProperties: false })
 
 /** What is decided here and nowhere else. */

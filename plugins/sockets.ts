@@ -117,7 +117,17 @@ function makeHttp2 (handler: RequestListener, settings: Settings, secure: Settin
   server.on('session', session => {
     sessions.add(session)
     session.once('close', () => sessions.delete(session))
-    session.setTimeout(http2SessionTimeout, () => session.close())
+    const streams = new Set<http2.ServerHttp2Stream>()
+    session.on('stream', stream => {
+      streams.add(stream)
+      stream.once('close', () => streams.delete(stream))
+    })
+    session.setTimeout(http2SessionTimeout)
+    session.on('timeout', () => {
+      // Whoever takes nothing of what is ready would have it kept for ever (CVE-2019-9517).
+      if ([...streams].some(({ writableLength }) => writableLength > 0)) session.destroy()
+      else session.close()
+    })
   })
   server.on('stream', stream => limitArrival(stream, requestTimeout))
   const destroyRest = endHandshakes(server as unknown as Server)
@@ -222,7 +232,7 @@ export function answerUnparsed (this: FastifyInstance, error: Unparsed, socket: 
   // Who was answered before its body was whole is not answered again when the rest of it breaks off.
   const isAnswered = socket._httpMessage?.headersSent ?? socket.parser?.incoming?.complete === false
   // Nothing can be said: the peer is gone, TLS never stood, or another answer is on its way through this socket.
-  if (!socket.writable || error.code === 'ECONNRESET' || error.code?.startsWith('ERR_SSL') === true || isAnswered) {
+  if (!socket.writable || error.code === 'ECONNRESET' || error.code?.startsWith('ERR_SSL') === true || error.code === 'ERR_TLS_HANDSHAKE_TIMEOUT' || isAnswered) {
     if (socket.writable) socket.destroy()
     return
   }

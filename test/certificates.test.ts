@@ -94,6 +94,7 @@ t.test('files that are missing or hold something else stop boot, and their conte
   for (const [what, issued, message] of [
     ['no certificate', { cert: 'SECRET', key }, /server-cert.pem holds no certificate in PEM/],
     ['a broken certificate', { cert: cert.replace(/\n[^-\n]+\n/, '\nAAAA\n'), key }, /certificate 1 of 1 cannot be read \(ERR_\w+\)/],
+    ['a chain that is half written', { cert: cert + ca.cert.slice(0, 300), key }, /server-cert.pem ends within a certificate: write the file anew/],
     ['no key', { cert, key: 'SECRET' }, /server-key.pem is no private key that can be read \(ERR_\w+\)/],
     ['an encrypted key', { cert, key: '-----BEGIN ENCRYPTED PRIVATE KEY-----\nSECRET\n-----END ENCRYPTED PRIVATE KEY-----\n' }, /it is encrypted: give its passphrase/],
   ] as const) {
@@ -252,7 +253,7 @@ t.test('misconfiguration stops boot', async t => {
   }
   t.throws(() => server({ tls: { ...files, clientCertificates: { ca: files.key } } }), { code: 'FST_BASTION_CERTIFICATES_REFUSED' })
   t.throws(() => server({ tls: files, fastify: { https: {} } as never }), { code: 'FST_BASTION_SERVER_MISCONFIGURED' })
-  for (const certificates of [{ warnDays: 0 }, { namez: [] }, { checkMs: 1 }]) await t.rejects(build(t, files, certificates as never), { code: 'FST_BASTION_CERTIFICATES_MISCONFIGURED' })
+  for (const certificates of [{ warnDays: 0 }, { namez: [] }, { checkMs: 1 }, { checkMs: 2 ** 31 }, { pollMs: 2 ** 31 }]) await t.rejects(build(t, files, certificates as never), { code: 'FST_BASTION_CERTIFICATES_MISCONFIGURED' })
   const plain = Fastify(server({ logger: false }))
   t.teardown(() => plain.close())
   await t.rejects(async () => { await plain.register(bastion, { certificates: { names: ['x'] } }) }, { code: 'FST_BASTION_CERTIFICATES_MISCONFIGURED', message: /has no TLS/ })

@@ -183,6 +183,8 @@ t.test('misconfiguration is refused where it is written, by name', async t => {
     [{ bodyLimit: '1mb' }, /bodyLimit/],
     [{ requestTimeout: 0 }, /requestTimeout/],
     [{ closeTimeout: -1 }, /closeTimeout/],
+    // Node would make one millisecond of it.
+    [{ closeTimeout: 2 ** 31 }, /closeTimeout/],
     [{ fastify: { trustProxy: true } }, /fastify\.trustProxy.*decided by server/],
     [{ fastify: { logger: true, genReqId: () => '1' } }, /fastify\.logger, fastify\.genReqId/],
     [{ fastify: { clientErrorHandler: () => {} } }, /clientErrorHandler/],

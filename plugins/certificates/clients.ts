@@ -35,7 +35,8 @@ export function clientReader ({ clients: { principal }, events, count, now }: Cl
       const fault = faultOf(certificate, socket, now())
       if (fault !== null) return refused(request, certificate, fault)
       const found = principal(certificate)
-      if (found === null) return refused(request, certificate, 'unknown')
+      if (found === null || found === undefined) return refused(request, certificate, 'unknown')
+      if (!isNamed(found)) throw new TypeError('tls.clientCertificates.principal: must answer { id, roles } or null, at once')
       if (!SAFE.has(request.method) && isFromAnotherSite(request)) return { failure: new CrossSiteRefused() }
       return { principal: principalOf(certificate, found) }
     },
@@ -65,6 +66,13 @@ function faultOf (certificate: X509Certificate, socket: TLSSocket, now: number):
   if (time !== null) return time.isExpired ? 'CERT_HAS_EXPIRED' : 'CERT_NOT_YET_VALID'
   const usage = certificate.keyUsage as string[] | undefined // extended key usage, in spite of its name
   return usage !== undefined && !usage.includes(CLIENT_AUTHENTICATION) ? 'INVALID_PURPOSE' : null
+}
+
+/** A promise, such as that of an asynchronous function, would be somebody without a name, whoever it is of in the end. */
+function isNamed (found: object): boolean {
+  if (found instanceof Promise) found.catch(() => {})
+  const { id, roles } = found as Partial<Principal>
+  return typeof id === 'string' && id !== '' && Array.isArray(roles)
 }
 
 /** A browser sends its certificate with whatever any page has it send. */

@@ -11,6 +11,7 @@ import { randomUUID, type X509Certificate } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
 import { Type, type Static } from '@sinclair/typebox'
 import fp from 'fastify-plugin'
+import { addressKey } from '../address.js'
 import { measured } from '../measured.js'
 import { checkOptions } from '../options.js'
 import { isProduction } from '../production.js'
@@ -77,9 +78,9 @@ export const CertificatesOptions = Type.Object({
   warnDays: Type.Optional(Type.Integer({ minimum: 1, description: 'Days before it expires from which the log warns', default: 30 })),
   alarmDays: Type.Optional(Type.Integer({ minimum: 1, description: 'Days before it expires from which a security event is recorded, once a day', default: 7 })),
   refuseExpired: Type.Optional(Type.Boolean({ description: 'An expired one stops boot, and is not taken over. `false`: it is served, with a warning; clients refuse it', default: true })),
-  checkMs: Type.Optional(Type.Integer({ minimum: 1000, description: 'Milliseconds between two looks at the clock', default: 3_600_000 })),
+  checkMs: Type.Optional(Type.Integer({ minimum: 1000, maximum: 2 ** 31 - 1, description: 'Milliseconds between two looks at the clock', default: 3_600_000 })),
   watch: Type.Optional(Type.Boolean({ description: 'Takes over files that change', default: true })),
-  pollMs: Type.Optional(Type.Integer({ minimum: 100, description: 'Milliseconds between two looks at the files, for what no watcher of folders sees', default: 60_000 })),
+  pollMs: Type.Optional(Type.Integer({ minimum: 100, maximum: 2 ** 31 - 1, description: 'Milliseconds between two looks at the files, for what no watcher of folders sees', default: 60_000 })),
   roots: Type.Optional(Type.String({ minLength: 1, description: "Path of your own CA's root in PEM, to which the chains must lead. Default: the public ones" })),
   production: Type.Optional(Type.Boolean({ description: 'Development certificates and keys that others can read stop boot. Default: by `NODE_ENV`, unless it is unset, `development` or `test`' })),
 }, { additionalProperties: false })
@@ -90,6 +91,8 @@ export type CertificatesOptions = Static<typeof CertificatesOptions> & {
 
 const LOOPBACK = /^(?:localhost|127\.0\.0\.1|\[?::1\]?)$/i
 const PORT = /:\d+$/
+/** Handshakes are no requests, and nothing limits them: in a minute each kind of an address is recorded once, and so many at most; all are counted. */
+const HANDSHAKES = { ms: 60_000, max: 1000 }
 /** Milliseconds between two attempts to read files that do not belong together yet, and how many of them: renewals write one after the other. */
 const RETRY_MS = 250
 const RETRIES = 4
@@ -106,6 +109,8 @@ async function certificates (app: FastifyInstance, options: CertificatesOptions)
   const told = new Map<string, number>()
   let names: string[] = []
   let reloading: Promise<boolean> | null = null
+  /** Asked for, and nothing read yet. */
+  let waiting: Promise<boolean> | null = null
   let watching: FileWatch | null = null
   let isClosed = false
   /** What was last refused: the same is told once. */
@@ -177,9 +182,13 @@ async function certificates (app: FastifyInstance, options: CertificatesOptions)
 
   function reload (): Promise<boolean> {
     if (tls === null) return Promise.resolve(false)
+    if (waiting !== null) return waiting
     // Whoever asks while files are being read is told of a reading that began after they asked.
-    const next = (reloading ?? Promise.resolve(false)).catch(() => false).then(() => takeOver(tls)).finally(() => { if (reloading === next) reloading = null })
-    reloading = next
+    const next = (reloading ?? Promise.resolve(false)).catch(() => false).then(() => {
+      waiting = null
+      return takeOver(tls)
+    }).finally(() => { if (reloading === next) reloading = null })
+    waiting = reloading = next
     return next
   }
 
@@ -260,12 +269,21 @@ async function certificates (app: FastifyInstance, options: CertificatesOptions)
     gauge('bastion_certificates_good', '1 while no certificate that is served has expired', () => Number(isGood()))
     const countFailure = counter('bastion_tls_handshakes_failed_total', 'TLS handshakes that came to nothing')
     const countRefusal = counter('bastion_client_certificates_refused_total', 'Certificates of clients that were refused')
+    let heard = new Set<string>()
+    let since = -Infinity
     listener.onFailure((error, socket) => {
       countFailure()
       // Node closes the connection itself where a good one is required: this is all that is ever heard of it.
       const reason = error.code === 'ERR_SSL_PEER_DID_NOT_RETURN_A_CERTIFICATE' ? 'none' : socket.authorizationError
       if (listener.clients?.required !== true || reason === undefined || reason === null) return
       countRefusal()
+      if (Math.abs(now() - since) >= HANDSHAKES.ms) {
+        heard = new Set()
+        since = now()
+      }
+      const kind = `${addressKey(socket.remoteAddress)} ${reason}`
+      if (heard.has(kind) || heard.size >= HANDSHAKES.max) return
+      heard.add(kind)
       app.events.record('client_certificate_refused', { id: randomUUID(), ip: socket.remoteAddress }, { reason: String(reason) })
     })
     const { clients } = listener

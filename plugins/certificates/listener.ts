@@ -58,13 +58,18 @@ const CIPHERS = [
 const CURVES = 'X25519:P-256:P-384'
 /** No SHA-1, which OpenSSL would still sign with in TLS 1.2 (RFC 9155). */
 const SIGNATURES = [
-  'ecdsa_secp256r1_sha256', 'ecdsa_secp384r1_sha384', 'ecdsa_secp521r1_sha512', 'ed25519', 'rsa_pss_rsae_sha256', 'rsa_pss_rsae_sha384', 'rsa_pss_rsae_sha512',
+  'ecdsa_secp256r1_sha256', 'ecdsa_secp384r1_sha384', 'ecdsa_secp521r1_sha512', 'ed25519', 'ed448', 'rsa_pss_rsae_sha256', 'rsa_pss_rsae_sha384', 'rsa_pss_rsae_sha512',
   'rsa_pss_pss_sha256', 'rsa_pss_pss_sha384', 'rsa_pss_pss_sha512', 'rsa_pkcs1_sha256', 'rsa_pkcs1_sha384', 'rsa_pkcs1_sha512',
 ].join(':')
+/** What may be looked up in a certificate. Of other names, which RFC 6066, 3, does not allow, some make Node throw in the midst of the handshake. */
+const SERVER_NAME = /^[a-z0-9._-]+$/i
 /** Milliseconds for a handshake: who opens connections and says nothing holds each no longer. */
 const HANDSHAKE_MS = 10_000
 /** Milliseconds for which the key that tickets are encrypted with is used: whoever gets it later reads no older sessions (RFC 9325, 3.4). */
 const TICKET_KEY_MS = 12 * 3_600_000
+
+/** Certificates between a client's and its root. */
+const MAX_DEPTH = 10
 
 type SecureServer = Server | Http2SecureServer
 const listeners = new WeakMap<object, TlsListener>()
@@ -80,6 +85,8 @@ export class TlsListener {
   readonly #files: readonly CertificateFiles[]
   readonly #servers = new Set<SecureServer>()
   readonly #onFailure = new Set<(error: Error & { code?: string }, socket: TLSSocket) => void>()
+  /** Connections of clients whose certificate is trusted, with the chain, which Node forgets after the handshake. */
+  readonly #vouched = new Map<TLSSocket, X509Certificate>()
   #pairs: readonly CertificatePair[]
   #ca: readonly string[]
   #contexts: readonly SecureContext[] = []
@@ -125,7 +132,13 @@ export class TlsListener {
   attach (server: SecureServer): void {
     listeners.set(server, this)
     this.#servers.add(server)
-    server.on('secureConnection', (socket: TLSSocket) => { socket.disableRenegotiation() })
+    server.on('secureConnection', (socket: TLSSocket) => {
+      socket.disableRenegotiation()
+      const certificate = this.clients === null || !socket.authorized ? undefined : socket.getPeerX509Certificate()
+      if (certificate === undefined) return
+      this.#vouched.set(socket, certificate)
+      socket.once('close', () => { this.#vouched.delete(socket) })
+    })
     server.on('tlsClientError', (error: Error, socket: TLSSocket) => { for (const tell of this.#onFailure) tell(error, socket) })
     server.once('close', () => {
       this.#servers.delete(server)
@@ -155,16 +168,20 @@ export class TlsListener {
   }
 
   /**
-   * Serves these from now on, to new connections; those that stand are not touched.
+   * Serves these from now on, to new connections. Those that stand are not touched, but for those of clients whose CA is trusted no more: they end.
    *
    * @throws where one of them makes no context: then nothing has changed
    */
   take (pairs: readonly CertificatePair[], ca: readonly string[]): void {
     const contexts = pairs.map(pair => createSecureContext(contextOf(pair, ca)))
+    const isOtherCa = ca.join() !== this.#ca.join()
     this.#pairs = pairs
     this.#ca = ca
     this.#contexts = contexts
     for (const server of this.#servers) server.setSecureContext(contextOf(pairs[0]!, ca))
+    if (!isOtherCa) return
+    const authorities = ca.flatMap(pem => certificatesIn(pem, 'ca'))
+    for (const [socket, certificate] of this.#vouched) if (!leadsTo(authorities, certificate)) socket.destroy()
   }
 
   /** The same again, with new keys for tickets: each context has its own, at random. */
@@ -173,10 +190,24 @@ export class TlsListener {
   }
 
   #contextFor (name: string): SecureContext | undefined {
+    if (!SERVER_NAME.test(name)) return this.#contexts[0]
     const exact = this.#pairs.findIndex(({ leaf }) => namesOf(leaf).includes(name.toLowerCase()))
     const place = exact === -1 ? this.#pairs.findIndex(({ leaf }) => covers(leaf, name)) : exact
     return this.#contexts[Math.max(place, 0)]
   }
+}
+
+/** The issuer that Node names is one by its name: each signature is verified here. */
+function leadsTo (authorities: readonly X509Certificate[], certificate: X509Certificate): boolean {
+  let at = certificate
+  for (let depth = 0; depth < MAX_DEPTH; depth += 1) {
+    const current = at
+    if (authorities.some(one => one.raw.equals(current.raw) || (current.checkIssued(one) && current.verify(one.publicKey)))) return true
+    const { issuerCertificate } = current
+    if (issuerCertificate === undefined || !current.verify(issuerCertificate.publicKey)) return false
+    at = issuerCertificate
+  }
+  return false
 }
 
 function contextOf ({ cert, key, files: { passphrase } }: CertificatePair, ca: readonly string[]): SecureContextOptions {

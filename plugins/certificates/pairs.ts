@@ -65,6 +65,7 @@ export function readPair (files: CertificateFiles): CertificatePair {
  */
 export function certificatesIn (pem: string, path: string): X509Certificate[] {
   const blocks = pem.match(BLOCK) ?? []
+  if (blocks.length > 0 && blocks.length < pem.split('-----BEGIN CERTIFICATE-----').length - 1) throw new CertificateRefused(`${path} ends within a certificate: write the file anew`)
   if (blocks.length === 0) throw new CertificateRefused(`${path} holds no certificate in PEM: convert it with \`openssl x509 -inform der -in FILE\``)
   return blocks.map((block, i) => {
     try {

@@ -1,5 +1,5 @@
 /** TLS on real sockets: what is spoken, to whom, and that renewals break nothing. */
-import { randomBytes } from 'node:crypto'
+import { randomBytes, X509Certificate } from 'node:crypto'
 import { once } from 'node:events'
 import { mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import http2 from 'node:http2'
@@ -258,6 +258,43 @@ t.test('SNI: each name gets its certificate, exact names before wildcards, and a
   }
 })
 
+t.test('attack: what no host is called, as the name that a client asks for, gets the first certificate and ends nothing', async t => {
+  const { port } = await build(t)
+  // Of the first OpenSSL says that it can be no address, and Node throws.
+  for (const servername of ['fe80::1%eth0', '::1', '192.0.2.1', '[::1]', '.', '*', 'x y', 'a'.repeat(255)]) {
+    t.equal(serialOf(await shake(t, port, { servername, checkServerIdentity: () => undefined })), first.certificate.serialNumber, servername.slice(0, 20))
+  }
+  t.throws(() => new X509Certificate(first.cert).checkIP('fe80::1%eth0'), 'negative control: looked up as it is')
+})
+
+t.test('each kind of key that boots is one that hands can be shaken with', async t => {
+  for (const algorithm of [{ name: 'Ed448' }, { name: 'Ed25519' }, { name: 'ECDSA', namedCurve: 'P-521', hash: 'SHA-512' }]) {
+    const { port } = await build(t, { issued: await issue(ca, { name: 'localhost', algorithm }) })
+    for (const maxVersion of ['TLSv1.3', 'TLSv1.2'] as const) t.match(told(await shake(t, port, { maxVersion })), maxVersion, `${algorithm.name} ${maxVersion}`)
+  }
+})
+
+t.test('attack: over HTTP/2, answers that nobody takes are not kept for ever', async t => {
+  const { port } = await build(t, { options: { fastify: { http2SessionTimeout: 100 } as never } })
+  const opened = session(t, port, { settings: { initialWindowSize: 0 } })
+  await once(opened, 'remoteSettings')
+  t.match(await askBy2(opened), { status: 200, ok: undefined })
+  t.ok(await until(() => opened.destroyed))
+  const reading = session(t, port)
+  t.match(await askBy2(reading, { ':path': '/slow' }), { status: 200, ok: 'late' }, 'whoever waits for an answer gets it')
+})
+
+t.test('who connects and says nothing is cut, and is no malformed request', async t => {
+  const { app, port, recorded } = await build(t)
+  const timeout = Object.getOwnPropertySymbols(app.server).find(symbol => symbol.description === 'handshake-timeout')!
+  Object.assign(app.server, { [timeout]: 100 }) // of 10 s
+  const silent = connectPlain(port, '127.0.0.1')
+  silent.on('error', () => {})
+  silent.resume()
+  await once(silent, 'close')
+  t.same(recorded, [])
+})
+
 const clientCa = await authority({ name: 'Client CA' })
 const machine = await issue(clientCa, { name: 'billing', usage: 'client' })
 const unknown = await issue(clientCa, { name: 'stranger', usage: 'client' })
@@ -309,6 +346,17 @@ t.test('a connection outlives its certificate: it is asked at each request', asy
   t.match(await askBy2(opened, { ':path': '/machine' }), { status: 401, code: 'FST_BASTION_CERTIFICATES_CLIENT_REFUSED' })
 })
 
+t.test('misconfiguration: a principal that is none is nobody', async t => {
+  const answers: [string, () => unknown][] = [['a promise', async () => null], ['a promise that fails', async () => { throw new Error('x') }], ['without id', () => ({ roles: [] })]]
+  for (const [name, principal] of answers) {
+    const folder = folderOf(t)
+    writeFileSync(join(folder, 'clients.pem'), clientCa.cert)
+    const { port, ran } = await build(t, { tls: { clientCertificates: { ca: join(folder, 'clients.pem'), principal } } })
+    t.match(await ask(port, { path: '/machine', cert: machine.cert, key: machine.key }), { status: 503, code: 'FST_BASTION_IDENTITY_UNCHECKED' }, name)
+    t.same(ran, [])
+  }
+})
+
 t.test('a client that also sends a credential of its own is that one; another site cannot use the certificate', async t => {
   const { port, ran } = await buildForClients(t, false, { suite: { tokens: { issuer: 'https://localhost', audience: 'https://localhost', keys: { access: randomBytes(48), refresh: randomBytes(48) } } } as never })
   const as = (headers: Record<string, string>, method = 'GET', body?: string) => ask(port, { path: '/machine', method, headers, cert: machine.cert, key: machine.key }, body)
@@ -332,7 +380,9 @@ t.test('required: who has no good one does not even shake hands, recorded and co
   }
   t.same(ran, [])
   t.match(await ask(port, { path: '/machine', cert: machine.cert, key: machine.key }), { status: 200 })
-  t.match(await app.metrics.text(), /bastion_client_certificates_refused_total 4\n/)
+  for (let i = 0; i < 5; i += 1) await ask(port, { path: '/' })
+  t.ok(await until(async () => /bastion_client_certificates_refused_total 9\n/.test(await app.metrics.text())))
+  t.equal(recorded.length, 1, 'of the same kind and the same address, in a minute, one')
   t.equal((app.posture().routes[0]!.controls.certificates as { clientCertificates: unknown }).clientCertificates, 'required')
 })
 
@@ -452,6 +502,13 @@ t.test('attack: a pair that does not fit, or is worse than the old one, is refus
   t.equal(app.certificates.list()[0]!.state, 'good')
 })
 
+t.test('however often it is asked for, files are read once more at most', async t => {
+  const { app } = await build(t)
+  const asked = Array.from({ length: 3 }, () => app.certificates.reload())
+  t.ok(asked.every(one => one === asked[0]))
+  t.same(await Promise.all(asked), [false, false, false])
+})
+
 t.test('files that are written one after the other are taken together', async t => {
   const { app, port, recorded, files } = await build(t, { certificates: { watch: false } })
   writeFileSync(files.cert, second.cert)
@@ -471,9 +528,16 @@ t.test('the CAs of clients are read again too', async t => {
   const other = await issue(otherCa, { name: 'x', usage: 'client' })
   const as = async ({ cert, key }: Issued) => (await ask(port, { path: '/machine', cert, key })).status
   t.same([await as(machine), await as(other)], [200, 401])
+  const [opened, open] = [session(t, port, { cert: machine.cert, key: machine.key }), session(t, port, { cert: other.cert, key: other.key })]
+  t.match([await askBy2(opened, { ':path': '/machine' }), await askBy2(open)], [{ status: 200 }, { status: 200 }])
+  writeFileSync(path, clientCa.cert + otherCa.cert)
+  await app.certificates.reload()
+  t.match(await askBy2(opened, { ':path': '/machine' }), { status: 200 }, 'one more: nobody loses a connection')
   writeFileSync(path, otherCa.cert)
   await app.certificates.reload()
   t.same([await as(machine), await as(other)], [401, 200])
+  t.ok(await until(() => opened.destroyed), 'nor does a connection that stands go on vouching')
+  t.match(await askBy2(open), { status: 200 })
 })
 
 t.test('after a reload the floor and the suites are what they were, on every socket [TRAP 28] [ASVS 12.1.1]', async t => {
