@@ -44,7 +44,10 @@ export interface LoadedSettings<Values extends object> {
   readonly values: Values
   /** Reads all sources now; resolves with the variables that changed, once those who listen were told. Never rejects. */
   refresh: () => Promise<string[]>
-  /** Calls `listener` when one of these variables has changed, and again after the next reading where it threw or rejected. Returns the function that ends it. */
+  /**
+   * Calls `listener` when one of these variables has changed, and again after the next reading where it threw or rejected. Returns the function
+   * that ends it. Nothing is read until what it returns has settled: bound its time, and do not await `refresh` in it.
+   */
   onChange: (names: readonly (keyof Values & string)[], listener: (values: Values, changed: readonly string[]) => unknown) => () => void
   /** Calls `listener` when something is wrong. Without one it is a warning of the process. */
   onFault: (listener: (fault: SettingsFault) => void) => () => void
