@@ -65,6 +65,9 @@ if (database !== null && state !== null) {
   const make = async () => (await here.ask('POST', '/api-keys', { headers: alice, body: { name: 'Nightly', scopes: ['data:read'] } })).body as { id: string, key: string }
   const read = (at: Portal, key: string) => at.ask('GET', '/api/data', { headers: { 'x-api-key': key } })
   const told: string[] = []
+  /** Where a flood keeps the machine busy, shared state may be late; what cannot be checked is refused. */
+  const LATE = 503
+  const statusesOf = (answers: readonly { status: number }[]) => [...new Set(answers.map(({ status }) => status))]
 
   t.test('a key that one process made, changed or ended is so at the other with its very next request', async t => {
     const { id, key } = await make()
@@ -84,11 +87,16 @@ if (database !== null && state !== null) {
     const { id, key } = await make()
     told.push(key)
     const flood = () => Promise.all(Array.from({ length: 200 }, (_none, i) => read(i % 2 === 0 ? here : there, key)))
-    t.ok((await flood()).every(({ status }) => status === 200))
+    t.ok((await flood()).every(({ status }) => status === 200 || status === LATE))
     const during = flood()
-    await here.ask('PATCH', `/api-keys/${id}`, { headers: alice, body: { isActive: false } })
-    t.ok((await flood()).every(({ status }) => status === 403), 'none that came after')
-    t.ok((await during).every(({ status }) => status === 200 || status === 403))
+    t.equal(await disable(), 200)
+    t.strictSame(statusesOf(await flood()).filter(status => status !== LATE), [403], 'none that came after')
+    t.ok((await during).every(({ status }) => status === 200 || status === 403 || status === LATE))
+
+    async function disable (): Promise<number> {
+      const { status } = await here.ask('PATCH', `/api-keys/${id}`, { headers: alice, body: { isActive: false } })
+      return status === LATE ? disable() : status
+    }
   })
 
   t.test('with its user the key ends at the other process', async t => {
