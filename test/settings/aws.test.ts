@@ -1,9 +1,9 @@
 /** AWS Secrets Manager by its official SDK, over real HTTP and HTTPS, against a server that speaks its protocol and checks signatures. */
-import { inspect } from 'node:util'
 import { Type } from '@sinclair/typebox'
 import t, { type Test } from 'tap'
 import { aws, Concealed, loadSettings, Secret, type AwsOptions, type SettingsFault } from '../../plugins/settings/index.js'
 import { testClock, until } from '../fixtures/clock.js'
+import { printed, refusal } from '../fixtures/refusals.js'
 import { CREDENTIALS, secretsManager, type AwsAnswer, type SecretsManager } from '../fixtures/secrets-manager.js'
 import { selfSigned } from '../wire/certificate.js'
 
@@ -33,19 +33,6 @@ async function build (t: Test, options: Options = {}) {
   const faults: SettingsFault[] = []
   loaded.onFault(fault => { faults.push(fault) })
   return { server, clock, loaded, faults }
-}
-
-async function refusal (promise: Promise<unknown>): Promise<Error & { code: string }> {
-  try {
-    await promise
-  } catch (error) {
-    return error as Error & { code: string }
-  }
-  throw new Error('nothing was refused')
-}
-
-function printed (...things: unknown[]): string {
-  return things.map(one => [inspect(one, { showHidden: true, depth: 12, getters: true }), JSON.stringify(one), String(one), (one as Error)?.stack ?? ''].join('\n')).join('\n')
 }
 
 t.test('a secret of JSON: its fields are the variables; every request is signed [ASVS 13.3.1]', async t => {

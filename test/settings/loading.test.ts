@@ -4,11 +4,11 @@ import { chmodSync, mkdirSync, symlinkSync, unlinkSync, writeFileSync } from 'no
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { inspect } from 'node:util'
 import { Type } from '@sinclair/typebox'
 import t, { type Test } from 'tap'
 import { Concealed, dotenv, env, files, loadSettings, Secret, settings, SettingsRefused, SourceFault, weaknessOf, type LoadOptions, type SettingsFault, type Source } from '../../plugins/settings/index.js'
 import { testClock } from '../fixtures/clock.js'
+import { printed, refusal } from '../fixtures/refusals.js'
 
 const CANARY = 'canary-7c1d'
 const strong = () => randomBytes(48).toString('base64url')
@@ -27,20 +27,6 @@ async function build (t: Test, sources: Source[], options: Partial<LoadOptions> 
   const faults: SettingsFault[] = []
   loaded.onFault(fault => { faults.push(fault) })
   return { loaded, faults }
-}
-
-async function refusal (promise: Promise<unknown>): Promise<Error & { code: string }> {
-  try {
-    await promise
-  } catch (error) {
-    return error as Error & { code: string }
-  }
-  throw new Error('nothing was refused')
-}
-
-/** Everything that it could print. */
-function printed (...things: unknown[]): string {
-  return things.map(one => [inspect(one, { showHidden: true, depth: 12, getters: true }), JSON.stringify(one), String(one), (one as Error)?.stack ?? ''].join('\n')).join('\n')
 }
 
 t.test('the first source that has a variable wins; an empty one has it not', async t => {

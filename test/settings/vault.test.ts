@@ -1,11 +1,11 @@
 /** HashiCorp Vault over real HTTP and HTTPS, against a server that speaks its API. */
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { inspect } from 'node:util'
 import { Type } from '@sinclair/typebox'
 import t, { type Test } from 'tap'
 import { Concealed, loadSettings, Secret, vault, type LoadOptions, type SettingsFault, type VaultAuth, type VaultOptions } from '../../plugins/settings/index.js'
 import { testClock, until } from '../fixtures/clock.js'
+import { printed, refusal } from '../fixtures/refusals.js'
 import { vaultServer, type VaultAnswer, type VaultRequest, type VaultServer, type VaultSettings } from '../fixtures/vault.js'
 import { selfSigned } from '../wire/certificate.js'
 
@@ -45,19 +45,6 @@ async function build (t: Test, { server: settings, load, ...options }: Options =
 
 function sourceOf (server: VaultServer, clock: ReturnType<typeof testClock>, options: Partial<VaultOptions> = {}) {
   return vault({ address: server.url, auth: { token: TOKEN }, secrets: [{ path: 'portal' }], clock, ...options })
-}
-
-async function refusal (promise: Promise<unknown>): Promise<Error & { code: string }> {
-  try {
-    await promise
-  } catch (error) {
-    return error as Error & { code: string }
-  }
-  throw new Error('nothing was refused')
-}
-
-function printed (...things: unknown[]): string {
-  return things.map(one => [inspect(one, { showHidden: true, depth: 12, getters: true }), JSON.stringify(one), String(one), (one as Error)?.stack ?? ''].join('\n')).join('\n')
 }
 
 const pathsOf = ({ requests }: VaultServer) => requests.map(({ method, path }) => `${method} ${path.replace('/v1/', '')}`)
