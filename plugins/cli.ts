@@ -4,10 +4,13 @@ import { existsSync, realpathSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { certificate } from './certificates/command.js'
 import { MISUSED, type Command } from './command.js'
+import { posture } from './posture/command.js'
 import { secret } from './settings/command.js'
 
-const COMMANDS: readonly Command[] = [secret, certificate]
+const COMMANDS: readonly Command[] = [secret, certificate, posture]
 
+/** Milliseconds after a command until what keeps the process is left behind. */
+const LINGER_MS = 2000
 const WIDTH = Math.max(...COMMANDS.map(({ name }) => name.length))
 const HELP = `npx fastify-bastion <command> [options]
 
@@ -44,4 +47,8 @@ function said (print: (line: string) => void, text: string, code: number): numbe
 
 /** By its own name, or by the link that npm makes. */
 const [, started = ''] = process.argv
-if (existsSync(started) && realpathSync(started) === fileURLToPath(import.meta.url)) process.exitCode = await cli(process.argv.slice(2))
+if (existsSync(started) && realpathSync(started) === fileURLToPath(import.meta.url)) {
+  process.exitCode = await cli(process.argv.slice(2))
+  // What a loaded application left open would keep it for ever.
+  setTimeout(() => { process.exit() }, LINGER_MS).unref()
+}

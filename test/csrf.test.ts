@@ -13,7 +13,7 @@ import events, { type SecurityEvent } from '../plugins/events.js'
 import exposure from '../plugins/exposure.js'
 import identity, { type Principal } from '../plugins/identity.js'
 import plan from '../plugins/plan/index.js'
-import posture from '../plugins/posture.js'
+import posture from '../plugins/posture/index.js'
 import validation from '../plugins/validation/index.js'
 import { closed, noBody } from '../schemas/index.js'
 

@@ -4,7 +4,7 @@ import { Type } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
 import t, { type Test } from 'tap'
 import bastion, { server, type BastionOptions } from '../plugins/index.js'
-import { Posture } from '../plugins/posture.js'
+import { Posture } from '../plugins/posture/index.js'
 import { closed } from '../schemas/closed.js'
 
 const schema = { response: { 200: Type.Object({ ok: Type.Boolean() }) } }

@@ -4,6 +4,7 @@ import { mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises'
 import { join, relative } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import t, { type Test } from 'tap'
+import { coverage, notCounted, tableOf } from './asvs/coverage.js'
 import { redis } from './services.js'
 
 t.setTimeout(180_000)
@@ -46,6 +47,14 @@ t.test('the tables of options are those of the schemas', async t => {
     lines.push('')
   }
   await holds(t, 'options', lines.join('\n').trim())
+})
+
+t.test('the table of ASVS is what the titles of the tests prove, and counts nothing that no control stands beside', async t => {
+  const found = await coverage()
+  await holds(t, 'asvs', tableOf(found))
+  for (const [id, claims] of found.claims) if (claims.every(({ isControlled }) => !isControlled)) t.ok(notCounted(found).some(line => line.includes(id)), `${id} is told to be not counted`)
+  const without = { ...found, claims: new Map([...found.claims].map(([id, claims]) => [id, claims.map(claim => ({ ...claim, isControlled: false, isBeside: false }))])) }
+  t.match(tableOf(without), `| **all** | 0/49 | 0/92 | 0/34 | 0/${found.suite.length} | 0 |`, 'negative control: the same claims without controls count for nothing')
 })
 
 for (const [name, check] of Object.entries({

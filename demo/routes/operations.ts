@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { Type } from '@sinclair/typebox'
 import { createError } from '@fastify/error'
-import { Posture } from '../../plugins/posture.js'
+import { Posture } from '../../plugins/posture/index.js'
 import type { Portal } from '../app.js'
 
 const [TEMPLATE, SCRIPT] = ['index.html', 'portal.js'].map(name => readFileSync(new URL(`../web/${name}`, import.meta.url), 'utf8')) as [string, string]

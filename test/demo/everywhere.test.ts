@@ -1,6 +1,6 @@
 /** The contract's section "Everywhere": what holds of every route, whatever it does. */
 import t from 'tap'
-import type { Posture } from '../../plugins/posture.js'
+import type { Posture } from '../../plugins/posture/index.js'
 import { build, buildOn, freshDatabase } from './portal.js'
 import { tabAt } from './tab.js'
 

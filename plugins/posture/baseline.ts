@@ -1,0 +1,85 @@
+/** The baseline: what a service's posture was when somebody last agreed to it, in a form that git shows well. */
+import { isDeepStrictEqual } from 'node:util'
+import type { Finding, Posture } from './index.js'
+import type { Taken, Told } from './fields.js'
+
+/** A route of the baseline. */
+export interface Guarded {
+  controls: Record<string, unknown>
+  input: Record<string, Taken>
+  output: Record<string, Told>
+}
+
+export interface Baseline {
+  /** The form of this file. */
+  bastion: 1
+  roles: Record<string, string[]>
+  findings: Finding[]
+  /** What is the same on most routes: the controls of the answer to unknown URLs. */
+  everywhere: Record<string, unknown>
+  /** By `GET /posts`; each control that is not as everywhere, `null` where it has none. */
+  routes: Record<string, Guarded>
+}
+
+/** What differs between two machines and is no decision. */
+const OF_THE_MACHINE: Readonly<Record<string, readonly string[]>> = { overload: ['maxHeapUsedBytes', 'maxRssBytes'], transport: ['peers'], state: ['peer'] }
+/** The unknown URL. */
+export const UNKNOWN = '*'
+
+export function baselineOf ({ routes, roles, findings }: Posture): Baseline {
+  const everywhere = settled(routes.find(({ kind }) => kind === 'not-found')?.controls ?? {})
+  const entries = routes.filter(({ kind }) => kind === 'route').map(({ method, url, controls, input, output }) => {
+    const own = settled(controls)
+    const names = [...new Set([...Object.keys(own), ...Object.keys(everywhere)])].sort()
+    const different = names.filter(name => !isDeepStrictEqual(own[name], everywhere[name])).map(name => [name, own[name] ?? null])
+    return [`${method} ${url}`, { controls: Object.fromEntries(different), input: input as Record<string, Taken>, output }] as const
+  })
+  return sorted({ bastion: 1, roles, findings, everywhere, routes: Object.fromEntries(several(entries)) }) as Baseline
+}
+
+/**
+ * @throws Error where the text is none of ours
+ */
+export function readBaseline (text: string): Baseline {
+  let read: Partial<Baseline> | null = null
+  try {
+    read = JSON.parse(text) as Partial<Baseline> | null
+  } catch { /* said below */ }
+  const isOurs = read?.bastion === 1 && [read.roles, read.everywhere, read.routes].every(part => part !== null && typeof part === 'object') && Array.isArray(read.findings)
+  if (!isOurs) throw new Error('is no baseline of this version: write it anew with --write-baseline')
+  return read as Baseline
+}
+
+/** All routes with all their controls, the unknown URL among them. */
+export function unfolded ({ everywhere, routes }: Baseline): Map<string, Guarded> {
+  const all = Object.entries(routes).map(([name, { controls, input, output }]) => {
+    const own = Object.entries({ ...everywhere, ...controls }).filter(([, value]) => value !== null)
+    return [name, { controls: Object.fromEntries(own), input, output }] as const
+  })
+  return new Map<string, Guarded>([...all, [UNKNOWN, { controls: everywhere, input: {}, output: {} }]])
+}
+
+/** A URL that is declared twice (by constraints: versions, hosts) has its entries numbered, in their order. */
+function several<Entry> (entries: readonly (readonly [string, Entry])[]): [string, Entry][] {
+  const times = new Map<string, number>()
+  return entries.map(([name, entry]) => {
+    const time = (times.get(name) ?? 0) + 1
+    times.set(name, time)
+    return [time === 1 ? name : `${name} (${time})`, entry]
+  })
+}
+
+function settled (controls: Record<string, unknown>): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(controls).map(([name, promise]) => {
+    const machine = OF_THE_MACHINE[name]
+    if (machine === undefined || promise === null || typeof promise !== 'object') return [name, promise]
+    return [name, Object.fromEntries(Object.entries(promise).filter(([key]) => !machine.includes(key)))]
+  }))
+}
+
+/** Keys in order, so that a file changes only where something did. */
+function sorted (value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(sorted)
+  if (value === null || typeof value !== 'object') return value
+  return Object.fromEntries(Object.entries(value).sort(([one], [other]) => one < other ? -1 : 1).map(([key, part]) => [key, sorted(part)]))
+}

@@ -1,0 +1,108 @@
+/**
+ * Which requirements of OWASP ASVS 5.0 the tests prove: `npm run asvs` prints it, `npm run asvs -- --write` writes the table into README.
+ *
+ * A requirement is claimed by its id in what tap prints of a test (`[ASVS 6.3.1]` in a title or in an assertion's message). It counts as proven where
+ * that file also prints a negative control: the same attack, let in by plain Fastify, by an official plugin as it is documented, or with the control off.
+ * Comments count for nothing. Whether the control stands in the very test that makes the claim is told apart.
+ */
+import { readFile, readdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { fileURLToPath, pathToFileURL } from 'node:url'
+import ts from 'typescript'
+
+export interface Requirement { id: string, level: number, chapter: string }
+/** Where a requirement is claimed, and what stands beside the claim. */
+export interface Claim { file: string, isControlled: boolean, isBeside: boolean }
+
+export interface Coverage {
+  /** The requirements that are the suite's to fulfil. */
+  suite: Requirement[]
+  claims: Map<string, Claim[]>
+  /** Claimed, and not the suite's. */
+  others: string[]
+}
+
+const TESTS = fileURLToPath(new URL('../', import.meta.url))
+const README = fileURLToPath(new URL('../../README.md', import.meta.url))
+export const BLOCK = /(<!-- asvs -->\n)[\s\S]*?(?=\n## )/
+const CONTROL = /negative control|plain Fastify|the official (?:plugin|limiter|one)/i
+const CLAIM = /\[[^\]]*\bASVS [^\]]*\]/g
+/** Longer texts are programs and documents that a test holds, not what it prints. */
+const MAX_PRINTED = 300
+
+export async function coverage (): Promise<Coverage> {
+  const { rows, chapters } = JSON.parse(await readFile(new URL('asvs.json', import.meta.url), 'utf8')) as { rows: [string, number, string][], chapters: Record<string, string> }
+  const suite = rows.filter(([, , fit]) => fit === 'suite').map(([id, level]) => ({ id, level, chapter: `V${id.split('.')[0]} ${chapters[id.split('.')[0]!]}` }))
+  const known = new Set(suite.map(({ id }) => id))
+  const claims = new Map<string, Claim[]>()
+  const files = (await readdir(TESTS, { recursive: true })).filter(name => name.endsWith('.test.ts')).sort()
+  for (const file of files) {
+    const source = await readFile(join(TESTS, file), 'utf8')
+    if (!source.includes('ASVS ')) continue
+    const statements = ts.createSourceFile(file, source, ts.ScriptTarget.ES2022, true).statements.map(textsIn)
+    const isControlled = statements.flat().some(text => CONTROL.test(text))
+    for (const texts of statements) {
+      const isBeside = texts.some(text => CONTROL.test(text))
+      for (const id of new Set(texts.flatMap(idsIn))) claims.set(id, [...claims.get(id) ?? [], { file: `test/${file.replaceAll('\\', '/')}`, isControlled, isBeside }])
+    }
+  }
+  return { suite, claims, others: [...claims.keys()].filter(id => !known.has(id)).sort(byNumber) }
+}
+
+/** The table of README. */
+export function tableOf ({ suite, claims }: Coverage): string {
+  const share = (rows: readonly Requirement[]) => rows.length === 0 ? '' : `${rows.filter(({ id }) => isProven(claims.get(id))).length}/${rows.length}`
+  const line = (name: string, rows: readonly Requirement[]) =>
+    `| ${[name, ...[1, 2, 3].map(level => share(rows.filter(row => row.level === level))), share(rows), rows.filter(({ id }) => claims.get(id)?.some(({ isBeside }) => isBeside)).length].join(' | ')} |`
+  const chapters = [...new Set(suite.map(({ chapter }) => chapter))]
+  return [
+    '| chapter | level 1 | level 2 | level 3 | proven | beside its control |',
+    '|---|---|---|---|---|---|',
+    ...chapters.map(chapter => line(chapter, suite.filter(row => row.chapter === chapter))),
+    line('**all**', suite),
+  ].join('\n')
+}
+
+export function isProven (claims: readonly Claim[] | undefined): boolean {
+  return claims?.some(({ isControlled }) => isControlled) === true
+}
+
+/** What is not counted, and why. */
+export function notCounted ({ suite, claims, others }: Coverage): string[] {
+  const claimed = suite.filter(({ id }) => claims.has(id) && !isProven(claims.get(id)))
+  const silent = suite.filter(({ id }) => !claims.has(id))
+  return [
+    `claimed where no negative control stands (${claimed.length}):`,
+    ...claimed.map(({ id }) => `  ${id} in ${[...new Set(claims.get(id)!.map(({ file }) => file))].join(', ')}`),
+    `claimed by no test (${silent.length}): ${silent.map(({ id }) => id).join(' ')}`,
+    `claimed, and not the suite's own (${others.length}): ${others.join(' ')}`,
+  ]
+}
+
+/** Texts of a statement, as far as they may be printed. */
+function textsIn (node: ts.Node): string[] {
+  const texts: string[] = []
+  function visit (part: ts.Node): void {
+    if (ts.isStringLiteralLike(part) || ts.isTemplateHead(part) || ts.isTemplateMiddle(part) || ts.isTemplateTail(part)) texts.push(part.text)
+    ts.forEachChild(part, visit)
+  }
+  visit(node)
+  return texts.filter(text => text.length < MAX_PRINTED)
+}
+
+function idsIn (text: string): string[] {
+  return [...text.matchAll(CLAIM)].flatMap(([claim]) => [...claim.matchAll(/\d+\.\d+\.\d+/g)].map(([id]) => id))
+}
+
+function byNumber (one: string, other: string): number {
+  return one.localeCompare(other, 'en', { numeric: true })
+}
+
+if (process.argv[1] !== undefined && pathToFileURL(process.argv[1]).href === import.meta.url) {
+  const found = await coverage()
+  console.log(`${tableOf(found)}\n\nNot counted:\n${notCounted(found).join('\n')}`)
+  if (process.argv.includes('--write')) {
+    const readme = await readFile(README, 'utf8')
+    await writeFile(README, readme.replace(BLOCK, (_all, marker: string) => `${marker}\n${tableOf(found)}\n`))
+  }
+}
