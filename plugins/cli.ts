@@ -4,10 +4,11 @@ import { existsSync, realpathSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { certificate } from './certificates/command.js'
 import { MISUSED, type Command } from './command.js'
+import { doctor } from './doctor/command.js'
 import { posture } from './posture/command.js'
 import { secret } from './settings/command.js'
 
-const COMMANDS: readonly Command[] = [secret, certificate, posture]
+const COMMANDS: readonly Command[] = [secret, certificate, posture, doctor]
 
 /** Milliseconds after a command until what keeps the process is left behind. */
 const LINGER_MS = 2000
