@@ -117,7 +117,7 @@ async function access (app: FastifyInstance, options: AccessOptions): Promise<vo
       if (definition === undefined) return undefined
       const { resource, action = 'read' } = rule as AccessRule
       const { hidden = true, override } = definition
-      return { step: authorizeResource(definition, resource!, action, expanded, app.events), promise: { name: resource, action, hidden, override: listOf(override) } }
+      return { step: authorizeResource(definition, resource!, action, expanded, app.events), promise: { name: resource, action, hidden, override: listOf(override), ...definition.rule !== undefined && { custom: true } } }
     },
   })
 

@@ -1,0 +1,173 @@
+/** What the attack kit is given and what it answers. */
+import { Type, type Static } from '@sinclair/typebox'
+import type { FamilyName, FindingId } from './catalogue.js'
+
+/** How one of the service's callers proves who they are, and what the policy grants them. */
+export interface Principal {
+  /** Sent as `Authorization: Bearer …`. Of a JWT the claims `sub`, `roles`, `scope`, `plan`, `auth_time` and `amr` are read where they are not given here. */
+  token?: string
+  /** Sent as `X-API-Key`. */
+  key?: string
+  /** Sent as `Cookie`. */
+  cookie?: string
+  /** Sent as `X-CSRF-Token` where an unsafe method rides on the cookie. */
+  csrf?: string
+  /** Anything else that is sent. */
+  headers?: Readonly<Record<string, string>>
+  /** Id of the user, or of the key. */
+  id?: string
+  roles?: readonly string[]
+  /** Beside those that the roles give. */
+  permissions?: readonly string[]
+  /** What the credential was cut down to. */
+  scopes?: readonly string[]
+  plan?: string
+  /** Default: by which of `token`, `cookie` and `key` is there. */
+  via?: 'bearer' | 'session' | 'key' | 'certificate'
+  /** Seconds since the epoch. */
+  authTime?: number
+  amr?: readonly string[]
+}
+
+/** Of a principal whose credentials are used up: the function is asked again whenever they may be. */
+export type PrincipalSource = Principal | (() => Principal | Promise<Principal>)
+export type Principals = Readonly<Record<string, PrincipalSource>>
+
+/** An id, or a function that makes a fresh object and answers its id: asked for each request that may change it. */
+export type ObjectSource = string | (() => string | Promise<string>)
+/** By route parameter, the object of each principal by name; `*` is one that belongs to none of them. */
+export type Objects = Readonly<Record<string, Readonly<Record<string, ObjectSource>>>>
+
+/** Anything, or a function that makes it afresh. */
+export type Made<T> = T | (() => T | Promise<T>)
+
+/** What the kit is told of one route. */
+export interface RouteHints {
+  /** The whole body of a valid request. A text or a Buffer is sent as it is. */
+  body?: Made<unknown>
+  /** The media type of that body (default: what the route declares). */
+  type?: string
+  query?: Made<Readonly<Record<string, unknown>>>
+  headers?: Readonly<Record<string, string>>
+  /** Ids for this route alone. */
+  objects?: Objects
+  /** Whether other people's objects may be reached here; by default they may not, unless a role or permission is asked for instead of the owner. */
+  foreign?: 'allow' | 'deny'
+  /** No attack, or none of these families or findings: with the reason, which is reported. */
+  skip?: string | { readonly [Name in FamilyName | FindingId]?: string }
+}
+
+/** Who may call a route, as `config.access` writes it. */
+export type PolicyAccess = 'public' | 'user' | {
+  roles?: string | readonly string[]
+  permissions?: string | readonly string[]
+  via?: readonly string[]
+  stepUp?: boolean | { maxAge?: number, factors?: string | readonly string[] }
+  /** The objects of this route belong to somebody, and nobody else reaches them. */
+  resource?: string
+  action?: string
+}
+
+/** What a policy file says of one route. What it leaves out is not attacked, and reported as such. */
+export interface RoutePolicy {
+  access?: PolicyAccess
+  /** Roles that reach everybody's objects. */
+  override?: string | readonly string[]
+  /** JSON Schemas. */
+  body?: object
+  params?: object
+  query?: object
+  /** By status: `{ 200: { type: 'object', properties: … } }`. */
+  answers?: Readonly<Record<string, object>> | 'raw'
+  /** `['10/minute']` for an address, or with who shares it. */
+  limits?: readonly string[] | false
+  headers?: Readonly<Record<string, string | true>> | false
+  /** What its body is read as (default `application/json`). */
+  mediaType?: string
+}
+
+/** What a service that does not run the suite promises, or what one that does must promise at least. */
+export interface Policy {
+  /** `GET /orders/:orderId`. */
+  routes: Readonly<Record<string, PolicyAccess | RoutePolicy>>
+  roles?: Readonly<Record<string, { inherits?: readonly string[], permissions?: readonly string[] }>>
+  /** What every answer carries: a value, or `true` for any (default: `nosniff`, and something against framing); `false`: nothing. */
+  headers?: Readonly<Record<string, string | true>> | false
+  /** Refusals are problem details (default false). */
+  problems?: boolean
+  /** Values are refused that Ajv would coerce, and fields that it would drop (default false). */
+  strict?: boolean
+}
+
+export const AttackOptions = Type.Object({
+  over: Type.Optional(Type.Union([Type.Literal('inject'), Type.Literal('socket')], { description: '`socket`: by HTTP on a port of this machine, as clients do', default: 'inject' })),
+  seed: Type.Optional(Type.Integer({ minimum: 0, maximum: 2 ** 32 - 1, description: 'Of everything that is chosen by chance: the same seed sends the same requests', default: 1 })),
+  only: Type.Optional(Type.Array(Type.String(), { description: 'Routes, as `GET /orders/:orderId`, where not all are attacked' })),
+  families: Type.Optional(Type.Array(Type.String(), { description: 'Families of attacks, where not all are led' })),
+  timeout: Type.Optional(Type.Integer({ minimum: 10, maximum: 60_000, description: 'Milliseconds after which an answer that does not end is read no further', default: 2000 })),
+  largestBudget: Type.Optional(Type.Integer({ minimum: 1, maximum: 100_000, description: 'Requests that the attack on a limit may take at most; of larger budgets nothing is proven', default: 400 })),
+  fields: Type.Optional(Type.Integer({ minimum: 1, maximum: 1000, description: 'Undeclared fields that are tried on each body, those of other schemas among them', default: 40 })),
+  canaries: Type.Optional(Type.Array(Type.String({ minLength: 6 }), { description: 'Texts that you have planted where they must stay: hashes, secrets, private fields. No answer may hold them', default: [] })),
+}, { additionalProperties: false })
+
+export type AttackOptions = Static<typeof AttackOptions> & {
+  /** Who calls; each by a name that findings and `objects` use. */
+  principals?: Principals
+  objects?: Objects
+  /** Values of body and query by the name of the field, where what the schema allows is not enough: `{ orderId: () => … }`. */
+  values?: Readonly<Record<string, Made<unknown>>>
+  /** By `GET /orders/:orderId`. */
+  routes?: Readonly<Record<string, RouteHints>>
+  /** Credentials that must be refused on every guarded route, by what is wrong with them: `{ expired: { token }, revoked: { key } }`. */
+  refused?: { readonly [Fault in 'garbage' | 'forged' | 'expired' | 'audience' | 'kind' | 'revoked']?: Principal | readonly Principal[] }
+  /** Signs claims with the service's own key, so that tokens can be wrong in one thing alone: expired, for another audience. */
+  sign?: (claims: Readonly<Record<string, unknown>>) => string | Promise<string>
+  /** Called after each request that changed something; then the functions of principals are asked again. */
+  reset?: () => void | Promise<void>
+  /** A policy, or the path of one in JSON. Needed where the application does not run the suite; with the suite it is what must hold at least. */
+  policy?: Policy | string
+  /** Sent with every request, such as `{ host: 'api.example.com', 'x-forwarded-proto': 'https' }`. */
+  headers?: Readonly<Record<string, string>>
+}
+
+export type Severity = 'critical' | 'high' | 'medium' | 'low'
+
+export interface Finding {
+  id: FindingId
+  severity: Severity
+  /** `GET /orders/:orderId`. */
+  route: string
+  /** By name; null where nobody was signed in. */
+  principal: string | null
+  expected: string
+  got: string
+  /** A command that shows it. Credentials are variables, named after their principal. */
+  reproduce: string
+}
+
+export interface Check {
+  id: FindingId
+  family: FamilyName
+  /** `unproven`: it was applicable and could not be decided. */
+  state: 'held' | 'broken' | 'not applicable' | 'skipped' | 'unproven'
+  /** How often it was tried. */
+  tried: number
+  found: number
+  /** Why it was not tried. */
+  reason?: string
+}
+
+export interface Report {
+  findings: readonly Finding[]
+  checks: readonly Check[]
+  /** What was switched off, and why. */
+  skipped: readonly { route: string, what: string, reason: string }[]
+  /** What could not be decided, and why: a route that never succeeded proves nothing by its refusals. */
+  unproven: readonly { route: string, what: string, reason: string }[]
+  /** Routes that were attacked. */
+  routes: readonly string[]
+  requests: number
+  seed: number
+  /** Milliseconds. */
+  duration: number
+}

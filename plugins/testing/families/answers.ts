@@ -1,0 +1,108 @@
+/** What every answer has, whatever it answers: its security headers, the form of refusals, nothing of who made it. Looks at every answer of every attack. */
+import type { Campaign, Exchange, Family } from '../campaign.js'
+import { matches } from '../paths.js'
+import type { Route } from '../surface.js'
+
+/** Over plain HTTP browsers ignore them, and routes set them for their own content. */
+const BY_ANSWER: ReadonlySet<string> = new Set(['cache-control', 'strict-transport-security', 'clear-site-data', 'reporting-endpoints'])
+const NONCE = '{nonce}'
+const PROBLEM = ['type', 'title', 'status', 'detail', 'code', 'requestId', 'errors', 'mfaToken', 'factors', 'violated-policies', 'instance']
+const NAMED = /^(?:server|x-powered-by|x-aspnet-version|x-generator|via)$/
+const ORIGIN = 'https://attacker.example'
+
+export const answers: Family = {
+  name: 'answers',
+  async lead (campaign) {
+    for (const [method, path, body] of [['GET', '/nowhere-that-anybody-declared'], ['POST', '/nowhere-that-anybody-declared', '{"'], ['GET', '/%zz'], ['GET', `/${'x'.repeat(400)}`], ['DELETE', '/'], ['GET', '/../../etc/passwd']] as const) {
+      if (campaign.surface.routes.some(route => route.method === method && matches(route.url, path))) continue
+      await campaign.ask({ route: null, method, path, ...body !== undefined && { body, type: 'application/json' } })
+    }
+    if (!campaign.surface.cors) campaign.notApplicable('answers.cors', 'any origin may read, by policy')
+    for (const route of campaign.surface.cors ? campaign.routes : []) {
+      if (route.isGone || campaign.isOff(route, 'answers.cors')) continue
+      const path = await campaign.path(route, null, 'any') ?? await campaign.path(route, null, 'missing')
+      for (const origin of [ORIGIN, 'null']) {
+        const preflight = await campaign.ask({ route, method: 'OPTIONS', path: path!, headers: { origin, 'access-control-request-method': route.method, 'access-control-request-headers': 'authorization' } })
+        checkOrigin(campaign, preflight, origin)
+        if (route.method === 'GET') checkOrigin(campaign, await campaign.ask({ route, path: path!, headers: { origin } }), origin)
+      }
+    }
+  },
+  observe (campaign, exchange) {
+    checkHeaders(campaign, exchange)
+    checkForm(campaign, exchange)
+  },
+}
+
+function checkOrigin (campaign: Campaign, exchange: Exchange, origin: string): void {
+  const told = exchange.headers['access-control-allow-origin']
+  campaign.check('answers.cors', exchange, told !== origin && told !== '*', `no leave for ${origin}`, `${exchange.status}, access-control-allow-origin: ${String(told)}`)
+}
+
+function checkHeaders (campaign: Campaign, exchange: Exchange): void {
+  const { shot: { route }, headers, status, caller } = exchange
+  // What no route takes is answered as what all of them have in common.
+  const promised = route === null || (status === 404 && route.headers !== null) ? commonOf(campaign) : route.headers
+  for (const [name, value] of Object.entries(promised ?? {})) {
+    if (BY_ANSWER.has(name)) continue
+    const got = name === 'framing' ? framing(headers) : headers[name]
+    const isHeld = got !== undefined && got !== '' && (value === true || isSame(String(got), value))
+    campaign.check('answers.headers', exchange, isHeld, value === true ? `${name}` : `${name}: ${value}`, `${status}, ${name}: ${String(got)}`)
+  }
+  const named = Object.keys(headers).find(name => NAMED.test(name))
+  campaign.check('answers.names', exchange, named === undefined, 'no header that names the software', `${status}, ${named}: ${String(headers[named ?? ''])}`)
+  if (promised === null) return
+  const isPrivate = caller !== null && route !== null && route.access !== 'public'
+  if (status >= 400 && campaign.surface.isSuite ? true : isPrivate && status < 400) {
+    const kept = String(headers['cache-control'] ?? '')
+    campaign.check('answers.cache', exchange, /no-store|private/.test(kept), 'Cache-Control: no-store', `${status}, cache-control: ${kept}`)
+  }
+}
+
+const commons = new WeakMap<object, Record<string, string | true>>()
+
+/** What every route has, and so an answer that is of none. */
+function commonOf ({ surface }: Campaign): Record<string, string | true> {
+  const known = commons.get(surface) ?? sharedBy(surface.routes)
+  commons.set(surface, known)
+  return known
+}
+
+function sharedBy (routes: readonly Route[]): Record<string, string | true> {
+  const [first, ...others] = routes.filter(({ headers }) => headers !== null)
+  if (first === undefined) return {}
+  return Object.fromEntries(Object.entries(first.headers!).filter(([name, value]) => others.every(({ headers }) => headers![name] === value)))
+}
+
+/** A nonce is different each time; where browsers report to is said otherwise over plain HTTP. */
+function isSame (got: string, promised: string): boolean {
+  const plain = (text: string) => text.replace(/;report-(?:to|uri) [^;]*/g, '')
+  const [head = '', ...rest] = plain(promised).split(NONCE)
+  let at = plain(got).startsWith(head) ? head.length : -1
+  for (const part of rest) {
+    if (at === -1) return false
+    const next = plain(got).indexOf(part, at)
+    at = next === -1 ? -1 : next + part.length
+  }
+  return at === plain(got).length
+}
+
+function framing (headers: Exchange['headers']): string | undefined {
+  const policy = String(headers['content-security-policy'] ?? '')
+  return policy.includes('frame-ancestors') ? policy : headers['x-frame-options'] as string | undefined
+}
+
+function checkForm (campaign: Campaign, exchange: Exchange): void {
+  const { shot: { route }, status, headers, json, text, sent } = exchange
+  if (sent.method === 'HEAD') campaign.check('answers.head', exchange, text === '', 'no body', `${text.length} characters`)
+  if (status < 400) return
+  if (status === 401) campaign.check('answers.challenge', exchange, !campaign.surface.problems || headers['www-authenticate'] !== undefined, 'WWW-Authenticate', 'none')
+  if (!campaign.surface.problems || route?.ownForm === true || sent.method === 'HEAD') {
+    if (!campaign.surface.problems) campaign.notApplicable(['answers.form', 'answers.challenge'], 'refusals have no promised form')
+    return
+  }
+  const isProblem = String(headers['content-type']).startsWith('application/problem+json')
+  const members = Object.keys((json ?? {}) as object)
+  const isWhole = isProblem && (json as { status?: unknown } | undefined)?.status === status && typeof (json as { title?: unknown }).title === 'string' && members.every(name => PROBLEM.includes(name) || !campaign.surface.isSuite)
+  campaign.check('answers.form', exchange, isWhole, 'application/problem+json with its members', `${status}, ${String(headers['content-type'])}${isProblem ? ` with ${members.join(', ')}` : ''}`)
+}

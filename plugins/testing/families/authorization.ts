@@ -1,0 +1,146 @@
+/**
+ * The authorization matrix: every route, called by everybody, with their own objects, those of others and those that do not exist; HEAD and
+ * overridden methods too. Who may not call a route is refused before its body is read, so that attacks on what changes something change nothing.
+ */
+import type { Campaign, Exchange, Family } from '../campaign.js'
+import { isSafe, type Caller, type Verdict } from '../callers.js'
+import { matches } from '../paths.js'
+import type { Route } from '../surface.js'
+
+/** No JSON: whoever reads it says so, and nothing is done. */
+const BROKEN = '{"'
+const UNDECIDED = new Set([400, 409, 413, 415, 422])
+const MAX_TRIES = 2
+const METHODS = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'] as const
+
+export const authorization: Family = {
+  name: 'authorization',
+  async lead (campaign) {
+    for (const name of campaign.surface.unlisted) {
+      if (campaign.options.only?.includes(name) !== false) campaign.find('authorization.unlisted', name, 'a line in the policy', 'none')
+    }
+    if (campaign.options.policy === undefined) campaign.notApplicable('authorization.unlisted', 'no policy was given')
+    const callers = await campaign.callers.all()
+    for (const route of campaign.routes) {
+      // What changes something is tried until it succeeds once, and not by everybody.
+      let tries = isSafe(route.method) ? Infinity : MAX_TRIES
+      for (const caller of [null, ...callers]) {
+        const verdict = campaign.judge.verdictOn(route, caller)
+        if (verdict.passes === null) campaign.unproven(route, 'authorization.role', verdict.reason)
+        else if (!verdict.passes) await tryRefused(campaign, route, caller, verdict)
+        else {
+          if (tries > 0) tries = await tryAllowed(campaign, route, caller) && !isSafe(route.method) ? 0 : tries - 1
+          if (caller !== null) await tryForeign(campaign, route, caller)
+        }
+      }
+      await tryMethods(campaign, route)
+    }
+  },
+}
+
+/** Whoever may not call the route at all. */
+async function tryRefused (campaign: Campaign, route: Route, caller: Caller | null, { id, statuses, expected }: Verdict & { passes: false }): Promise<void> {
+  if (campaign.isOff(route, id)) return
+  const as = caller?.name ?? null
+  const { isSuite } = campaign.surface
+  const path = await campaign.path(route, as, 'any') ?? await campaign.path(route, as, 'missing')
+  const filled = isSuite ? isSafe(route.method) ? {} : { body: BROKEN, type: route.body?.type ?? 'application/json' } : await campaign.body(route).catch(() => ({}))
+  const exchange = await campaign.ask({ route, as, path: path!, ...filled })
+  if (!isSuite && UNDECIDED.has(exchange.status)) {
+    campaign.unproven(route, id, `the request was refused for its form (${exchange.status}) before anybody asked who sent it: give a valid body in routes`)
+    return
+  }
+  const isHeld = campaign.check(id, exchange, statuses.includes(exchange.status), expected)
+  if (!route.hasHead || !isHeld) return
+  const head = await campaign.ask({ route, as, path: path!, method: 'HEAD' })
+  campaign.check('authorization.head', head, statuses.includes(head.status), `${expected}, to HEAD too`)
+}
+
+/** Whoever may: without this no refusal proves anything. Answers whether it succeeded. */
+async function tryAllowed (campaign: Campaign, route: Route, caller: Caller | null): Promise<boolean> {
+  const as = caller?.name ?? null
+  if (campaign.isOff(route, 'authorization.denied')) return true
+  const reaches = caller === null || campaign.judge.reachesForeign(route, caller, campaign.hints(route).foreign) === true
+  const shot = await campaign.valid(route, as, reaches ? 'any' : campaign.objects.ownedParam(route, campaign.hints(route).objects) === null ? 'any' : 'own')
+  if (typeof shot === 'string') {
+    if (!campaign.succeeded.has(route.name)) campaign.unproven(route, 'authorization.denied', shot)
+    return false
+  }
+  const exchange = await campaign.ask({ ...shot, isAllowed: true })
+  const { status } = exchange
+  // What a public route answers who signs in wrongly is no matter of its policy.
+  if (route.access !== 'public') campaign.check('authorization.denied', exchange, status !== 401 && status !== 403, `an answer to ${as}, whom the policy lets in`)
+  if (status >= 400 && !campaign.succeeded.has(route.name)) campaign.unproven(route, 'exposure.undeclared', `a valid request was answered ${status}: give its body, values or objects`)
+  return status < 400
+}
+
+/** Objects of others, and such as nobody has. */
+async function tryForeign (campaign: Campaign, route: Route, caller: Caller): Promise<void> {
+  const hints = campaign.hints(route)
+  if (campaign.isOff(route, 'authorization.object') || route.params.length === 0) return
+  const reaches = campaign.judge.reachesForeign(route, caller, hints.foreign)
+  const owned = campaign.objects.ownedParam(route, hints.objects)
+  if (reaches === true) return
+  if (owned === null) {
+    if (route.resource !== null) campaign.unproven(route, 'authorization.object', `objects says of no ${route.params.join(', ')} whose it is`)
+    return
+  }
+  if (reaches === null) {
+    campaign.unproven(route, 'authorization.object', 'a rule of its own decides whose objects are reached: say foreign in routes')
+    return
+  }
+  const shot = await campaign.valid(route, caller.name, 'foreign')
+  if (typeof shot === 'string') return campaign.unproven(route, 'authorization.object', shot)
+  const exchange = await campaign.ask({ ...shot, isAllowed: true })
+  if (UNDECIDED.has(exchange.status)) return campaign.unproven(route, 'authorization.object', `the request was refused for its form (${exchange.status}): give a valid body in routes`)
+  const hidden = route.resource?.hidden ?? null
+  const isRefused = [401, 403, 404, 405].includes(exchange.status)
+  const expected = `${hidden === true ? '404' : hidden === false ? '403' : '403 or 404'}: it is somebody else's`
+  campaign.check('authorization.object', exchange, isRefused, expected)
+  if (!isRefused) return
+  if (route.hasHead) {
+    const head = await campaign.ask({ ...shot, method: 'HEAD', isAllowed: true })
+    campaign.check('authorization.head', head, [401, 403, 404, 405].includes(head.status), `${expected}, to HEAD too`)
+  }
+  if (hidden === true) await tryHidden(campaign, route, caller, exchange)
+}
+
+async function tryHidden (campaign: Campaign, route: Route, caller: Caller, foreign: Exchange): Promise<void> {
+  const shot = await campaign.valid(route, caller.name, 'missing')
+  if (typeof shot === 'string') return
+  const missing = await campaign.ask({ ...shot, isAllowed: true })
+  campaign.check('authorization.hidden', foreign, foreign.status === missing.status && shape(foreign) === shape(missing), `${missing.status}, as of one that does not exist`)
+}
+
+/** An answer without what is different each time. */
+function shape ({ json, text }: Exchange): string {
+  if (typeof json !== 'object' || json === null) return text
+  const { requestId, instance, ...rest } = json as Record<string, unknown>
+  return JSON.stringify(rest)
+}
+
+/** Methods that a header or a parameter claims, and those that nobody declared. */
+async function tryMethods (campaign: Campaign, route: Route): Promise<void> {
+  if (campaign.isOff(route, 'authorization.method')) return
+  const { method, url } = route
+  const isGuarded = campaign.judge.verdictOn(route, null).passes === false
+  const path = (await campaign.path(route, null, 'any').catch(() => null) ?? await campaign.path(route, null, 'missing').catch(() => null))?.split('?')[0]
+  if (path === undefined) return
+  if (isGuarded && !isSafe(method)) {
+    for (const carrier of ['GET', 'POST'].filter(one => one !== method)) {
+      const plain = { route, method: carrier, path, ...carrier === 'POST' && { body: '{}', type: 'application/json' } }
+      const overridden = await campaign.ask({ ...plain, path: `${path}?_method=${method}`, headers: { 'x-http-method-override': method, 'x-http-method': method, 'x-method-override': method } })
+      if (overridden.status < 400) {
+        const without = await campaign.ask(plain)
+        campaign.check('authorization.method', overridden, without.status === overridden.status, `${without.status}, as without the header that claims ${method}`)
+      } else campaign.check('authorization.method', overridden, true, '')
+    }
+  }
+  const here = campaign.surface.routes.filter(one => one.url === url)
+  if (here[0]?.name !== route.name) return
+  const undeclared = METHODS.filter(one => !campaign.surface.routes.some(other => other.method === one && matches(other.url, path)))
+  for (const one of undeclared) {
+    const exchange = await campaign.ask({ route, method: one, path, ...!isSafe(one) && one !== 'DELETE' && { body: '{}', type: 'application/json' } })
+    campaign.check('authorization.method', exchange, exchange.status >= 400, `404 or 405: nobody declared ${one}`)
+  }
+}

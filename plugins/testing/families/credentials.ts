@@ -1,0 +1,223 @@
+/**
+ * Credentials that are none, are somebody else's in part, or were good once; and cookies that another site makes a browser send.
+ * What is no credential is tried on every guarded route, everything else on a few routes of each kind of policy.
+ */
+import { createHmac, createPublicKey, generateKeyPairSync, sign as signWith } from 'node:crypto'
+import type { FastifyInstance } from 'fastify'
+import type { Campaign, Exchange, Family, Shot } from '../campaign.js'
+import { claimsOf, headersOf, isSafe, type Caller } from '../callers.js'
+import type { FindingId } from '../catalogue.js'
+import type { Principal } from '../contract.js'
+import type { Route } from '../surface.js'
+
+interface Forgery { id: FindingId, what: string, headers: Record<string, string> }
+
+const GARBAGE: readonly Record<string, string>[] = [
+  { authorization: 'Bearer garbage' }, { authorization: 'Bearer a.b.c' }, { authorization: 'Bearer ' }, { authorization: 'Bearer null' }, { authorization: 'Bearer undefined' }, { authorization: 'Basic YWRtaW46YWRtaW4=' },
+  { 'x-api-key': 'garbage' }, { cookie: 'session=garbage; __Host-session=garbage' }, { 'x-user-id': '1', 'x-forwarded-user': 'admin', 'x-authenticated-user': 'admin' },
+]
+/** Of a kind: the routes on which everything is tried. */
+const EACH = 2
+const WEAK = ['', 'secret', 'changeme', 'password', 'key', 'jwt', 'your-256-bit-secret', 'supersecret']
+const BROKEN = '{"'
+
+export const credentials: Family = {
+  name: 'credentials',
+  async lead (campaign) {
+    const guarded = campaign.routes.filter(route => campaign.judge.verdictOn(route, null).passes === false && !route.isGone)
+    if (guarded.length === 0) {
+      campaign.notApplicable(['credentials.garbage', 'credentials.forged', 'credentials.algorithm', 'credentials.expired', 'credentials.audience', 'credentials.kind', 'credentials.revoked', 'credentials.several', 'credentials.session', 'credentials.csrf'], 'no route asks who calls')
+      return
+    }
+    for (const route of guarded) await tryGarbage(campaign, route)
+    for (const [fault, given] of Object.entries(campaign.options.refused ?? {})) {
+      for (const principal of [given].flat() as Principal[]) {
+        for (const route of guarded) await tryForgery(campaign, route, null, { id: `credentials.${fault}` as FindingId, what: fault, headers: headersOf(principal, route.method) })
+      }
+    }
+    for (const caller of await campaign.callers.all()) {
+      for (const route of sampleOf(campaign, guarded, caller)) await tryAll(campaign, route, caller)
+    }
+    if (campaign.options.sign === undefined) campaign.notApplicable(['credentials.expired', 'credentials.audience'], 'neither sign nor refused was given')
+    if (!campaign.callers.names.length) campaign.notApplicable('credentials.forged', 'no principal was given')
+    for (const route of campaign.routes) await tryCsrf(campaign, route)
+    campaign.notApplicable('credentials.csrf', 'no principal comes with a cookie and a csrf token, or no route checks them')
+    campaign.notApplicable('credentials.session', 'no principal comes with a cookie')
+  },
+}
+
+/** A few routes that the caller may call, of each kind of policy. */
+function sampleOf (campaign: Campaign, guarded: readonly Route[], caller: Caller): Route[] {
+  const kinds = new Map<string, Route[]>()
+  for (const route of guarded) {
+    if (!isSafe(route.method) || campaign.judge.verdictOn(route, caller).passes !== true) continue
+    const key = JSON.stringify(route.access)
+    kinds.set(key, [...kinds.get(key) ?? [], route])
+  }
+  return campaign.random.some([...kinds.values()].flatMap(routes => campaign.random.some(routes, 1)), EACH)
+}
+
+async function tryGarbage (campaign: Campaign, route: Route): Promise<void> {
+  for (const headers of GARBAGE) await tryForgery(campaign, route, null, { id: 'credentials.garbage', what: 'what is no credential', headers })
+}
+
+/** @param path of an object that may be reached, where there is one */
+async function tryForgery (campaign: Campaign, route: Route, path: string | null, { id, what, headers }: Forgery): Promise<void> {
+  if (campaign.isOff(route, id)) return
+  const at = path ?? await campaign.path(route, null, 'any') ?? await campaign.path(route, null, 'missing')
+  const content: Partial<Shot> = isSafe(route.method) ? {} : campaign.surface.isSuite ? { body: BROKEN, type: route.body?.type ?? 'application/json' } : await campaign.body(route).catch(() => ({}))
+  const exchange = await campaign.ask({ route, path: at!, headers, made: Object.keys(headers), ...content })
+  campaign.check(id, exchange, isRefused(campaign, exchange), `401: ${what}`)
+}
+
+function isRefused (campaign: Campaign, { status, json }: Exchange): boolean {
+  if (status === 401 || status === 403 || status === 410) return true
+  // Two credentials are a 400 of their own.
+  if (campaign.surface.isSuite) return status === 400 && (json as { code?: string } | undefined)?.code === 'FST_BASTION_IDENTITY_TWO_CREDENTIALS'
+  return [302, 303, 307, 400, 404].includes(status)
+}
+
+async function tryAll (campaign: Campaign, route: Route, caller: Caller): Promise<void> {
+  const shot = await campaign.valid(route, caller.name, campaign.objects.ownedParam(route, campaign.hints(route).objects) === null ? 'any' : 'own')
+  if (typeof shot === 'string') return
+  const control = await campaign.ask({ ...shot, isAllowed: true })
+  if (control.status === 401 || control.status === 403) return campaign.unproven(route, 'credentials.forged', `${caller.name} is not let in with the right credential`)
+  const { principal } = await campaign.callers.get(caller.name)
+  for (const forgery of [...await forgedTokens(campaign, principal), ...forgedKeys(principal), ...forgedCookies(principal), ...await several(campaign, caller)]) {
+    await tryForgery(campaign, route, shot.path!, forgery)
+  }
+}
+
+const bearer = (token: string) => ({ authorization: `Bearer ${token}` })
+const base64url = (value: unknown) => Buffer.from(typeof value === 'string' ? value : JSON.stringify(value)).toString('base64url')
+
+async function forgedTokens (campaign: Campaign, principal: Principal): Promise<Forgery[]> {
+  const { token } = principal
+  const claims = token === undefined ? null : claimsOf(token)
+  if (token === undefined || claims === null) return []
+  const [head = '', body = '', signature = ''] = token.split('.')
+  const header = JSON.parse(Buffer.from(head, 'base64url').toString()) as Record<string, unknown>
+  const forgery = (id: FindingId, what: string, text: string): Forgery => ({ id, what, headers: bearer(text) })
+  const other = signature.startsWith('A') ? `B${signature.slice(1)}` : `A${signature.slice(1)}`
+  const changed = base64url({ ...claims, sub: `${String(claims.sub)}x`, roles: ['admin'], scope: undefined })
+  const found = [
+    forgery('credentials.forged', 'its signature was changed', `${head}.${body}.${other}`),
+    forgery('credentials.forged', 'it has no signature', `${head}.${body}.`),
+    forgery('credentials.forged', 'its claims were changed', `${head}.${changed}.${signature}`),
+    ...['none', 'None', 'nOnE', ''].flatMap(alg => ['', signature].map(end => forgery('credentials.algorithm', `alg is ${JSON.stringify(alg)}`, `${base64url({ ...header, alg })}.${body}.${end}`))),
+    ...WEAK.map(secret => forgery('credentials.forged', `signed with the secret ${JSON.stringify(secret)}`, hmac({ ...header, alg: 'HS256' }, claims, secret))),
+    ...['/dev/null', '../../../../dev/null', "' or '1'='1", ''].map(kid => forgery('credentials.algorithm', `kid is ${JSON.stringify(kid)}`, hmac({ ...header, alg: 'HS256', kid }, claims, ''))),
+    ...ownKeys(header, claims).map(text => forgery('credentials.algorithm', 'it brings its own key', text)),
+    ...await publicKeys(campaign).then(keys => keys.map(key => forgery('credentials.algorithm', 'the public key is the secret', hmac({ ...header, alg: 'HS256' }, claims, key)))),
+    ...await signedTokens(campaign, claims),
+    ...await ofTheSuite(campaign.app, principal),
+  ]
+  return found
+}
+
+function hmac (header: object, claims: object, secret: string | Buffer): string {
+  const text = `${base64url(header)}.${base64url(claims)}`
+  return `${text}.${createHmac('sha256', secret).update(text).digest('base64url')}`
+}
+
+function ownKeys (header: object, claims: object): string[] {
+  const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+  const jwk = publicKey.export({ format: 'jwk' })
+  return [{ jwk }, { jku: 'https://attacker.example/jwks.json' }, { x5u: 'https://attacker.example/x.pem' }, { crit: ['exp'], jwk }].map(more => {
+    const text = `${base64url({ ...header, alg: 'ES256', ...more })}.${base64url(claims)}`
+    return `${text}.${signWith('sha256', Buffer.from(text), { key: privateKey, dsaEncoding: 'ieee-p1363' }).toString('base64url')}`
+  })
+}
+
+/** What everybody can read of the keys, in the forms in which a careless verifier would take it as a secret. */
+async function publicKeys (campaign: Campaign): Promise<(string | Buffer)[]> {
+  const { tokens } = (campaign.app ?? {}) as Partial<FastifyInstance>
+  const keys = tokens?.jwks().keys ?? []
+  return keys.flatMap(jwk => {
+    const key = createPublicKey({ key: jwk as never, format: 'jwk' })
+    const pem = key.export({ format: 'pem', type: 'spki' }).toString()
+    return [pem, pem.trim(), key.export({ format: 'der', type: 'spki' }), JSON.stringify(jwk)]
+  })
+}
+
+/** Wrong in one thing alone: signed by the service's own key. */
+async function signedTokens ({ options: { sign } }: Campaign, claims: Record<string, unknown>): Promise<Forgery[]> {
+  if (sign === undefined) return []
+  const time = Math.floor(Date.now() / 1000)
+  const { exp, sub, ...lasting } = claims
+  const changes: [id: FindingId, what: string, claims: Record<string, unknown>][] = [
+    ['credentials.expired', 'it expired an hour ago', { ...claims, iat: time - 7200, exp: time - 3600 }],
+    ['credentials.expired', 'it is good from tomorrow on', { ...claims, nbf: time + 86_400 }],
+    ['credentials.expired', 'it never expires', { ...lasting, sub }],
+    ['credentials.audience', 'it is for another audience', { ...claims, aud: 'https://another.example' }],
+    ['credentials.audience', 'another issuer made it', { ...claims, iss: 'https://another.example' }],
+    ['credentials.forged', 'it is nobody’s', { ...lasting, exp }],
+  ]
+  const found: Forgery[] = []
+  for (const [id, what, changed] of changes) if (claims.aud !== undefined || id !== 'credentials.audience') found.push({ id, what, headers: bearer(await sign(changed)) })
+  return found
+}
+
+/** Tokens of the suite's own that are good for something else, or for nothing any more. */
+async function ofTheSuite (app: FastifyInstance | null, { id, roles }: Principal): Promise<Forgery[]> {
+  const { tokens } = (app ?? {}) as Partial<FastifyInstance>
+  if (tokens === undefined || id === undefined || roles === undefined) return []
+  const [kept, ended] = [await tokens.issue({ id, roles }), await tokens.issue({ id, roles })]
+  const { fam } = claimsOf(ended.access_token) as { fam: string }
+  await tokens.revokeFamily(fam)
+  const link = tokens.links.issue({ purpose: 'reset', subject: id, lifetime: 60, bound: id })
+  return [
+    { id: 'credentials.kind', what: 'it is a refresh token', headers: bearer(kept.refresh_token) },
+    { id: 'credentials.kind', what: 'it is a link of a mail', headers: bearer(link) },
+    { id: 'credentials.revoked', what: 'it was ended', headers: bearer(ended.access_token) },
+  ]
+}
+
+function forgedKeys ({ key }: Principal): Forgery[] {
+  if (key === undefined) return []
+  const last = key.endsWith('A') ? 'B' : 'A'
+  return [`${key.slice(0, -1)}${last}`, key.slice(0, -8), key.toUpperCase(), `${key}x`, key.slice(0, 8)]
+    .filter(text => text !== key)
+    .map(text => ({ id: 'credentials.forged', what: 'the key was changed', headers: { 'x-api-key': text } }))
+}
+
+function forgedCookies ({ cookie }: Principal): Forgery[] {
+  if (cookie === undefined) return []
+  const pairs = cookie.split('; ')
+  const changes = [(text: string) => `${text.slice(0, 5)}${text[5] === 'A' ? 'B' : 'A'}${text.slice(6)}`, (text: string) => text.split('.')[0]!, (text: string) => `${text.slice(0, -1)}${text.endsWith('A') ? 'B' : 'A'}`, (text: string) => `${text}x`]
+  // Each cookie is changed; of a request whose other cookies are whole.
+  return changes.map(change => ({ id: 'credentials.session', what: 'its cookie was changed', headers: { cookie: pairs.map(pair => { const [name = '', ...value] = pair.split('='); return `${name}=${change(value.join('='))}` }).join('; ') } }))
+}
+
+/** With a second credential, of somebody else. */
+async function several (campaign: Campaign, caller: Caller): Promise<Forgery[]> {
+  if (!campaign.surface.isSuite) return []
+  const others = (await campaign.callers.all()).filter(({ name, principal: { via } }) => name !== caller.name && via !== caller.principal.via)
+  return others.slice(0, 2).map(other => ({ id: 'credentials.several', what: 'it holds two credentials', headers: { ...caller.headers('GET'), ...other.headers('GET') } }))
+}
+
+/** What rides on a cookie, as a page of another site would send it: with a body that nobody can read, so that nothing is done. */
+async function tryCsrf (campaign: Campaign, route: Route): Promise<void> {
+  if (isSafe(route.method) || route.isGone || campaign.isOff(route, 'credentials.csrf')) return
+  const { isSuite } = campaign.surface
+  for (const caller of await campaign.callers.all()) {
+    const { cookie, csrf, headers } = caller.principal
+    if (cookie === undefined || csrf === undefined || campaign.judge.verdictOn(route, caller).passes !== true) continue
+    if (isSuite && route.csrf === null) continue
+    const path = await campaign.path(route, caller.name, 'own') ?? await campaign.path(route, caller.name, 'any')
+    if (path === null) continue
+    // Of a type in which no token could stand: without a header there is none.
+    const filled: Partial<Shot> = isSuite ? { body: BROKEN, type: 'text/plain' } : await campaign.body(route).catch(() => ({}))
+    const made = { ...headers, cookie }
+    const forged: [what: string, headers: Record<string, string>][] = [
+      ...route.csrf === 'origin' ? [] : [['no token', { ...made, 'sec-fetch-site': 'same-origin' }], ['a token of nobody', { ...made, 'x-csrf-token': 'garbage', 'sec-fetch-site': 'same-origin' }]] as [string, Record<string, string>][],
+      ['it comes from another site', { ...made, 'x-csrf-token': csrf, 'sec-fetch-site': 'cross-site', origin: 'https://attacker.example' }],
+      ['it comes from another origin', { ...made, 'x-csrf-token': csrf, origin: 'https://attacker.example' }],
+    ]
+    for (const [what, sent] of forged) {
+      const exchange = await campaign.ask({ route, path, headers: sent, ...filled })
+      campaign.check('credentials.csrf', exchange, exchange.status === 403 || exchange.status === 401, `403: ${what}`)
+    }
+    return
+  }
+}

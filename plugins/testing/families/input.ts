@@ -1,0 +1,121 @@
+/** Values of other types and beyond their bounds, fields that are missing, queries that nobody declared, card numbers. */
+import type { Campaign, Family, Shot } from '../campaign.js'
+import { objectOf, propertiesOf, typesOf, wrongValues } from '../schemas.js'
+import type { Route } from '../surface.js'
+
+const CARD = '4111 1111 1111 1111'
+const LONG = 100_000
+const READ: ReadonlySet<string> = new Set(['application/json', 'application/x-www-form-urlencoded'])
+
+export const input: Family = {
+  name: 'input',
+  async lead (campaign) {
+    for (const route of campaign.routes) {
+      const [as] = await campaign.passing(route)
+      if (as === undefined) continue
+      if (route.body !== null && READ.has(route.body.type)) await tryBody(campaign, route, as)
+      if (route.querySchema !== null) await tryQuery(campaign, route, as)
+      if (route.paramsSchema !== null) await tryParams(campaign, route, as)
+    }
+    campaign.notApplicable(['input.type', 'input.bounds', 'input.missing'], 'no route says what bodies it takes')
+    campaign.notApplicable('input.query', 'no route says what query it takes')
+    campaign.notApplicable('input.card', 'no route looks for card numbers in a text')
+  },
+}
+
+async function requestOf (campaign: Campaign, route: Route, as: string | null, change: (body: unknown) => unknown): Promise<Shot | string> {
+  const isOwned = as !== null && campaign.objects.ownedParam(route, campaign.hints(route).objects) !== null
+  const own = isOwned ? await campaign.valid(route, as, 'own', change) : 'nobody owns it'
+  return typeof own === 'string' ? campaign.valid(route, as, 'any', change) : own
+}
+
+async function tryBody (campaign: Campaign, route: Route, as: string | null): Promise<void> {
+  const { schema, type } = route.body!
+  const { strict } = campaign.surface
+  const isForm = type !== 'application/json'
+  const object = objectOf(schema)
+  const send = async (change: (body: unknown) => unknown) => {
+    const shot = await requestOf(campaign, route, as, change)
+    return typeof shot === 'string' ? shot : campaign.ask({ ...shot, isAllowed: true })
+  }
+  const isRefused = (status: number) => status >= 400 && status < 500
+
+  // A union takes what any of its branches does: only what none declares is known to be wrong.
+  const isUnion = object !== null && object !== schema
+  for (const [name, part] of isUnion ? [] : Object.entries(propertiesOf(schema))) {
+    for (const { kind, what, value, isCoercible } of wrongValues(part)) {
+      const id = kind === 'type' ? 'input.type' : 'input.bounds'
+      // In a form everything is text, and an empty one is none.
+      if (campaign.isOff(route, id) || (isForm && (kind === 'type' || typeof value !== 'string' || value.trim() === '')) || (!strict && isCoercible)) continue
+      const exchange = await send(body => ({ ...body as object, [name]: value }))
+      if (typeof exchange === 'string') return campaign.unproven(route, id, exchange)
+      campaign.check(id, exchange, isRefused(exchange.status), `400: ${name} is ${what}`)
+    }
+  }
+  const required = isUnion ? [] : (object?.required ?? []) as string[]
+  for (const name of campaign.isOff(route, 'input.missing') ? [] : required) {
+    const exchange = await send(body => Object.fromEntries(Object.entries(body as object).filter(([key]) => key !== name)))
+    if (typeof exchange === 'string') return
+    campaign.check('input.missing', exchange, isRefused(exchange.status), `400: ${name} is missing`)
+  }
+  if (!isForm && object !== null && !campaign.isOff(route, 'input.type')) {
+    for (const value of [[], 'text', 7, true]) {
+      const exchange = await send(() => value)
+      if (typeof exchange !== 'string') campaign.check('input.type', exchange, isRefused(exchange.status), `400: the body is ${JSON.stringify(value)}`)
+    }
+  }
+  await tryCard(campaign, route, as)
+}
+
+async function tryCard (campaign: Campaign, route: Route, as: string | null): Promise<void> {
+  if (!route.cards || campaign.isOff(route, 'input.card')) return
+  const name = Object.entries(propertiesOf(route.body!.schema)).find(([, part]) => typesOf(part).includes('string') && part.pattern === undefined && part.format === undefined && (part.maxLength === undefined || Number(part.maxLength) > 30))?.[0]
+  if (name === undefined) return
+  const shot = await requestOf(campaign, route, as, body => ({ ...body as object, [name]: `words words ${CARD} words words` }))
+  if (typeof shot === 'string') return
+  const exchange = await campaign.ask({ ...shot, isAllowed: true })
+  campaign.check('input.card', exchange, exchange.status >= 400 && exchange.status < 500, `400: ${name} holds a card number`)
+}
+
+async function tryQuery (campaign: Campaign, route: Route, as: string | null): Promise<void> {
+  if (campaign.isOff(route, 'input.query')) return
+  const shot = await campaign.valid(route, as)
+  if (typeof shot === 'string') return
+  const [path = '', search = ''] = shot.path!.split('?')
+  const without = (name: string) => new URLSearchParams([...new URLSearchParams(search)].filter(([key]) => key !== name))
+  const attempts: [what: string, query: string][] = []
+  for (const [name, part] of Object.entries(propertiesOf(route.querySchema))) {
+    for (const { what, value } of wrongValues(part)) {
+      // What comes in a query is a text, and a text that says the right thing is right.
+      const isText = typesOf(part).includes('string')
+      if (typeof value === 'object' || (isText && (typeof value !== 'string' || (!what.includes('characters') && !what.startsWith('no ')))) || (!isText && (value === '1' || value === 'true' || value === true || typeof value === 'boolean'))) continue
+      const query = without(name)
+      query.set(name, String(value))
+      attempts.push([`${name} is ${what}`, query.toString()])
+    }
+    const repeated = without(name)
+    repeated.append(name, '1')
+    repeated.append(name, '2')
+    if (campaign.surface.strict) attempts.push([`${name} stands twice`, repeated.toString()])
+  }
+  const { additionalProperties } = objectOf(route.querySchema) ?? {}
+  if (campaign.surface.strict && additionalProperties === false) attempts.push(['undeclared_by_anyone is not declared', `${search}${search === '' ? '' : '&'}undeclared_by_anyone=1`])
+  for (const [what, query] of attempts) {
+    const exchange = await campaign.ask({ ...shot, path: `${path}?${query}`, isAllowed: true })
+    campaign.check('input.query', exchange, exchange.status >= 400 && exchange.status < 500, `400: ${what}`)
+  }
+}
+
+async function tryParams (campaign: Campaign, route: Route, as: string | null): Promise<void> {
+  if (campaign.isOff(route, 'input.bounds')) return
+  const properties = propertiesOf(route.paramsSchema)
+  for (const param of route.params) {
+    const { maxLength, pattern } = (properties[param] ?? {}) as { maxLength?: number, pattern?: string }
+    const values = [...typeof maxLength === 'number' && maxLength < LONG ? ['x'.repeat(maxLength + 1)] : [], ...pattern === undefined ? [] : ["'", '<', ' '].filter(text => !new RegExp(pattern, 'u').test(text)).slice(0, 1)]
+    for (const value of values) {
+      const whole = route.url.replace(param === '*' ? '*' : `:${param}`, encodeURIComponent(value)).replace(/:[A-Za-z0-9_]+|\*/g, '0')
+      const exchange = await campaign.ask({ route, as, path: whole, isAllowed: true })
+      campaign.check('input.bounds', exchange, exchange.status >= 400 && exchange.status < 500, `400: ${param} is beyond its bounds`)
+    }
+  }
+}

@@ -1,0 +1,89 @@
+/**
+ * Failures: what a handler that throws tells, and what odd values make it tell. In an application of this process that runs the suite, each route is
+ * made to throw an error full of a canary, right before its handler and by the plan that runs.
+ */
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { Campaign, Exchange, Family } from '../campaign.js'
+import { isSafe } from '../callers.js'
+import { matches } from '../paths.js'
+import type { Route } from '../surface.js'
+
+const INTERNAL = [
+  /\bat (?:async )?(?:[\w.<>$ [\]]+ \()?(?:file:\/\/)?\/[^\s)"]+:\d+:\d+/, /node_modules/, /\b(?:postgres(?:ql)?|mysql|redis|rediss|mongodb(?:\+srv)?|amqp):\/\/[^\s"]+/, /syntax error at or near|invalid input syntax for|violates (?:unique|foreign key|not-null|check) constraint|duplicate key value|(?:relation|column) \\?"[^"]+" does not exist/,
+  /\bSQLITE_[A-Z]+|\bER_[A-Z]+_[A-Z]+|\bORA-\d{5}|near \\?"[^"]*\\?": syntax error|unrecognized token/, /\b(?:ECONNREFUSED|ENOENT|EACCES|ENOTDIR|EISDIR)\b/, /Cannot (?:read|set) propert(?:y|ies) of|is not (?:a function|iterable|defined)|Unexpected token .+ in JSON/, /"stack":"/,
+  /\b(?:select|insert into|update|delete from)\s.{1,200}\b(?:from|values|set|where)\b/i, /(?:^|[\s"'(])\/(?:home|usr|srv|opt|var|root|app|tmp)\/[\w./-]+\.\w+/,
+]
+const ODD_IDS = ["'", "' or '1'='1", '-1', '0', '99999999999999999999', 'NaN', '[object Object]', '%00', '..%2f..%2fetc%2fpasswd', '%24%7b7*7%7d', '__proto__', 'constructor', '%E2%80%AE', "1'--"]
+const ODD_QUERIES = ['limit=-1', 'limit=abc', "sort='", 'q[]=1&q[a]=2', '__proto__[x]=1', 'q=%00', "q='%22%5C", 'q=%25', 'cursor=x', 'page=99999999999999999999']
+
+type Chain = (request: FastifyRequest, reply: FastifyReply, payload: unknown, done: (error?: Error) => void) => void
+
+export const leaks: Family = {
+  name: 'leaks',
+  async lead (campaign) {
+    for (const route of campaign.routes) {
+      await tryThrowing(campaign, route)
+      await tryOdd(campaign, route)
+    }
+    campaign.notApplicable('leaks.canary', 'only an application of this process that runs the suite can be made to fail')
+  },
+  observe (campaign, exchange) {
+    const { status, text, shot: { route } } = exchange
+    if (status < 400) return
+    // 503 is what a service says that has too much to do, and 501 that it knows no such method.
+    if (route !== null || status < 500) campaign.check('leaks.failure', exchange, status < 500 || status === 501 || status === 503, 'a refusal')
+    const told = INTERNAL.map(pattern => pattern.exec(text)?.[0]).find(found => found !== undefined)
+    campaign.check('leaks.internal', exchange, told === undefined, 'nothing of what is inside', `${status}, with ${JSON.stringify(told?.slice(0, 60))}`)
+  },
+}
+
+async function tryThrowing (campaign: Campaign, route: Route): Promise<void> {
+  const plan = campaign.app?.plan
+  const chains = (route.planned as unknown as { chains?: Record<'guard' | 'resource', Chain | null> } | null)?.chains
+  if (plan === undefined || chains === undefined || !plan.isOpen('guard') || route.isGone || campaign.isOff(route, 'leaks.canary')) return
+  const canary = `canary-${campaign.random.text(12)}`
+  const phase = 'guard'
+  const kept = chains[phase]
+  let hasThrown = false
+  // Before anybody is asked who they are, so that no valid request is needed; it goes the way of every error.
+  chains[phase] = (_request, _reply, _payload, done) => {
+    hasThrown = true
+    done(faultWith(canary))
+  }
+  try {
+    const path = await campaign.path(route, null, 'any') ?? await campaign.path(route, null, 'missing')
+    const exchange = await campaign.target.ask({ method: route.method, path: path!, headers: { host: campaign.surface.host ?? 'localhost', ...campaign.options.headers }, address: campaign.freshAddress() }, campaign.options.timeout ?? 2000)
+    if (!hasThrown) return
+    const whole: Exchange = { ...exchange, shot: { route }, sent: { method: route.method, path: path!, headers: {}, address: '' }, caller: null, json: undefined }
+    campaign.check('leaks.canary', whole, exchange.status >= 500 && !`${JSON.stringify(exchange.headers)}${exchange.text}`.includes(canary), '500 without a word of the error', `${exchange.status}, with its message`)
+  } finally {
+    chains[phase] = kept
+  }
+}
+
+/** An error as drivers and clients throw it. */
+function faultWith (canary: string): Error {
+  return Object.assign(new Error(`${canary}: select * from users at postgres://app:${canary}@db.internal/app`, { cause: new Error(canary) }), {
+    code: canary, detail: canary, hint: canary, response: { data: canary }, headers: { 'x-canary': canary, 'set-cookie': canary }, name: canary, validation: canary,
+  })
+}
+
+/** Values on which drivers and parsers stumble. */
+async function tryOdd (campaign: Campaign, route: Route): Promise<void> {
+  if (campaign.isOff(route, 'leaks.internal') || route.isGone) return
+  const callers = await campaign.passing(route)
+  const as = callers.find(name => name !== null) ?? callers[0]
+  if (as === undefined) return
+  const content = isSafe(route.method) ? {} : { body: '{"', type: route.body?.type ?? 'application/json' }
+  for (const id of route.params.length === 0 ? [] : ODD_IDS) {
+    const path = route.url.replace(/:[A-Za-z0-9_]+|\*/g, () => id)
+    if (!matches(route.url, path) && id !== '%00') continue
+    await campaign.ask({ route, as, path, ...content, isAllowed: true })
+  }
+  if (!isSafe(route.method)) return
+  const path = await campaign.path(route, as, 'any')
+  const plain = path?.split('?')[0]
+  for (const query of plain === undefined ? [] : ODD_QUERIES) await campaign.ask({ route, as, path: `${plain}?${query}`, isAllowed: true })
+  campaign.notApplicable('leaks.failure', 'nothing was refused')
+  campaign.notApplicable('leaks.internal', 'nothing was refused')
+}

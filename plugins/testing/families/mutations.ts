@@ -1,0 +1,91 @@
+/** Other spellings of paths and media types, bodies that are malformed, hosts that are not ours: what parsers read differently. */
+import type { Campaign, Family, Shot } from '../campaign.js'
+import { isSafe } from '../callers.js'
+import { matches, spellings } from '../paths.js'
+import { branchesOf, propertiesOf, typesOf } from '../schemas.js'
+import type { Route } from '../surface.js'
+
+const MEDIA_TYPES = [
+  'text/plain', 'text/json', 'application/x-www-form-urlencoded', 'multipart/form-data; boundary=x', 'application/json\t', ' application/json', 'APPLICATION/JSON ', 'application/json,text/plain', 'application/json;', 'application/jsonx',
+  'application/vnd.api+json', 'application/json ; charset=utf-7', 'x', '',
+]
+const DEEP = 5000
+
+export const mutations: Family = {
+  name: 'mutations',
+  async lead (campaign) {
+    for (const route of campaign.routes) {
+      await tryPaths(campaign, route)
+      if (route.body !== null) await tryBodies(campaign, route, route.body.type)
+    }
+    await tryHosts(campaign)
+    campaign.notApplicable('mutations.path', 'no route asks who calls')
+    campaign.notApplicable(['mutations.media-type', 'mutations.malformed'], 'no route says what bodies it takes')
+  },
+}
+
+/** As nobody: what answers is behind no guard. */
+async function tryPaths (campaign: Campaign, route: Route): Promise<void> {
+  if (campaign.judge.verdictOn(route, null).passes !== false || route.isGone || campaign.isOff(route, 'mutations.path')) return
+  const path = await campaign.path(route, null, 'any') ?? await campaign.path(route, null, 'missing')
+  for (const spelling of spellings(path!)) {
+    // Some are paths of public routes, and rightly answered.
+    if (campaign.surface.routes.some(other => other.method === route.method && other.access === 'public' && matches(other.url, spelling))) continue
+    const exchange = await campaign.ask({ route, path: spelling, ...!isSafe(route.method) && { body: '{}', type: 'application/json' } })
+    const isToSignIn = !campaign.surface.isSuite && [301, 302, 303, 307, 308].includes(exchange.status)
+    campaign.check('mutations.path', exchange, exchange.status >= 400 || isToSignIn, '401 or 404, as of the path in its own spelling')
+  }
+}
+
+/** A body that no schema takes, so that whoever answers it has not looked. */
+async function tryBodies (campaign: Campaign, route: Route, type: string): Promise<void> {
+  if (type !== 'application/json') return
+  const [as] = await campaign.passing(route)
+  if (as === undefined) return
+  const shot = await campaign.valid(route, as, 'any', body => spoilt(route, body))
+  const own = campaign.objects.ownedParam(route) === null || as === null ? shot : await campaign.valid(route, as, 'own', body => spoilt(route, body))
+  const base = typeof own === 'string' ? shot : own
+  if (typeof base === 'string') return campaign.unproven(route, 'mutations.media-type', base)
+  const send = (more: Partial<Shot>) => campaign.ask({ ...base, ...more, isAllowed: true })
+  if (!campaign.isOff(route, 'mutations.media-type')) {
+    for (const mediaType of MEDIA_TYPES) {
+      const exchange = await send({ type: mediaType })
+      campaign.check('mutations.media-type', exchange, exchange.status >= 400, `400 or 415: the body is not of the declared form, whatever ${JSON.stringify(mediaType)} is taken for`)
+    }
+  }
+  if (campaign.isOff(route, 'mutations.malformed')) return
+  const text = String(base.body)
+  const twice = text.replace(/^\{("[^"]+":)/, '{$1null,$1')
+  for (const [what, body] of [
+    ['half of it', text.slice(0, -1)], ['a comma too many', `${text.slice(0, -1)},}`], ['a list', `[${text}]`], ['something after it', `${text}x`], ['a field twice', twice], ['nothing', ''], ['very deep', `${'{"a":'.repeat(DEEP)}1${'}'.repeat(DEEP)}`],
+    ['U+0000', '{"\\u0000":"\\u0000"}'], ['half of a character', Buffer.from([0x7b, 0x22, 0xff, 0x22, 0x3a, 0x31, 0x7d])],
+  ] as const) {
+    if (what === 'nothing' && takesNothing(route)) continue
+    const exchange = await send({ body })
+    campaign.check('mutations.malformed', exchange, exchange.status >= 400 && exchange.status < 500, `400: ${what}`)
+  }
+}
+
+function takesNothing ({ body }: Route): boolean {
+  return branchesOf(body?.schema).some(branch => typesOf(branch).includes('null'))
+}
+
+/** With a field that is not declared, and one of another type. */
+export function spoilt (route: Route, body: unknown): unknown {
+  if (typeof body !== 'object' || body === null || Array.isArray(body)) return { undeclared_by_anyone: [{ a: 1 }] }
+  const properties = propertiesOf(route.body?.schema)
+  const first = Object.keys(body).find(name => properties[name] !== undefined && !typesOf(properties[name]!).includes('object'))
+  return { ...body, ...first !== undefined && { [first]: { a: { b: 1 } } }, undeclared_by_anyone: [{ a: 1 }] }
+}
+
+async function tryHosts (campaign: Campaign): Promise<void> {
+  if (campaign.surface.host === null) return campaign.notApplicable('mutations.host', 'no trusted hosts are declared')
+  const route = campaign.routes.find(({ method, access, isGone }) => method === 'GET' && access === 'public' && !isGone) ?? campaign.routes.find(({ method }) => method === 'GET')
+  if (route === undefined) return
+  const path = await campaign.path(route, null, 'any') ?? await campaign.path(route, null, 'missing')
+  const attempts: Record<string, string>[] = [{ host: 'attacker.example' }, { host: `${campaign.surface.host}.attacker.example` }, { host: 'attacker.example', 'x-forwarded-host': campaign.surface.host }]
+  for (const headers of attempts) {
+    const exchange = await campaign.ask({ route, path: path!, headers })
+    campaign.check('mutations.host', exchange, exchange.status >= 400, '421: the host is not one of this service')
+  }
+}

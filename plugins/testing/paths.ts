@@ -1,0 +1,24 @@
+/** Paths: which routes they are of, and how else they are written. */
+
+/** Whether a path is one of this pattern, as a router reads it. */
+export function matches (url: string, path: string): boolean {
+  const [plain = ''] = path.split('?')
+  const pattern = url.split(/(:[A-Za-z0-9_]+(?:\([^)]*\))?\??|\*)/).map(part => part.startsWith(':') ? '[^/]+' : part === '*' ? '.*' : part.replace(/[.\\+?^${}()|[\]]/g, '\\$&')).join('')
+  try {
+    return new RegExp(`^${pattern}$`).test(plain.split('/').map(decodeURIComponent).join('/'))
+  } catch {
+    return false
+  }
+}
+
+/** Other spellings of a path, of which a guard that looks at texts might not think. */
+export function spellings (path: string): string[] {
+  const [plain = '', query] = path.split('?')
+  const search = query === undefined ? '' : `?${query}`
+  const letter = plain.search(/[a-z]/)
+  const encoded = letter === -1 ? plain : `${plain.slice(0, letter)}%${plain.charCodeAt(letter).toString(16)}${plain.slice(letter + 1)}`
+  return [...new Set([
+    plain.toUpperCase(), `${plain}/`, `/${plain}`, encoded, `${plain};x=y`, `${plain}%2f`, `/.${plain}`, `/x/..${plain}`, `${plain}/.`, `${plain}%00`, `${plain}.json`, `${plain}%20`, `/%2e${plain}`, `${plain}?`,
+    plain.replaceAll('/', '//'), plain.replace(/^\//, '/%2f'), plain.replace(/^\//, '\\'),
+  ])].filter(one => one !== plain).map(one => `${one}${search}`)
+}

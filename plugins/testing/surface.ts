@@ -1,0 +1,228 @@
+/** What is attacked: the routes and what is promised of each, read from the plan of an application or from a policy file. */
+import type { FastifyInstance } from 'fastify'
+import { noBody } from '../../schemas/closed.js'
+import type { PlannedRoute } from '../plan/index.js'
+import { isSchema, type Schema } from '../references.js'
+import type { Policy, PolicyAccess, RoutePolicy } from './contract.js'
+import { inlined } from './schemas.js'
+
+/** A route, and what is promised of it; null is what nothing is promised of. */
+export interface Route {
+  /** `GET /orders/:orderId`. */
+  name: string
+  method: string
+  url: string
+  params: readonly string[]
+  hasHead: boolean
+  access: PolicyAccess | null
+  resource: { hidden: boolean | null, override: readonly string[], isCustom: boolean } | null
+  body: { type: string, schema: Schema } | null
+  paramsSchema: Schema | null
+  querySchema: Schema | null
+  answers: ReadonlyMap<string, unknown> | 'raw' | null
+  limits: Limit | null
+  headers: Readonly<Record<string, string | true>> | null
+  csrf: 'cookies' | 'all' | 'origin' | null
+  cards: boolean
+  isGone: boolean
+  /** Answers in a form of its own. */
+  ownForm: boolean
+  /** Wants tokens that are bound to a key, which the kit has none of. */
+  wantsProof: boolean
+  planned: PlannedRoute | null
+}
+
+export interface Limit {
+  /** Routes with the same share a budget. */
+  key: string
+  windows: readonly string[]
+  by: string
+  algorithm: string
+  cost: number
+}
+
+export interface Surface {
+  routes: readonly Route[]
+  /** The plan of the suite is there: refusals come before the body is read, and in its form. */
+  isSuite: boolean
+  problems: boolean
+  /** Nothing is coerced or dropped in silence. */
+  strict: boolean
+  /** A host that is answered; null where all are. */
+  host: string | null
+  cors: boolean
+  /** Routes that the application has and the policy does not. */
+  unlisted: readonly string[]
+  permissionsOf: (roles: readonly string[]) => ReadonlySet<string>
+  hasRole: (roles: readonly string[], role: string) => boolean
+}
+
+/** What the kit uses of the suite, as far as it is there. */
+export type Suite = FastifyInstance & { plan?: FastifyInstance['plan'], access?: FastifyInstance['access'] }
+
+/** Null where the application does not run the suite. */
+export function surfaceOfPlan (app: Suite): Surface | null {
+  const { plan, access } = app
+  if (plan === undefined) return null
+  const hosts = (plan.notFound.controls.transport as { hosts?: readonly string[] } | undefined)?.hosts ?? []
+  return {
+    routes: plan.routes.filter(({ kind, url, method }) => kind === 'route' && !(url === '*' && method === 'OPTIONS') && !url.startsWith('/.bastion/')).flatMap(route => routesOf(route, app)),
+    isSuite: true,
+    problems: app.hasPlugin('bastion-errors'),
+    strict: app.hasPlugin('bastion-validation'),
+    host: hosts[0] ?? null,
+    cors: plan.notFound.controls.cors !== undefined && (plan.notFound.controls.cors as { origins?: unknown }).origins !== '*',
+    unlisted: [],
+    permissionsOf: roles => access?.permissionsOf(roles) ?? new Set(),
+    hasRole: (roles, role) => access?.hasRole({ roles } as never, role as never) ?? roles.includes(role),
+  }
+}
+
+function routesOf (route: PlannedRoute, { plan }: Suite): Route[] {
+  const { url, options, controls, instance } = route
+  const schema = (options.schema ?? {}) as Record<string, unknown>
+  const shared = instance.getSchemas()
+  const has = (name: string) => controls[name] !== undefined && controls[name] !== false
+  const resource = controls.resource as { hidden: boolean, override: readonly string[], custom?: boolean } | undefined
+  const { check, of } = (controls.csrf || {}) as { check?: string, of?: string }
+  const answers = controls.exposure === undefined ? null : controls.exposure === 'raw' ? 'raw' as const : new Map(Object.entries((schema.response ?? {}) as object).map(([status, part]) => [status, read(part)]))
+  return route.method.split(',').map(method => ({
+    name: `${method} ${url}`,
+    method,
+    url,
+    params: paramsOf(url),
+    hasHead: method === 'GET' && plan!.routes.some(({ twinOf }) => twinOf === route),
+    access: (controls.access as PolicyAccess | undefined) ?? null,
+    resource: resource === undefined ? null : { hidden: resource.hidden, override: resource.override, isCustom: resource.custom === true },
+    body: bodyOf(schema.body, shared, (controls.validation as { mediaTypes?: readonly string[] } | undefined)?.mediaTypes),
+    paramsSchema: read(schema.params) as Schema | null,
+    querySchema: read(schema.querystring ?? schema.query) as Schema | null,
+    answers,
+    limits: limitOf(controls.limits, `${method} ${url}`),
+    headers: has('headers') ? controls.headers as Record<string, string> : null,
+    csrf: check === 'origin' ? 'origin' : check === 'token' ? of as 'cookies' | 'all' : null,
+    cards: has('cards'),
+    isGone: (controls.versions as { status?: string } | undefined)?.status === 'gone',
+    ownForm: (options.config as { errorForm?: unknown } | undefined)?.errorForm !== undefined,
+    wantsProof: controls.dpop === true || (controls.dpop as { required?: boolean } | undefined)?.required === true,
+    planned: route,
+  }))
+
+  function read (part: unknown): unknown {
+    return part === undefined ? null : inlined(part, shared)
+  }
+}
+
+function bodyOf (body: unknown, shared: Readonly<Record<string, unknown>>, mediaTypes: readonly string[] | undefined): Route['body'] {
+  if (body === undefined || body === null || body === noBody) return null
+  const content = isSchema(body) && isSchema(body.content) ? body.content : null
+  const [type, part] = content === null ? [mediaTypes?.[0] ?? 'application/json', body] : Object.entries(content as Record<string, { schema: unknown }>).map(([name, { schema }]) => [name, schema] as const)[0]!
+  return { type, schema: inlined(part, shared) as Schema }
+}
+
+function limitOf (promise: unknown, name: string): Limit | null {
+  if (promise === undefined || promise === false) return null
+  const { shared, address, windows, by, algorithm, cost = 1, group } = promise as { shared?: boolean, address?: readonly string[] | false, windows?: readonly string[], by: unknown, algorithm: string, cost?: number, group?: string }
+  const own = shared === true ? address : windows
+  if (!Array.isArray(own)) return null
+  return { key: shared === true ? 'default' : group ?? name, windows: own, by: String(by), algorithm, cost }
+}
+
+export function paramsOf (url: string): string[] {
+  return [...url.matchAll(/:([A-Za-z0-9_]+)|(\*)/g)].map(([, name, star]) => (name ?? star)!)
+}
+
+const BASELINE = { 'x-content-type-options': 'nosniff', framing: true } as const
+
+/** What a policy file promises. */
+export function surfaceOfPolicy (policy: Policy): Surface {
+  const { roles = {}, headers = BASELINE, problems = false, strict = false } = policy
+  const names = Object.keys(policy.routes)
+  return {
+    routes: names.map(name => routeOfPolicy(name, policy.routes[name]!, headers === false ? null : headers)).map(route => ({ ...route, hasHead: route.method === 'GET' && !names.includes(`HEAD ${route.url}`) })),
+    isSuite: false,
+    problems,
+    strict,
+    host: null,
+    cors: true,
+    unlisted: [],
+    permissionsOf: held => new Set(held.flatMap(role => lineage(role)).flatMap(role => roles[role]?.permissions ?? [])),
+    hasRole: (held, role) => held.some(one => lineage(one).includes(role)),
+  }
+
+  /** The role, and those it inherits from. */
+  function lineage (role: string, seen: readonly string[] = []): string[] {
+    if (seen.includes(role)) return []
+    return [role, ...(roles[role]?.inherits ?? []).flatMap(parent => lineage(parent, [...seen, role]))]
+  }
+}
+
+function routeOfPolicy (name: string, given: PolicyAccess | RoutePolicy, common: Readonly<Record<string, string | true>> | null): Route {
+  const [method = '', url = ''] = name.split(' ')
+  const rule: RoutePolicy = typeof given === 'string' || isBareRule(given) ? { access: given as PolicyAccess } : given as RoutePolicy
+  const { access = null, override, body, params, query, answers, limits, headers, mediaType = 'application/json' } = rule
+  const isOwned = typeof access === 'object' && access?.resource !== undefined
+  return {
+    name,
+    method,
+    url,
+    params: paramsOf(url),
+    hasHead: false,
+    access,
+    resource: isOwned ? { hidden: null, override: [override ?? []].flat(), isCustom: false } : null,
+    body: body === undefined ? null : { type: mediaType, schema: body as Schema },
+    paramsSchema: (params as Schema | undefined) ?? null,
+    querySchema: (query as Schema | undefined) ?? null,
+    answers: answers === undefined ? null : answers === 'raw' ? 'raw' : new Map(Object.entries(answers)),
+    limits: limits === undefined || limits === false ? null : { key: name, windows: limits, by: 'address', algorithm: 'fixed', cost: 1 },
+    headers: headers === false ? null : headers === undefined ? common : { ...common, ...headers },
+    csrf: null,
+    cards: false,
+    isGone: false,
+    ownForm: false,
+    wantsProof: false,
+    planned: null,
+  }
+}
+
+const RULE_KEYS = new Set(['roles', 'permissions', 'via', 'stepUp', 'resource', 'action'])
+
+function isBareRule (given: object): boolean {
+  const keys = Object.keys(given)
+  return keys.length > 0 && keys.every(key => RULE_KEYS.has(key))
+}
+
+/** The plan, held to a policy: what the policy says of a route is what must hold, whatever the route says itself. */
+export function heldTo (surface: Surface, policy: Policy): Surface {
+  const wanted = new Map(surfaceOfPolicy({ ...policy, headers: policy.headers ?? false }).routes.map(route => [route.name, route]))
+  return {
+    ...surface,
+    unlisted: surface.routes.filter(({ name }) => !wanted.has(name)).map(({ name }) => name),
+    routes: surface.routes.map(route => {
+      const must = wanted.get(route.name)
+      if (must === undefined) return route
+      return {
+        ...route,
+        access: must.access ?? route.access,
+        resource: must.resource === null ? route.resource : { hidden: route.resource?.hidden ?? null, override: must.resource.override, isCustom: false },
+        body: must.body ?? route.body,
+        answers: must.answers ?? route.answers,
+        limits: must.limits ?? route.limits,
+        headers: must.headers === null ? route.headers : { ...route.headers, ...must.headers },
+      }
+    }),
+  }
+}
+
+/** The routes of any Fastify application, from how it draws them itself. */
+export function drawnRoutes (app: FastifyInstance): string[] {
+  const path: string[] = []
+  return app.printRoutes({ commonPrefix: false }).split('\n').flatMap(line => {
+    const [, indent = '', text = '', methods = ''] = /^([│ ]*)[├└]── (.*?)(?: \(([A-Z, ]+)\))?$/.exec(line) ?? []
+    if (text === '') return []
+    const depth = indent.length / 4
+    path.length = depth
+    path[depth] = text
+    return methods.split(', ').filter(method => method !== '' && method !== 'HEAD').map(method => `${method} ${path.join('')}`)
+  })
+}

@@ -1,0 +1,100 @@
+/** The service that is attacked: asked by `inject`, or over a socket as clients do. */
+import { request as requestHttp, Agent } from 'node:http'
+import { request as requestHttps, Agent as SecureAgent } from 'node:https'
+import type { AddressInfo } from 'node:net'
+import type { Readable } from 'node:stream'
+import type { FastifyInstance } from 'fastify'
+
+export interface Sent {
+  method: string
+  /** Path and query as they are sent. */
+  path: string
+  headers: Readonly<Record<string, string>>
+  body?: string | Buffer
+  /** From which it seems to come; by `inject` alone. */
+  address: string
+}
+
+export interface Received {
+  status: number
+  headers: Readonly<Record<string, string | string[] | undefined>>
+  text: string
+  /** It did not end in time. */
+  isCut: boolean
+}
+
+export interface Target {
+  /** @param timeout milliseconds after which an answer that does not end is read no further */
+  ask: (sent: Sent, timeout: number) => Promise<Received>
+  /** Where it is, for people. */
+  origin: string
+  close: () => Promise<void>
+}
+
+const MAX_TEXT = 4_000_000
+
+export function injected (app: FastifyInstance): Target {
+  return {
+    origin: 'http://localhost',
+    close: async () => {},
+    async ask ({ method, path, headers, body, address }, timeout) {
+      const response = await app.inject({ method: method as 'GET', url: path, headers: { ...headers }, remoteAddress: address, payloadAsStream: true, ...body !== undefined && { payload: body } })
+      const { text, isCut } = await read(response.stream(), timeout)
+      return { status: response.statusCode, headers: response.headers as Received['headers'], text, isCut }
+    },
+  }
+}
+
+/** An application of this process on a port of its own, or the one on which it listens already. */
+export async function listening (app: FastifyInstance): Promise<Target> {
+  const isOurs = !app.server.listening
+  if (isOurs) await app.listen({ host: '127.0.0.1', port: 0 })
+  const { port } = app.server.address() as AddressInfo
+  const scheme = 'setSecureContext' in app.server ? 'https' : 'http'
+  // Whoever gave the application closes it.
+  return remote(`${scheme}://127.0.0.1:${port}`)
+}
+
+export function remote (url: string): Target {
+  const { protocol, hostname, port, origin } = new URL(url)
+  const isSecure = protocol === 'https:'
+  const agent = isSecure ? new SecureAgent({ keepAlive: true, maxSockets: 4 }) : new Agent({ keepAlive: true, maxSockets: 4 })
+  return {
+    origin,
+    close: async () => { agent.destroy() },
+    ask: ({ method, path, headers, body }, timeout) => new Promise((resolve, reject) => {
+      const length = body === undefined ? {} : { 'content-length': String(Buffer.byteLength(body)) }
+      const options = { agent, hostname: hostname.replace(/^\[|\]$/g, ''), port, method, path, headers: { ...headers, ...length }, servername: 'localhost' }
+      const request = (isSecure ? requestHttps : requestHttp)(options, response => {
+        read(response, timeout).then(({ text, isCut }) => {
+          if (isCut) response.destroy()
+          resolve({ status: response.statusCode!, headers: response.headers, text, isCut })
+        }, reject)
+      })
+      request.on('error', reject)
+      request.setTimeout(timeout + 10_000, () => { request.destroy(new Error(`${method} ${path} was not answered`)) })
+      request.end(body)
+    }),
+  }
+}
+
+/** All of it, or what has come in the time that there is. */
+function read (stream: Readable, timeout: number): Promise<{ text: string, isCut: boolean }> {
+  return new Promise(resolve => {
+    const chunks: Buffer[] = []
+    let length = 0
+    const timer = setTimeout(() => { end(true) }, timeout)
+    const end = (isCut: boolean) => {
+      clearTimeout(timer)
+      resolve({ text: Buffer.concat(chunks).toString(), isCut })
+      if (isCut) stream.destroy()
+    }
+    stream.on('data', (chunk: Buffer) => {
+      chunks.push(chunk)
+      length += chunk.length
+      if (length > MAX_TEXT) end(true)
+    })
+    stream.on('end', () => { end(false) })
+    stream.on('error', () => { end(true) })
+  })
+}

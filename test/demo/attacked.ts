@@ -1,0 +1,103 @@
+/** What the attack kit is told of the member portal: who calls, whose objects there are, and what a valid request needs beyond its schemas. */
+import { randomBytes } from 'node:crypto'
+import type { AttackOptions } from '../../plugins/testing/index.js'
+import type { PortalUnderTest } from './portal.js'
+import { tabAt } from './tab.js'
+import { formOf, picture } from '../uploads/forms.js'
+
+const PASSWORD = 'Attacked-pass-1'
+export const CANARY = 'canary-of-somebody-else'
+
+export async function attackedPortal (portal: PortalUnderTest): Promise<AttackOptions & Required<Pick<AttackOptions, 'principals' | 'objects' | 'routes'>>> {
+  const { app, sql, idOf } = portal
+  const hash = await app.passwords.hash(PASSWORD)
+  const fresh = () => randomBytes(8).toString('hex')
+  const ids = { alice: await idOf('alice'), bob: await idOf('bob') }
+  let visitorId = ''
+
+  async function person (): Promise<string> {
+    const id = `p-${fresh()}`
+    await sql.query("insert into users (id, username, email, email_confirmed_at, password_hash, role, plan) values ($1, $1, $2, now(), $3, 'user', 'basic')", [id.replace('-', '_'), `${id}@people.example`, hash])
+    return id.replace('-', '_')
+  }
+  const tokenOf = async (username: string, role: string) => {
+    const id = await idOf(username)
+    return async () => ({ token: (await app.tokens.issue({ id, roles: [role], plan: 'pro' })).access_token })
+  }
+  async function post (author: string): Promise<string> {
+    const id = `a-${fresh()}`
+    await sql.query("insert into posts (id, author_id, title, title_upper, content, tags) values ($1, $2, 'A title', 'A TITLE', '<p>Long enough content</p>', '{}')", [id, author])
+    return id
+  }
+  async function document (owner: string): Promise<string> {
+    const id = `d-${fresh()}`
+    await sql.query("insert into documents (id, owner_id, title, content) values ($1, $2, 'A document', 'content')", [id, owner])
+    return id
+  }
+  async function order (owner: string): Promise<string> {
+    const id = `o-${fresh()}`
+    await sql.query("insert into orders (id, user_id, item, currency, total) values ($1, $2, 'Desk lamp', 'EUR', 4900)", [id, owner])
+    return id
+  }
+  const principalOf = (id: string) => ({ kind: 'user', id, userId: id, roles: ['user'], via: 'bearer', authTime: Math.floor(portal.now() / 1000), credentialId: fresh() }) as const
+  const key = async (owner: string) => (await app.apiKeys.create(principalOf(owner), { name: 'a key', scopes: ['data:read'] })).id
+  const { text: program } = await app.apiKeys.create({ ...principalOf(await idOf('admin')), roles: ['admin'] }, { name: 'program', scopes: ['data:read', 'tokens:introspect', 'posts:write'] })
+  const form = formOf([{ filename: 'a.png', type: 'image/png', content: await picture('png', 4, 4) }])
+  async function file (owner: string): Promise<string> {
+    const { access_token: token } = await app.tokens.issue({ id: owner, roles: ['user'] })
+    return (await portal.call('POST', '/upload/image', { token, raw: form.body, type: form.type })).body.name
+  }
+  const ofBoth = (make: (owner: string) => Promise<string>) => ({ alice: () => make(ids.alice), bob: () => make(ids.bob), visitor: () => make(visitorId) })
+  const files = { alice: await file(ids.alice), bob: await file(ids.bob) }
+  const patient = (await sql.query<{ id: string }>('select id from patients limit 1'))[0]!.id
+  await sql.query('update users set bio = $1 where id = $2', [CANARY, ids.bob])
+
+  return {
+    canaries: ['$argon2id$'],
+    principals: {
+      // Somebody new whenever something was changed: what ends an account ends one that is not needed again.
+      visitor: async () => {
+        visitorId = await person()
+        return { token: (await app.tokens.issue({ id: visitorId, roles: ['user'], plan: 'basic' })).access_token }
+      },
+      alice: await tokenOf('alice', 'user'),
+      bob: await tokenOf('bob', 'user'),
+      mona: await tokenOf('mona', 'moderator'),
+      nora: await tokenOf('nora', 'nurse'),
+      dora: await tokenOf('dora', 'doctor'),
+      admin: await tokenOf('admin', 'admin'),
+      program: { key: program, roles: ['admin'], scopes: ['data:read', 'tokens:introspect', 'posts:write'] },
+      browser: async () => {
+        const tab = tabAt(portal)
+        await tab.signIn(await person(), PASSWORD)
+        return { cookie: [...tab.jar].map(pair => pair.join('=')).join('; '), csrf: tab.csrf!, roles: ['user'], authTime: Math.floor(portal.now() / 1000) }
+      },
+    },
+    objects: {
+      userId: { ...ids, '*': person },
+      postId: ofBoth(post),
+      documentId: ofBoth(document),
+      orderId: ofBoth(order),
+      keyId: ofBoth(key),
+      name: files,
+      '*': files,
+      patientId: { '*': patient },
+    },
+    values: {
+      username: () => `n_${fresh()}`,
+      email: () => `${fresh()}@people.example`,
+      password: PASSWORD,
+      currentPassword: PASSWORD,
+      newPassword: () => `New-${fresh()}-P1`,
+      scopes: ['data:read'],
+      userId: () => ids.bob,
+      ssn: '123-45-6789',
+      host: '127.0.0.1',
+      url: 'https://hooks.example.com/x',
+    },
+    routes: {
+      // Public profiles; what is private in them is hidden field by field.
+      'GET /users/:userId': { foreign: 'allow' },
+    },
+  }
+}
