@@ -7,6 +7,7 @@ import { fileURLToPath, pathToFileURL } from 'node:url'
 import t, { type Test } from 'tap'
 import { redis } from './services.js'
 
+t.setTimeout(240_000)
 const ROOT = fileURLToPath(new URL('../', import.meta.url))
 const GUIDES = join(ROOT, 'docs/guides')
 const BLOCK = /<!-- run(?:: (\w+))? -->\n```ts\n([\s\S]*?)```/g

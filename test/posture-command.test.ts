@@ -11,6 +11,7 @@ import { changesBetween } from '../plugins/posture/changes/index.js'
 import { gradeOf } from '../plugins/posture/grade.js'
 import { STANDARDS } from '../plugins/posture/standards.js'
 
+t.setTimeout(240_000)
 const ROOT = fileURLToPath(new URL('../', import.meta.url))
 const folder = await mkdtemp(join(ROOT, '.tap-posture-'))
 t.teardown(() => rm(folder, { recursive: true, force: true }))

@@ -8,7 +8,7 @@ import { postgresConnection } from '../postgres.js'
 import { connectRedis, peerOfRedis } from '../state/connect.js'
 import { bad, good, grave, skipped, warning, type Check } from './check.js'
 
-const PATIENCE_MS = 5000
+const PATIENCE_MS = 10_000
 /** Milliseconds of difference: tokens and codes of one second begin to fail, and those of a minute do. */
 const [SKEWED_MS, WRONG_MS] = [1000, 30_000]
 const OLDEST = { redis: 6, postgresql: 14 }
@@ -37,11 +37,11 @@ export async function redisChecks (url: string | undefined, isProduction: boolea
     }))
     const before = Date.now()
     const [seconds, micros] = await within(events.call('TIME')) as [string, string]
-    const now = (before + Date.now()) / 2
+    const after = Date.now()
     const info = await within(events.call('INFO', 'server')).catch(() => '') as string
     const [, valkey] = /valkey_version:(\S+)/.exec(info) ?? []
     const [, version] = /redis_version:(\S+)/.exec(info) ?? []
-    return [...way, versionCheck(about, valkey === undefined ? 'Redis' : 'Valkey', valkey ?? version, OLDEST.redis), skewCheck(about, Number(seconds) * 1000 + Number(micros) / 1000 - now)]
+    return [...way, versionCheck(about, valkey === undefined ? 'Redis' : 'Valkey', valkey ?? version, OLDEST.redis), skewCheck(about, Number(seconds) * 1000 + Number(micros) / 1000, before, after)]
   } catch (error) {
     return [...way, bad(about, `does not answer as it should: ${reasonOf(faults[0] ?? error)}`)]
   } finally {
@@ -70,11 +70,11 @@ export async function postgresChecks (url: string | undefined, folder: string, i
     await within(client.connect())
     const before = Date.now()
     const { rows: [row] } = await client.query("select current_setting('server_version') as version, extract(epoch from clock_timestamp()) * 1000 as now, (select rolsuper from pg_roles where rolname = current_user) as super")
-    const now = (before + Date.now()) / 2
+    const after = Date.now()
     return [
       ...way,
       versionCheck(about, 'PostgreSQL', String(row!.version).split(' ')[0], OLDEST.postgresql),
-      skewCheck(about, Number(row!.now) - now),
+      skewCheck(about, Number(row!.now), before, after),
       ...row!.super === true ? [grave(isProduction, about, 'the service is a superuser there: give it a role that may do what it needs, and no more')] : [],
     ]
   } catch (error) {
@@ -96,7 +96,9 @@ async function clientIn (folder: string): Promise<(new (options: object) => PgCl
   }
 }
 
-export function skewCheck (about: string, difference: number): Check {
+/** Its time was read somewhere between `before` and `after`, so that within these nothing differs. */
+export function skewCheck (about: string, theirs: number, before: number, after: number): Check {
+  const difference = theirs < before ? theirs - before : Math.max(0, theirs - after)
   const ms = Math.round(Math.abs(difference))
   if (ms < SKEWED_MS) return good(about, `its clock and this one agree within ${SKEWED_MS} ms`)
   const text = `its clock is ${ms} ms ${difference > 0 ? 'ahead of' : 'behind'} this one: synchronise both (NTP), or tokens, codes and limits go wrong`
