@@ -73,6 +73,7 @@ export class Campaign {
   readonly #unproven = new Map<string, Report['unproven'][number]>()
   /** Routes whose answers do not end: waited for once. */
   readonly #streams = new Set<string>()
+  readonly #open = new Map<string, boolean>()
   #requests = 0
   #addresses = 0
 
@@ -204,6 +205,17 @@ export class Campaign {
     for (const id of [ids].flat() as FindingId[]) this.#tallies.get(id)!.reason ??= reason
   }
 
+  /** Whether a guarded route answers nobody at all, which is a finding of its own: what else passes there says nothing. */
+  async isOpen (route: Route): Promise<boolean> {
+    const known = this.#open.get(route.name)
+    if (known !== undefined) return known
+    const path = await this.path(route, null, 'any') ?? await this.path(route, null, 'missing')
+    const { status } = await this.ask({ route, path: path!, ...!isSafe(route.method) && { body: '{"', type: 'application/json' } })
+    const isOpen = status < 300
+    this.#open.set(route.name, isOpen)
+    return isOpen
+  }
+
   /** Callers whom the policy lets through, in the order in which they were given; null, nobody, where it is public. */
   async passing (route: Route): Promise<(string | null)[]> {
     const found: (string | null)[] = this.judge.verdictOn(route, null).passes === true ? [null] : []
@@ -223,7 +235,7 @@ export class Campaign {
       const path = await this.path(route, as, whose, !isSafe(route.method) && (change === undefined || !this.surface.strict))
       if (path === null) return `objects names no ${whose} ${route.params.join(', ')}${as === null ? '' : ` of ${as}`}`
       const body = await this.body(route, change)
-      return { route, as, path, ...body, isOwn: whose === 'own' }
+      return { route, as, path, ...body, ...whose !== 'any' && { isOwn: whose === 'own' } }
     } catch (error) {
       if (error instanceof Unmade) return error.message
       throw error

@@ -33,8 +33,8 @@ export type { Check, Finding, Made, Objects, ObjectSource, Policy, PolicyAccess,
 /** An option of the attack kit is wrong, or nothing says what is to be proven. */
 export const TestingMisconfigured = createError<[string]>('FST_BASTION_TESTING_MISCONFIGURED', '%s', 500, TypeError)
 
-/** Limits come last: what they spend is gone. */
-const FAMILIES: readonly Family[] = [authorization, credentials, mutations, assignment, input, exposure, answers, leaks, limits]
+/** What may break a service that is not as it should be comes late, and limits last: what they spend is gone. */
+const FAMILIES: readonly Family[] = [authorization, credentials, assignment, input, mutations, exposure, answers, leaks, limits]
 const MADE = ['principals', 'objects', 'values', 'routes', 'refused', 'sign', 'reset', 'policy', 'headers'] as const
 
 /**

@@ -22,7 +22,8 @@ export interface Route {
   answers: ReadonlyMap<string, unknown> | 'raw' | null
   limits: Limit | null
   headers: Readonly<Record<string, string | true>> | null
-  csrf: 'cookies' | 'all' | 'origin' | null
+  /** `off`: its route says so. */
+  csrf: 'cookies' | 'all' | 'origin' | 'off' | null
   cards: boolean
   isGone: boolean
   /** Answers in a form of its own. */
@@ -100,7 +101,7 @@ function routesOf (route: PlannedRoute, { plan }: Suite): Route[] {
     answers,
     limits: limitOf(controls.limits, `${method} ${url}`),
     headers: has('headers') ? controls.headers as Record<string, string> : null,
-    csrf: check === 'origin' ? 'origin' : check === 'token' ? of as 'cookies' | 'all' : null,
+    csrf: controls.csrf === false ? 'off' : check === 'origin' ? 'origin' : check === 'token' ? of as 'cookies' | 'all' : null,
     cards: has('cards'),
     isGone: (controls.versions as { status?: string } | undefined)?.status === 'gone',
     ownForm: (options.config as { errorForm?: unknown } | undefined)?.errorForm !== undefined,

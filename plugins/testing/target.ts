@@ -32,6 +32,8 @@ export interface Target {
 }
 
 const MAX_TEXT = 4_000_000
+/** Stands for a connection that was closed without an answer; no service says it. */
+export const CLOSED = 499
 
 export function injected (app: FastifyInstance): Target {
   return {
@@ -62,9 +64,24 @@ export function remote (url: string): Target {
   return {
     origin,
     close: async () => { agent.destroy() },
-    ask: ({ method, path, headers, body }, timeout) => new Promise((resolve, reject) => {
+    async ask (sent, timeout) {
+      // An idle connection may end in the very moment in which it is used again.
+      try {
+        return await askOnce(sent, timeout, agent)
+      } catch (error) {
+        if (!RESET.has((error as { code?: string }).code)) throw error
+      }
+      return askOnce(sent, timeout, false).catch(error => {
+        if (!RESET.has((error as { code?: string }).code)) throw error
+        return { status: CLOSED, headers: {}, text: '', isCut: false }
+      })
+    },
+  }
+
+  function askOnce ({ method, path, headers, body }: Sent, timeout: number, by: Agent | SecureAgent | false): Promise<Received> {
+    return new Promise((resolve, reject) => {
       const length = body === undefined ? {} : { 'content-length': String(Buffer.byteLength(body)) }
-      const options = { agent, hostname: hostname.replace(/^\[|\]$/g, ''), port, method, path, headers: { ...headers, ...length }, servername: 'localhost' }
+      const options = { agent: by, hostname: hostname.replace(/^\[|\]$/g, ''), port, method, path, headers: { ...headers, ...length }, servername: 'localhost' }
       const request = (isSecure ? requestHttps : requestHttp)(options, response => {
         read(response, timeout).then(({ text, isCut }) => {
           if (isCut) response.destroy()
@@ -74,9 +91,11 @@ export function remote (url: string): Target {
       request.on('error', reject)
       request.setTimeout(timeout + 10_000, () => { request.destroy(new Error(`${method} ${path} was not answered`)) })
       request.end(body)
-    }),
+    })
   }
 }
+
+const RESET: ReadonlySet<unknown> = new Set(['ECONNRESET', 'EPIPE'])
 
 /** All of it, or what has come in the time that there is. */
 function read (stream: Readable, timeout: number): Promise<{ text: string, isCut: boolean }> {

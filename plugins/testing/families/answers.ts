@@ -2,6 +2,7 @@
 import type { Campaign, Exchange, Family } from '../campaign.js'
 import { matches } from '../paths.js'
 import type { Route } from '../surface.js'
+import { CLOSED } from '../target.js'
 
 /** Over plain HTTP browsers ignore them, and routes set them for their own content. */
 const BY_ANSWER: ReadonlySet<string> = new Set(['cache-control', 'strict-transport-security', 'clear-site-data', 'reporting-endpoints'])
@@ -29,6 +30,7 @@ export const answers: Family = {
     }
   },
   observe (campaign, exchange) {
+    if (exchange.status === CLOSED) return
     checkHeaders(campaign, exchange)
     checkForm(campaign, exchange)
   },
@@ -42,6 +44,8 @@ function checkOrigin (campaign: Campaign, exchange: Exchange, origin: string): v
 function checkHeaders (campaign: Campaign, exchange: Exchange): void {
   const { shot: { route }, headers, status, caller } = exchange
   // What no route takes is answered as what all of them have in common.
+  // Only the suite has a say in what the router refuses by itself.
+  if (route === null && !campaign.surface.isSuite && status !== 404) return
   const promised = route === null || (status === 404 && route.headers !== null) ? commonOf(campaign) : route.headers
   for (const [name, value] of Object.entries(promised ?? {})) {
     if (BY_ANSWER.has(name)) continue

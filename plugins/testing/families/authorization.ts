@@ -80,7 +80,12 @@ async function tryForeign (campaign: Campaign, route: Route, caller: Caller): Pr
   if (campaign.isOff(route, 'authorization.object') || route.params.length === 0) return
   const reaches = campaign.judge.reachesForeign(route, caller, hints.foreign)
   const owned = campaign.objects.ownedParam(route, hints.objects)
-  if (reaches === true) return
+  if (reaches === true) {
+    // What is let through is looked at: not all of it need be visible to others.
+    const shot = owned !== null && isSafe(route.method) ? await campaign.valid(route, caller.name, 'foreign') : ''
+    if (typeof shot !== 'string') await campaign.ask({ ...shot, isAllowed: true })
+    return
+  }
   if (owned === null) {
     if (route.resource !== null) campaign.unproven(route, 'authorization.object', `objects says of no ${route.params.join(', ')} whose it is`)
     return

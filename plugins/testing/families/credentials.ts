@@ -29,14 +29,16 @@ export const credentials: Family = {
       campaign.notApplicable(['credentials.garbage', 'credentials.forged', 'credentials.algorithm', 'credentials.expired', 'credentials.audience', 'credentials.kind', 'credentials.revoked', 'credentials.several', 'credentials.session', 'credentials.csrf'], 'no route asks who calls')
       return
     }
-    for (const route of guarded) await tryGarbage(campaign, route)
+    const closed: Route[] = []
+    for (const route of guarded) if (!await campaign.isOpen(route)) closed.push(route)
+    for (const route of closed) await tryGarbage(campaign, route)
     for (const [fault, given] of Object.entries(campaign.options.refused ?? {})) {
       for (const principal of [given].flat() as Principal[]) {
-        for (const route of guarded) await tryForgery(campaign, route, null, { id: `credentials.${fault}` as FindingId, what: fault, headers: headersOf(principal, route.method) })
+        for (const route of closed) await tryForgery(campaign, route, null, { id: `credentials.${fault}` as FindingId, what: fault, headers: headersOf(principal, route.method) })
       }
     }
     for (const caller of await campaign.callers.all()) {
-      for (const route of sampleOf(campaign, guarded, caller)) await tryAll(campaign, route, caller)
+      for (const route of sampleOf(campaign, closed, caller)) await tryAll(campaign, route, caller)
     }
     if (campaign.options.sign === undefined) campaign.notApplicable(['credentials.expired', 'credentials.audience'], 'neither sign nor refused was given')
     if (!campaign.callers.names.length) campaign.notApplicable('credentials.forged', 'no principal was given')
@@ -78,7 +80,8 @@ function isRefused (campaign: Campaign, { status, json }: Exchange): boolean {
 }
 
 async function tryAll (campaign: Campaign, route: Route, caller: Caller): Promise<void> {
-  const shot = await campaign.valid(route, caller.name, campaign.objects.ownedParam(route, campaign.hints(route).objects) === null ? 'any' : 'own')
+  const own = await campaign.valid(route, caller.name, campaign.objects.ownedParam(route, campaign.hints(route).objects) === null ? 'any' : 'own')
+  const shot = typeof own === 'string' ? await campaign.valid(route, caller.name) : own
   if (typeof shot === 'string') return
   const control = await campaign.ask({ ...shot, isAllowed: true })
   if (control.status === 401 || control.status === 403) return campaign.unproven(route, 'credentials.forged', `${caller.name} is not let in with the right credential`)
@@ -203,7 +206,8 @@ async function tryCsrf (campaign: Campaign, route: Route): Promise<void> {
   for (const caller of await campaign.callers.all()) {
     const { cookie, csrf, headers } = caller.principal
     if (cookie === undefined || csrf === undefined || campaign.judge.verdictOn(route, caller).passes !== true) continue
-    if (isSuite && route.csrf === null) continue
+    // What is public does nothing in the name of who is signed in, or says so.
+    if (isSuite && (route.csrf === null || (route.csrf === 'off' && route.access === 'public'))) continue
     const path = await campaign.path(route, caller.name, 'own') ?? await campaign.path(route, caller.name, 'any')
     if (path === null) continue
     // Of a type in which no token could stand: without a header there is none.

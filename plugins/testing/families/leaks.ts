@@ -13,7 +13,7 @@ const INTERNAL = [
   /\bSQLITE_[A-Z]+|\bER_[A-Z]+_[A-Z]+|\bORA-\d{5}|near \\?"[^"]*\\?": syntax error|unrecognized token/, /\b(?:ECONNREFUSED|ENOENT|EACCES|ENOTDIR|EISDIR)\b/, /Cannot (?:read|set) propert(?:y|ies) of|is not (?:a function|iterable|defined)|Unexpected token .+ in JSON/, /"stack":"/,
   /\b(?:select|insert into|update|delete from)\s.{1,200}\b(?:from|values|set|where)\b/i, /(?:^|[\s"'(])\/(?:home|usr|srv|opt|var|root|app|tmp)\/[\w./-]+\.\w+/,
 ]
-const ODD_IDS = ["'", "' or '1'='1", '-1', '0', '99999999999999999999', 'NaN', '[object Object]', '%00', '..%2f..%2fetc%2fpasswd', '%24%7b7*7%7d', '__proto__', 'constructor', '%E2%80%AE', "1'--"]
+const ODD_IDS = ["'", "'%20or%20'1'='1", '-1', '0', '99999999999999999999', 'NaN', '[object%20Object]', '%00', '..%2f..%2fetc%2fpasswd', '%24%7b7*7%7d', '__proto__', 'constructor', '%E2%80%AE', "1'--"]
 const ODD_QUERIES = ['limit=-1', 'limit=abc', "sort='", 'q[]=1&q[a]=2', '__proto__[x]=1', 'q=%00', "q='%22%5C", 'q=%25', 'cursor=x', 'page=99999999999999999999']
 
 type Chain = (request: FastifyRequest, reply: FastifyReply, payload: unknown, done: (error?: Error) => void) => void

@@ -26,7 +26,7 @@ export const mutations: Family = {
 
 /** As nobody: what answers is behind no guard. */
 async function tryPaths (campaign: Campaign, route: Route): Promise<void> {
-  if (campaign.judge.verdictOn(route, null).passes !== false || route.isGone || campaign.isOff(route, 'mutations.path')) return
+  if (campaign.judge.verdictOn(route, null).passes !== false || route.isGone || campaign.isOff(route, 'mutations.path') || await campaign.isOpen(route)) return
   const path = await campaign.path(route, null, 'any') ?? await campaign.path(route, null, 'missing')
   for (const spelling of spellings(path!)) {
     // Some are paths of public routes, and rightly answered.

@@ -1,0 +1,131 @@
+/** The attack kit on services that do not run the suite, by a policy file, over inject and over a socket; and on those that use only some of it. */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { Type } from '@sinclair/typebox'
+import Fastify from 'fastify'
+import t from 'tap'
+import headers from '../../plugins/headers/index.js'
+import errors from '../../plugins/errors.js'
+import events from '../../plugins/events.js'
+import plan from '../../plugins/plan/index.js'
+import { asJson, asSarif, asTap, asText, attack, type AttackOptions, type FindingId, type Policy } from '../../plugins/testing/index.js'
+import { FLAWS, plainService, policy, tokenOf, type Flaw } from './plain.js'
+
+t.setTimeout(120_000)
+
+const options: AttackOptions = {
+  policy,
+  principals: { ada: { token: tokenOf('ada', ['user']) }, bob: { token: tokenOf('bob', ['user']) }, root: { token: tokenOf('root', ['admin']) } },
+  objects: { orderId: { ada: 'o-1', bob: 'o-2' } },
+}
+
+const FOUND: Readonly<Record<Flaw, FindingId>> = {
+  object: 'authorization.object',
+  open: 'authorization.open',
+  role: 'authorization.role',
+  assignment: 'assignment.undeclared',
+  exposure: 'exposure.undeclared',
+  headers: 'answers.headers',
+  limits: 'limits.exceeded',
+  leak: 'leaks.internal',
+  signature: 'credentials.forged',
+  path: 'mutations.path',
+  head: 'authorization.head',
+  'media-type': 'mutations.media-type',
+}
+
+t.test('a plain service that does what its policy says has no finding, by inject and over a socket', async t => {
+  for (const over of ['inject', 'socket'] as const) {
+    const app = plainService()
+    t.teardown(() => app.close())
+    const report = await attack(app, { ...options, over })
+    t.strictSame(report.findings, [], asText(report))
+    t.ok(report.checks.some(({ id, state, reason }) => id === 'leaks.canary' && state === 'not applicable' && reason !== ''), 'what is absent is said to be absent, and not to hold')
+  }
+})
+
+t.test('each flaw is found by its right name, and with it none that is not there', async t => {
+  for (const flaw of FLAWS) {
+    const app = plainService(flaw)
+    t.teardown(() => app.close())
+    const { findings } = await attack(app, options)
+    const ids = [...new Set(findings.map(({ id }) => id))]
+    t.ok(ids.includes(FOUND[flaw]), `${flaw}: ${ids.join(', ')}`)
+    const kin: Partial<Record<Flaw, FindingId[]>> = { open: ['answers.cache'], assignment: ['input.type', 'input.bounds', 'input.missing', 'mutations.malformed', 'mutations.media-type', 'exposure.undeclared', 'assignment.prototype', 'leaks.failure'], leak: ['leaks.failure'], signature: ['credentials.algorithm', 'credentials.garbage'], head: [], headers: ['answers.cache'], path: ['authorization.head'] }
+    t.strictSame(ids.filter(id => id !== FOUND[flaw] && !(kin[flaw] ?? []).includes(id)), [], flaw)
+  }
+})
+
+t.test('routes that the policy does not know are told of; what is switched off is told with its reason', async t => {
+  const app = plainService('open')
+  t.teardown(() => app.close())
+  const { 'GET /items/:itemId': _unlisted, ...routes } = policy.routes
+  const report = await attack(app, { ...options, policy: { ...policy, routes }, families: ['authorization'], routes: { 'GET /reports': { skip: { authorization: 'moves behind the gateway in May' } } } })
+  t.strictSame(report.findings.map(({ id, route }) => `${id} ${route}`), ['authorization.unlisted GET /items/:itemId'])
+  t.strictSame(report.skipped, [{ route: 'GET /reports', what: 'authorization', reason: 'moves behind the gateway in May' }])
+  t.match(asText(report), 'moves behind the gateway in May')
+})
+
+t.test('the same seed sends the same requests and finds the same', async t => {
+  const runs = []
+  for (const seed of [7, 7]) {
+    const app = plainService('object', 'leak')
+    t.teardown(() => app.close())
+    const { findings, requests } = await attack(app, { ...options, seed })
+    runs.push({ findings, requests })
+  }
+  t.strictSame(runs[0], runs[1])
+})
+
+t.test('reports for people, test runners and code scanning; no credential is in them', async t => {
+  const folder = mkdtempSync(join(tmpdir(), 'policy-'))
+  t.teardown(() => { rmSync(folder, { recursive: true, force: true }) })
+  const file = join(folder, 'policy.json')
+  writeFileSync(file, JSON.stringify(policy))
+  const app = plainService('object')
+  t.teardown(() => app.close())
+  const report = await attack(app, { ...options, policy: file, families: ['authorization', 'answers', 'exposure'] })
+  const [finding] = report.findings
+  t.match(finding, { id: 'authorization.object', severity: 'critical', route: 'GET /orders/:orderId', principal: 'ada', got: '200', reproduce: /^curl -i --path-as-is -X GET 'http:\/\/localhost\/orders\/o-2' .*"authorization: Bearer \$ADA_AUTHORIZATION"/ })
+  const texts = [asText(report), asTap(report), asSarif(report), asJson(report)]
+  for (const text of texts) {
+    t.notOk(text.includes('eyJ'), 'no token')
+    t.ok(text.includes('authorization.object'))
+  }
+  t.match(texts[0], /^8 routes, \d+ requests in [\d.]+ s, seed 1: \d findings/)
+  t.match(texts[1], /^TAP version 14\n1\.\.\d+\n/)
+  t.match(texts[1], /not ok 3 - authorization\.object \(\d+ tried\)\n {2}---\n/)
+  t.match(texts[1], /ok \d+ - authorization\.step-up \(0 tried\) # SKIP not applicable/)
+  const { version, runs: [run] } = JSON.parse(texts[2]!) as { version: string, runs: [{ tool: { driver: { rules: { id: string, properties: { tags: string[] } }[] } }, results: { ruleId: string, ruleIndex: number, level: string }[] }] }
+  t.equal(version, '2.1.0')
+  t.match(run.results[0], { ruleId: 'authorization.object', level: 'error', locations: [{ logicalLocations: [{ name: 'GET /orders/:orderId' }] }] })
+  t.equal(run.tool.driver.rules[run.results[0]!.ruleIndex]!.id, 'authorization.object')
+  t.ok(run.tool.driver.rules[0]!.properties.tags.includes('external/cwe/cwe-639'))
+  t.strictSame(JSON.parse(texts[3]!), JSON.parse(JSON.stringify(report)))
+})
+
+t.test('a service that uses some of the suite is attacked where it promises something, and the rest is not said to hold', async t => {
+  const app = Fastify()
+  for (const part of [plan, events, errors, headers]) await app.register(part)
+  app.get('/things', { schema: { querystring: { type: 'object', additionalProperties: false, properties: { n: { type: 'integer' } } }, response: { 200: Type.Array(Type.String()) } } }, async () => ['thing'])
+  t.teardown(() => app.close())
+  const report = await attack(app)
+  t.strictSame(report.findings, [], asText(report))
+  const states = Object.fromEntries(report.checks.map(({ id, state }) => [id, state]))
+  t.match(states, { 'answers.headers': 'held', 'answers.form': 'held', 'authorization.role': 'unproven', 'limits.exceeded': 'not applicable', 'credentials.forged': 'not applicable', 'exposure.hidden': 'not applicable', 'assignment.undeclared': 'not applicable' })
+})
+
+t.test('misconfiguration is refused: no plan and no policy, misspelt options, routes and principals that do not exist', async t => {
+  const app = plainService()
+  t.teardown(() => app.close())
+  for (const [wrong, message] of [
+    [{}, /no route plan/],
+    [{ ...options, sed: 1 }, /sed/],
+    [{ ...options, only: ['GET /order'] }, /there is no route "GET \/order"/],
+    [{ ...options, routes: { 'GET /order': { skip: 'x' } } }, /there is no route/],
+    [{ ...options, families: ['magic'] }, /there is no "magic"/],
+    [{ ...options, objects: { orderId: { eve: 'o-1' } } }, /"eve" is none of the principals/],
+    [{ ...options, policy: {} as Policy }, /routes/],
+  ] as const) await t.rejects(attack(app, wrong as AttackOptions), { code: 'FST_BASTION_TESTING_MISCONFIGURED', message })
+})
