@@ -65,7 +65,7 @@ t.test('packs what is needed and nothing else', async t => {
   const paths = files.map(({ path }) => path)
   t.strictSame(paths.filter(path => !/^dist\/(?:plugins|schemas)\/[\w/-]+\.(?:js|d\.ts)$/.test(path)).sort(),
     ['CHANGELOG.md', 'LICENSE', 'README.md', 'SECURITY.md', 'package.json'])
-  t.notMatch(paths.join('\n'), /test|demo|bench|node_modules|\.tap|\.env/)
+  t.notMatch(paths.join('\n'), /\btests?\b|demo|bench|node_modules|\.tap|\.env/)
   const sources = (await readdir(ROOT, { recursive: true })).filter(path => /^(?:plugins|schemas)\/.*\.ts$/.test(path))
   t.strictSame(paths.filter(path => path.endsWith('.js')).sort(), sources.map(path => `dist/${path.replace(/\.ts$/, '.js')}`).sort(), 'nothing of an older build')
 })
@@ -156,6 +156,26 @@ installed('npx fastify-bastion secret makes what production takes', async t => {
   t.match(await outcomeOf('npx', ['--offline', manifest.name, '--help'], consumer), { code: 0, output: /^npx fastify-bastion <command>/m })
   t.match(await outcomeOf(command, ['sceret'], consumer), { code: 2, output: 'there is no command "sceret"' })
   t.match(await outcomeOf(command, ['secret', '--bytes', '8'], consumer), { code: 2, output: '--bytes: must be 32 to 1024' })
+})
+
+installed('npx fastify-bastion posture refuses what became weaker, and doctor looks at what is installed', async t => {
+  const command = join(consumer, 'node_modules/.bin', manifest.name)
+  const app = (access: string) => `
+    import Fastify from 'fastify'
+    import bastion, { server } from '${manifest.name}'
+    export async function build () {
+      const app = Fastify(server({ logger: false }))
+      await app.register(bastion, { transport: { hosts: ['localhost'] }, access: { roles: { reader: { permissions: ['posts:read'] } } } })
+      app.get('/posts', { schema: { response: { 200: { type: 'object', properties: { id: { type: 'string' } } } } }, config: { access: ${access} } }, async () => ({ id: '1' }))
+      return app
+    }
+  `
+  await writeFile(join(consumer, 'guarded.mjs'), app("{ permissions: 'posts:read' }"))
+  await writeFile(join(consumer, 'weakened.mjs'), app("'public'"))
+  t.match(await outcomeOf(command, ['posture', './guarded.mjs', '--write-baseline', 'posture.json'], consumer), { code: 0, output: /grade A\+, 2 routes/ })
+  t.match(await outcomeOf(command, ['posture', 'guarded.mjs', '--baseline', 'posture.json'], consumer), { code: 0, output: 'nothing changed' })
+  t.match(await outcomeOf(command, ['posture', 'weakened.mjs', '--baseline', 'posture.json'], consumer), { code: 1, output: 'GET /posts: is public now: it asked for permission posts:read' })
+  t.match(await outcomeOf(command, ['doctor'], consumer), { code: 0, output: /packages that guard a service have none of the list/ })
 })
 
 installed('without an optional package the error says what to install', async t => {

@@ -23,6 +23,8 @@ export interface Baseline {
 
 /** What differs between two machines and is no decision. */
 const OF_THE_MACHINE: Readonly<Record<string, readonly string[]>> = { overload: ['maxHeapUsedBytes', 'maxRssBytes'], transport: ['peers'], state: ['peer'] }
+/** Letters of a value that stands on one line. */
+const SHORT = 120
 /** The unknown URL. */
 export const UNKNOWN = '*'
 
@@ -57,6 +59,19 @@ export function unfolded ({ everywhere, routes }: Baseline): Map<string, Guarded
     return [name, { controls: Object.fromEntries(own), input, output }] as const
   })
   return new Map<string, Guarded>([...all, [UNKNOWN, { controls: everywhere, input: {}, output: {} }]])
+}
+
+/** As a file: what is short stands on one line, so that a change of it is one line of a diff. */
+export function writeBaseline (baseline: Baseline): string {
+  return `${written(baseline, '')}\n`
+}
+
+function written (value: unknown, indent: string): string {
+  const line = JSON.stringify(value)
+  if (value === null || typeof value !== 'object' || line.length <= SHORT) return line
+  const inner = `${indent}  `
+  if (Array.isArray(value)) return `[\n${value.map(item => `${inner}${written(item, inner)}`).join(',\n')}\n${indent}]`
+  return `{\n${Object.entries(value).map(([name, part]) => `${inner}${JSON.stringify(name)}: ${written(part, inner)}`).join(',\n')}\n${indent}}`
 }
 
 /** A URL that is declared twice (by constraints: versions, hosts) has its entries numbered, in their order. */

@@ -3,7 +3,7 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import type { FastifyInstance } from 'fastify'
 import type { Command } from '../command.js'
-import { baselineOf, readBaseline, type Baseline } from './baseline.js'
+import { baselineOf, readBaseline, writeBaseline, type Baseline } from './baseline.js'
 import { changeLines, FORMATS } from './formats.js'
 import { loadApp } from './loading.js'
 import { reportOf } from './report.js'
@@ -48,7 +48,7 @@ Exit codes: 0, 1 for what became weaker or could not be read, 2 for wrong argume
         print(`${file}: grade ${report.grade}, written to ${output}`)
         for (const [title, lines] of changeLines(report)) print([`${title}:`, ...lines.map(line => `  ${line}`)].join('\n'))
       }
-      if (written !== undefined) writeFileSync(written, `${JSON.stringify(baselineOf(report.posture), null, 2)}\n`)
+      if (written !== undefined) writeFileSync(written, writeBaseline(baselineOf(report.posture)))
       return report.changes?.some(({ is }) => is === 'weaker') === true ? 1 : 0
     } finally {
       await app.close()

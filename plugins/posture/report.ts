@@ -46,19 +46,22 @@ export const COLUMNS: readonly (keyof Row)[] = ['route', 'access', 'limits', 'in
 
 export function rowsOf ({ routes }: Posture): Row[] {
   return routes.filter(({ kind }) => kind === 'route').map(({ method, url, controls, input, output }) => {
-    const { access, limits, exposure, audit, csrf } = controls as { access?: unknown, limits?: { windows?: string[] | false, address?: string[] | false, by?: string | string[] } | false, exposure?: unknown, audit?: unknown, csrf?: unknown }
-    const windows = limits === undefined ? 'none' : limits === false ? 'none' : (limits.windows ?? limits.address) || ['none']
+    const { access, limits, exposure, audit, csrf } = controls as { access?: unknown, limits?: { windows?: string[] | false, address?: string[] | false, principal?: string[] | false } | false, exposure?: unknown, audit?: unknown, csrf?: unknown }
     const fields = Object.keys(input.body ?? {}).filter(path => path !== '').length
     const told = Object.entries(output).filter(([status]) => /^[23]|^default/.test(status))
     return {
       route: `${method} ${url}`,
       access: wordsOf(access),
-      limits: [windows].flat().join(' '),
+      limits: limits === undefined || limits === false ? 'none' : [limits.windows ?? limits.address, ...limits.windows === undefined && access !== 'public' ? [limits.principal] : []].map(spanOf).join(', signed in '),
       input: [...input.body === undefined ? [] : [`body ${fields}`], ...input.query === undefined ? [] : ['query'], ...input.params === undefined ? [] : ['params'], ...csrf === undefined || csrf === false ? [] : ['csrf']].join(', '),
       output: exposure === 'raw' ? 'raw' : told.map(([status, paths]) => `${status} ${Object.keys(paths).length}`).join(', '),
       audit: typeof audit === 'string' ? audit : (audit as { type?: string } | undefined)?.type ?? '',
     }
   })
+}
+
+function spanOf (windows: readonly string[] | false | undefined): string {
+  return windows === undefined || windows === false ? 'none' : windows.join(' ')
 }
 
 function wordsOf (access: unknown): string {
