@@ -42,10 +42,10 @@ function checkOrigin (campaign: Campaign, exchange: Exchange, origin: string): v
 }
 
 function checkHeaders (campaign: Campaign, exchange: Exchange): void {
-  const { shot: { route }, headers, status, caller } = exchange
+  const { shot: { route }, headers, status, caller, sent } = exchange
   // What no route takes is answered as what all of them have in common.
   // Only the suite has a say in what the router refuses by itself.
-  if (route === null && !campaign.surface.isSuite && status !== 404) return
+  if (!campaign.surface.isSuite && status !== 404 && (route === null || !matches(route.url, sent.path))) return
   const promised = route === null || (status === 404 && route.headers !== null) ? commonOf(campaign) : route.headers
   for (const [name, value] of Object.entries(promised ?? {})) {
     if (BY_ANSWER.has(name)) continue
