@@ -67,7 +67,7 @@ for (const name of names) {
   })
 }
 
-t.test('negative control: an example whose guard is taken out does not hold', async t => {
+t.test('negative control: where the guard of the tenants is taken out the example does not hold [ASVS 8.4.1]', async t => {
   const { source } = await exampleOf('multi-tenant.md')
   const open = source.replace(' && tenant === tenantOf(request)) ?? null', ') ?? null').replace(/rule: .*/, 'rule: () => true,')
   t.not(open, source)

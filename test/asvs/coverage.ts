@@ -2,7 +2,7 @@
  * Which requirements of OWASP ASVS 5.0 the tests prove: `npm run asvs` prints it, `npm run asvs -- --write` writes the table into README.
  *
  * A requirement is claimed by its id in what tap prints of a test (`[ASVS 6.3.1]` in a title or in an assertion's message). It counts as proven where
- * that file also prints a negative control: the same attack, let in by plain Fastify, by an official plugin as it is documented, or with the control off.
+ * that file also prints a negative control: the same attack, let in by plain Fastify, by an official plugin as it is documented, or with the control off (`the control: …`).
  * Comments count for nothing. Whether the control stands in the very test that makes the claim is told apart.
  */
 import { readFile, readdir, writeFile } from 'node:fs/promises'
@@ -25,7 +25,7 @@ export interface Coverage {
 const TESTS = fileURLToPath(new URL('../', import.meta.url))
 const README = fileURLToPath(new URL('../../README.md', import.meta.url))
 export const BLOCK = /(<!-- asvs -->\n)[\s\S]*?(?=\n## )/
-const CONTROL = /negative control|plain Fastify|the official (?:plugin|limiter|one)/i
+const CONTROL = /negative control|\bthe control: |plain Fastify|the official (?:plugin|limiter|one)/i
 const CLAIM = /\[[^\]]*\bASVS [^\]]*\]/g
 /** Longer texts are programs and documents that a test holds, not what it prints. */
 const MAX_PRINTED = 300

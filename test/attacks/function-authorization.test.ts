@@ -44,7 +44,7 @@ t.test('nobody but an administrator calls what is for administrators [ASVS 8.2.1
   t.equal(runs.count, functions.length)
 })
 
-t.test('nothing that a caller says of itself makes it an administrator', async t => {
+t.test('nothing that a caller says of itself makes it an administrator [ASVS 8.3.1]', async t => {
   const { app, runs } = await build(t)
   const user = as({ roles: ['user'] })
   const tries: InjectOptions[] = [

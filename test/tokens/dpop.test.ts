@@ -317,7 +317,7 @@ t.test('posture says where tokens must be bound', async t => {
   t.equal(promiseOf(await build(t, {}), 'GET', '/'), undefined)
 })
 
-t.test('attack: a stolen access token', async t => {
+t.test('attack: a stolen access token [ASVS 10.3.5]', async t => {
   const { ask, pair, use, handled, recorded } = await build(t)
   const client = makeClient()
   const thief = makeClient()

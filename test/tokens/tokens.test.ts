@@ -592,7 +592,7 @@ t.test('what somebody else put into the family meanwhile is not what nobody has 
   await t.rejects(refresh(late.refresh_token), invalid, 'nor for ever')
 })
 
-t.test('forged and twisted tokens are refused, each of them [ASVS 9.1.2, 9.1.3, 9.2.2, 9.2.3]', async t => {
+t.test('forged and twisted tokens are refused, each of them [ASVS 9.1.2, 9.1.3, 9.2.2, 9.2.3, 10.3.1]', async t => {
   const { app, ask, keys, users, handled, refresh } = await build(t)
   const { access_token: real, refresh_token: realRefresh } = await app.tokens.issue(users.ada!)
   const claims = claimsOf(real)
