@@ -307,6 +307,10 @@ for (const [name, check] of Object.entries({
     keepKeys({ keys: [] })
     await loaded.refresh()
     if (kids().length !== 2 || JSON.stringify([loaded.values, loaded.status()]).includes('"d"')) throw new Error('changed: ' + kids())`,
+  testing: `
+    if (report.routes.length < 3 || report.checks.find(({ id }) => id === 'authorization.object').state !== 'held') throw new Error(asText(report))
+    const { asSarif } = await import('../plugins/testing/index.js')
+    if (JSON.parse(asSarif(report)).version !== '2.1.0') throw new Error('sarif')`,
   shared: `
     if (app.state.kind !== 'redis' || !await app.state.answers()) throw new Error('not shared')
     await app.ready()
@@ -368,6 +372,23 @@ function storeOf (folder: string, sample: string): string {
     mkdirSync(folder)
     export const sql = await embedded()
     await sql.script(AUDIT_TABLES + MFA_TABLES + API_KEYS_TABLE + PASSKEYS_TABLE + PRIVACY_TABLES + UPLOADS_TABLE)
+`
+: ''}
+    ${/\{ app \} from '\.\/store\.js'/.test(sample)
+? `
+    import Fastify from 'fastify'
+    import { Type } from '@sinclair/typebox'
+    import bastion, { deriveKey, principalOf, resourceOf, server } from '${relative(folder, moduleOf())}'
+    export const app = Fastify(server({ logger: false }))
+    await app.register(bastion, {
+      transport: { hosts: ['localhost'] },
+      tokens: { issuer: 'https://api.example.com', audience: 'https://api.example.com', keys: { access: deriveKey(master, 'access tokens'), refresh: deriveKey(master, 'refresh tokens') } },
+      access: { roles: { member: {} }, resources: { order: { load: request => orders.find(request.params.orderId), owner: order => order.userId } } },
+    })
+    const answer = properties => ({ 200: Type.Object(properties, { additionalProperties: false }) })
+    app.get('/orders/:orderId', { schema: { response: answer({ id: Type.String(), total: Type.Integer() }) }, config: { access: { resource: 'order' } } }, async request => resourceOf(request, 'order'))
+    app.get('/me', { schema: { response: answer({ id: Type.String() }) }, config: { access: 'user' } }, async request => ({ id: principalOf(request).userId }))
+    app.get('/search', { schema: { response: { 200: Type.Array(Type.String()) } }, config: { access: 'public', limits: ['20/minute'] } }, async () => [])
 `
 : ''}
     ${sample.includes('vaultAddress')
