@@ -31,7 +31,7 @@ await app.register(bastion, {
   csrf: { key: deriveKey(master, 'csrf') },
   headers: {},
   access: {
-    roles: { reader: { permissions: ['posts:read'] }, editor: { inherits: ['reader'], permissions: ['posts:write', 'users:read'] } },
+    roles: { auditor: {}, reader: { permissions: ['posts:read'] }, editor: { inherits: ['reader'], permissions: ['posts:write', 'users:read'] } },
     resources: { post: { load: () => ({ userId: 'u1' }), owner: post => post.userId } },
   },
   tokens: { issuer: 'https://api.example.com', audience: 'https://api.example.com', keys: { access: deriveKey(master, 'access'), refresh: deriveKey(master, 'refresh') } },
@@ -163,6 +163,7 @@ const WEAKENINGS: readonly [string, string, string, RegExp][] = [
   ['a route made public', "access: { permissions: 'posts:read' }", "access: 'public'", /GET \/posts: is public now: it asked for permission posts:read/],
   ['a permission dropped', "{ permissions: 'posts:read' }", "'user'", /GET \/posts: no longer asks for permission posts:read/],
   ['a permission given to a role', "permissions: ['posts:read']", "permissions: ['posts:read', 'users:read']", /role reader: may users:read now/],
+  ['a role that passes for another', "reader: { permissions: ['posts:read'] }", "reader: { permissions: ['posts:read'], inherits: ['auditor'] }", /role reader: passes for role auditor now/],
   ['a limit raised', "'100/minute'", "'1000/minute'", /POST \/posts: limit raised: 5\/second and 1000\/minute \(5\/second and 100\/minute before\)/],
   ['a limit off', "limits: ['5/second', '100/minute']", 'limits: false', /POST \/posts: has no limit any more/],
   ['the limits of all raised', 'headers: {},', "headers: {}, limits: { address: ['3000/minute'] },", /and \d+ more: limit raised: 3000\/minute \(300\/minute before\), for callers who are anonymous/],
@@ -212,6 +213,13 @@ t.test('what is stronger, new and guarded, or gone passes, and is told', async t
   const guarded = changed(t, 'export default app', "app.get('/drafts', { schema: { response: { 200: closed({}) } }, config: { access: { permissions: 'posts:write' } } }, async () => ({}))\nexport default app")
   t.match(await run(await moduleOf(guarded), '--baseline', baseline), { code: 0, out: 'GET /drafts: is new: it asks for permission posts:write' })
   t.match(await run(await moduleOf(changed(t, "app.get('/health'", "if (false) app.get('/health'")), '--baseline', baseline), { code: 0, out: 'GET /health: is gone' })
+})
+
+t.test('a HEAD that somebody declared with words of its own is a route like others; those that Fastify adds are their GET', async t => {
+  const heads = SERVICE.replace('server({ logger: false })', '{ ...server({ logger: false }), exposeHeadRoutes: false }').replace('export default app', "app.head('/posts', { schema: { response: { 200: Type.Null() } }, config: { access: 'public' } }, async () => null)\nexport default app")
+  await run(await moduleOf(SERVICE), '--write-baseline', baseline)
+  t.notMatch(await readFile(baseline, 'utf8'), /"HEAD /)
+  t.match(await run(await moduleOf(heads), '--baseline', baseline), { code: 1, out: 'HEAD /posts: is new and public' })
 })
 
 t.test('the baseline is the same on each run, and says what is alike once', async t => {

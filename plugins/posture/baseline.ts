@@ -13,7 +13,7 @@ export interface Guarded {
 export interface Baseline {
   /** The form of this file. */
   bastion: 1
-  roles: Record<string, string[]>
+  roles: Posture['roles']
   findings: Finding[]
   /** What is the same on most routes: the controls of the answer to unknown URLs. */
   everywhere: Record<string, unknown>
@@ -23,6 +23,8 @@ export interface Baseline {
 
 /** What differs between two machines and is no decision. */
 const OF_THE_MACHINE: Readonly<Record<string, readonly string[]>> = { overload: ['maxHeapUsedBytes', 'maxRssBytes'], transport: ['peers'], state: ['peer'] }
+/** What decides who gets in. */
+const GUARDS = ['access', 'resource', 'dpop']
 /** Letters of a value that stands on one line. */
 const SHORT = 120
 /** The unknown URL. */
@@ -30,7 +32,10 @@ export const UNKNOWN = '*'
 
 export function baselineOf ({ routes, roles, findings }: Posture): Baseline {
   const everywhere = settled(routes.find(({ kind }) => kind === 'not-found')?.controls ?? {})
-  const entries = routes.filter(({ kind }) => kind === 'route').map(({ method, url, controls, input, output }) => {
+  // A HEAD says what its GET says, unless somebody declared it with words of its own.
+  const gets = new Map(routes.filter(({ kind, method }) => kind === 'route' && method.split(',').includes('GET')).map(({ url, controls }) => [url, controls]))
+  const isTold = ({ kind, url, controls }: Posture['routes'][number]) => kind === 'route' || (kind === 'head' && GUARDS.some(name => !isDeepStrictEqual(controls[name], gets.get(url)?.[name])))
+  const entries = routes.filter(isTold).map(({ method, url, controls, input, output }) => {
     const own = settled(controls)
     const names = [...new Set([...Object.keys(own), ...Object.keys(everywhere)])].sort()
     const different = names.filter(name => !isDeepStrictEqual(own[name], everywhere[name])).map(name => [name, own[name] ?? null])

@@ -9,6 +9,7 @@
 import type { FastifyInstance } from 'fastify'
 import { Type, type Static } from '@sinclair/typebox'
 import fp from 'fastify-plugin'
+import type { Principal } from '../identity.js'
 import { weaknessOf, type Peer } from '../peers.js'
 import type { PlannedRoute } from '../plan/index.js'
 import { isSchema } from '../references.js'
@@ -45,7 +46,9 @@ export const Posture = Type.Object({
       description: 'Fields that it answers with, by status and path, and who sees them: a permission or `owner`, one of which is enough; none: whoever may call it',
     }),
   })),
-  roles: Type.Record(Type.String(), Type.Array(Type.String()), { description: 'What each role may do, what it inherits included' }),
+  roles: Type.Record(Type.String(), Type.Object({ permissions: Type.Array(Type.String()), passesFor: Type.Array(Type.String()) }), {
+    description: 'What each role may do, what it inherits included, and the other roles for which it passes',
+  }),
   findings: Type.Array(Finding),
 })
 export type Posture = Static<typeof Posture>
@@ -63,10 +66,15 @@ async function posture (app: FastifyInstance): Promise<void> {
         const { method, url, kind, order, controls } = route
         return structuredClone({ method, url, kind, order, controls, input: inputOf(route), output: outputOf(route) })
       }) as Posture['routes'],
-      roles: app.hasDecorator('access') ? Object.fromEntries(app.access.roles.map(role => [role, [...app.access.permissionsOf([role])].sort()])) : {},
+      roles: app.hasDecorator('access') ? Object.fromEntries(app.access.roles.map(role => [role, rightsOf(app, role)])) : {},
       findings: [...serviceFindings(app), ...app.plan.routes.flatMap(routeFindings)],
     }
   })
+}
+
+function rightsOf ({ access }: FastifyInstance, role: string): { permissions: string[], passesFor: string[] } {
+  const holder = { roles: [role] } as unknown as Principal
+  return { permissions: [...access.permissionsOf([role])].sort(), passesFor: access.roles.filter(other => other !== role && access.hasRole(holder, other as never)).sort() }
 }
 
 /** Of a HEAD its GET says it. */

@@ -72,12 +72,17 @@ function newRoute (route: string, { controls }: Guarded, { findings }: Baseline)
   return [{ ...access, route, control: 'access' }, ...grave]
 }
 
-function roleChanges (before: Record<string, string[]>, after: Record<string, string[]>): Change[] {
-  return Object.entries(after).flatMap(([role, permissions]) => {
+function roleChanges (before: Baseline['roles'], after: Baseline['roles']): Change[] {
+  return Object.entries(after).flatMap(([role, { permissions, passesFor }]) => {
     const had = before[role]
     const of = (note: Note): Change => ({ ...note, route: `role ${role}`, control: 'access' })
     if (had === undefined) return [of(stronger(`is new: it may ${permissions.join(' ') || 'nothing of its own'}`))]
-    return [...without(permissions, had).map(name => of(weaker(`may ${name} now`))), ...without(had, permissions).map(name => of(stronger(`may ${name} no longer`)))]
+    return [
+      ...without(permissions, had.permissions).map(name => of(weaker(`may ${name} now`))),
+      ...without(passesFor, had.passesFor).map(name => of(weaker(`passes for role ${name} now`))),
+      ...without(had.permissions, permissions).map(name => of(stronger(`may ${name} no longer`))),
+      ...without(had.passesFor, passesFor).map(name => of(stronger(`passes for role ${name} no longer`))),
+    ]
   })
 }
 
