@@ -1,19 +1,20 @@
 /** What the attack kit is told of the member portal: who calls, whose objects there are, and what a valid request needs beyond its schemas. */
-import { randomBytes } from 'node:crypto'
+import { createHmac, randomBytes } from 'node:crypto'
+import { makeKeys } from '../../demo/keys.js'
 import type { AttackOptions } from '../../plugins/testing/index.js'
-import type { PortalUnderTest } from './portal.js'
+import { APP_SECRET, PASSWORD, type PortalUnderTest } from './portal.js'
 import { tabAt } from './tab.js'
 import { formOf, picture } from '../uploads/forms.js'
 
-const PASSWORD = 'Attacked-pass-1'
-export const CANARY = 'canary-of-somebody-else'
+const OWN_PASSWORD = 'Attacked-pass-1'
 
-export async function attackedPortal (portal: PortalUnderTest): Promise<AttackOptions & Required<Pick<AttackOptions, 'principals' | 'objects' | 'routes'>>> {
+export async function attackedPortal (portal: PortalUnderTest): Promise<AttackOptions & Required<Pick<AttackOptions, 'routes'>>> {
   const { app, sql, idOf } = portal
-  const hash = await app.passwords.hash(PASSWORD)
+  const hash = await app.passwords.hash(OWN_PASSWORD)
   const fresh = () => randomBytes(8).toString('hex')
   const ids = { alice: await idOf('alice'), bob: await idOf('bob') }
   let visitorId = ''
+  let browserId = ''
 
   async function person (): Promise<string> {
     const id = `p-${fresh()}`
@@ -50,7 +51,8 @@ export async function attackedPortal (portal: PortalUnderTest): Promise<AttackOp
   const ofBoth = (make: (owner: string) => Promise<string>) => ({ alice: () => make(ids.alice), bob: () => make(ids.bob), visitor: () => make(visitorId) })
   const files = { alice: await file(ids.alice), bob: await file(ids.bob) }
   const patient = (await sql.query<{ id: string }>('select id from patients limit 1'))[0]!.id
-  await sql.query('update users set bio = $1 where id = $2', [CANARY, ids.bob])
+  const { access } = makeKeys(APP_SECRET, { JWT_ALGORITHM: 'HS256' } as never).tokens as { access: Buffer }
+  const upload = { body: () => form.body, type: form.type }
 
   return {
     canaries: ['$argon2id$'],
@@ -69,25 +71,28 @@ export async function attackedPortal (portal: PortalUnderTest): Promise<AttackOp
       program: { key: program, roles: ['admin'], scopes: ['data:read', 'tokens:introspect', 'posts:write'] },
       browser: async () => {
         const tab = tabAt(portal)
-        await tab.signIn(await person(), PASSWORD)
+        browserId = await person()
+        await tab.signIn(browserId, OWN_PASSWORD)
         return { cookie: [...tab.jar].map(pair => pair.join('=')).join('; '), csrf: tab.csrf!, roles: ['user'], authTime: Math.floor(portal.now() / 1000) }
       },
     },
     objects: {
-      userId: { ...ids, '*': person },
+      userId: { ...ids, visitor: () => visitorId, '*': person },
+      purpose: { '*': 'newsletter' },
       postId: ofBoth(post),
       documentId: ofBoth(document),
       orderId: ofBoth(order),
       keyId: ofBoth(key),
       name: files,
       '*': files,
+      sessionId: { browser: async () => (await app.sessions.list(browserId)).at(-1)!.id },
       patientId: { '*': patient },
     },
     values: {
       username: () => `n_${fresh()}`,
       email: () => `${fresh()}@people.example`,
-      password: PASSWORD,
-      currentPassword: PASSWORD,
+      password: OWN_PASSWORD,
+      currentPassword: OWN_PASSWORD,
       newPassword: () => `New-${fresh()}-P1`,
       scopes: ['data:read'],
       userId: () => ids.bob,
@@ -95,9 +100,21 @@ export async function attackedPortal (portal: PortalUnderTest): Promise<AttackOp
       host: '127.0.0.1',
       url: 'https://hooks.example.com/x',
     },
+    sign: claims => {
+      const text = [{ alg: 'HS256', typ: 'at+jwt' }, claims].map(part => Buffer.from(JSON.stringify(part)).toString('base64url')).join('.')
+      return `${text}.${createHmac('sha256', access).update(text).digest('base64url')}`
+    },
     routes: {
       // Public profiles; what is private in them is hidden field by field.
       'GET /users/:userId': { foreign: 'allow' },
+      'POST /auth/login': { body: { username: 'alice', password: PASSWORD } },
+      'POST /session/login': { body: { username: 'alice', password: PASSWORD } },
+      'POST /token': { body: { grant_type: 'password', username: 'alice', password: PASSWORD } },
+      'POST /auth/refresh': { body: async () => ({ refresh_token: (await app.tokens.issue({ id: ids.bob, roles: ['user'] })).refresh_token }) },
+      'POST /api-keys': { body: { name: 'a key', scopes: ['data:read'] } },
+      'PUT /users/me/consents/:purpose': { body: { version: '1', given: true } },
+      'POST /payments': { body: async () => ({ orderId: await order(visitorId), paymentToken: 'tok_visa_1234', amount: 4900, currency: 'EUR' }) },
+      'POST /upload/image': upload,
     },
   }
 }

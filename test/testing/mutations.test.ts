@@ -116,14 +116,18 @@ const MUTATIONS: readonly Mutation[] = [
   { finds: 'mutations.media-type', what: 'a parser for other media types, and a plan that does not look at them', before: app => { app.addContentTypeParser('text/plain', { parseAs: 'string' }, (_request, _body, done) => { done(null, { name: 'x' }) }) }, after: without('guard', 'POST /session') },
   { finds: 'mutations.host', what: 'the plan of a route without its edge', after: without('edge', 'GET /search') },
   { finds: 'assignment.undeclared', what: 'a hook that drops in silence what is not declared', before: preValidation(body => { for (const name of Object.keys(body)) if (!KNOWN.includes(name)) delete body[name] }) },
-  { finds: 'assignment.prototype', what: 'a hook that merges what comes in', before: app => {
-    app.removeContentTypeParser('application/json')
-    app.addContentTypeParser('application/json', { parseAs: 'string' }, (_request, body, done) => {
-      const merge = (into: Record<string, unknown>, from: Record<string, unknown>) => { for (const [name, value] of Object.entries(from)) if (typeof value === 'object' && value !== null && into[name] !== undefined) merge(into[name] as never, value as never); else into[name] = value }
-      const merged = {}
-      try { merge(merged, JSON.parse(String(body))); done(null, merged) } catch (error) { done(error as Error) }
-    })
-  } },
+  {
+    finds: 'assignment.prototype',
+    what: 'a hook that merges what comes in',
+    before: app => {
+      app.removeContentTypeParser('application/json')
+      app.addContentTypeParser('application/json', { parseAs: 'string' }, (_request, body, done) => {
+        const merge = (into: Record<string, unknown>, from: Record<string, unknown>) => { for (const [name, value] of Object.entries(from)) if (typeof value === 'object' && value !== null && into[name] !== undefined) merge(into[name] as never, value as never); else into[name] = value }
+        const merged = {}
+        try { merge(merged, JSON.parse(String(body))); done(null, merged) } catch (error) { done(error as Error) }
+      })
+    }
+  },
   { finds: 'input.type', what: 'a hook that makes texts of everything', before: preValidation(body => { if (body.text !== undefined) body.text = String(body.text) || 'x' }) },
   { finds: 'input.bounds', what: 'a hook that cuts what is too long', before: preValidation(body => { if (typeof body.text === 'string') body.text = body.text.slice(0, 200) }) },
   { finds: 'input.missing', what: 'a hook that fills in what is missing', before: preValidation((body, { url }) => { if (url !== '/session') body.text ??= 'x' }) },

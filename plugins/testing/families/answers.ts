@@ -46,7 +46,8 @@ function checkHeaders (campaign: Campaign, exchange: Exchange): void {
   // What no route takes is answered as what all of them have in common.
   // Only the suite has a say in what the router refuses by itself.
   if (!campaign.surface.isSuite && status !== 404 && (route === null || !matches(route.url, sent.path))) return
-  const promised = route === null || (status === 404 && route.headers !== null) ? commonOf(campaign) : route.headers
+  const isOther = route === null || (route.headers !== null && (status === 404 || (sent.method !== route.method && sent.method !== 'HEAD')))
+  const promised = isOther ? commonOf(campaign) : route.headers
   for (const [name, value] of Object.entries(promised ?? {})) {
     if (BY_ANSWER.has(name)) continue
     const got = name === 'framing' ? framing(headers) : headers[name]
