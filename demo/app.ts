@@ -8,6 +8,7 @@ import bastion, { server, type BastionOptions, type ServerOptions } from '../plu
 import type { TlsOptions } from '../plugins/certificates/index.js'
 import { sqlMfaStore } from '../plugins/mfa/index.js'
 import type { OutboundOptions } from '../plugins/outbound/index.js'
+import type { HashEngine } from '../plugins/passwords/index.js'
 import { sqlPasskeys } from '../plugins/passkeys/index.js'
 import { postgresConnection } from '../plugins/postgres.js'
 import type { Principal } from '../plugins/identity.js'
@@ -84,9 +85,11 @@ export interface PortalParts {
   now?: () => number
   /** For tests: the addresses of a name to which users have the portal go, and the times of webhooks. */
   outbound?: Pick<OutboundOptions, 'resolve'> & Pick<WebhookParts, 'retryAfter' | 'timeout'>
+  /** For tests: cheaper hashes of passwords. */
+  hashes?: HashEngine
 }
 
-export async function buildPortal ({ settings, secret, sql, origin, logger, tls, mail = mailer(settings), overload, now, outbound: { resolve: lookUp, ...times } = {} }: PortalParts): Promise<FastifyInstance> {
+export async function buildPortal ({ settings, secret, sql, origin, logger, tls, mail = mailer(settings), overload, now, hashes, outbound: { resolve: lookUp, ...times } = {} }: PortalParts): Promise<FastifyInstance> {
   const isProduction = settings.NODE_ENV === 'production'
   const isDocumented = settings.NODE_ENV === 'development'
   const keys = makeKeys(secret, settings)
@@ -126,7 +129,7 @@ export async function buildPortal ({ settings, secret, sql, origin, logger, tls,
     csrf: { key: csrf, secure: isSecure },
     sessions: { secret: sessions, secure: isSecure, now },
     encryption: encryptionOf(keys),
-    passwords: { pepper, policy: settings.PASSWORD_POLICY },
+    passwords: { policy: settings.PASSWORD_POLICY, ...hashes === undefined ? { pepper } : { engine: hashes } },
     tokens: { issuer: origin, audience: origin, algorithm: settings.JWT_ALGORITHM, keys: tokens, now },
     apiKeys: { secret: apiKeys, store: sqlApiKeys(sql), owner: accounts.findById, now },
     signIn: { accounts },
