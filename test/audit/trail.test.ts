@@ -44,6 +44,15 @@ t.test('a row that somebody wrote over keeps nobody from reading the others', as
   t.match(await app.audit.verify(), { break: { seq: 2, kind: 'changed' } })
 })
 
+t.test('what is counted and not told yet when the service closes is in the trail', async t => {
+  const sql = await database(t)
+  const { app } = await build(t, { sql })
+  for (let i = 0; i < 50; i++) await app.inject({ url: '/', headers: { host: 'evil.example' } })
+  await app.close()
+  const { app: next } = await build(t, { sql })
+  t.match((await next.audit.read({ type: 'untrusted_host' })).items, [{ address: '127.0.0.1', details: { host: 'evil.example', times: 49 } }, { details: { times: 1 } }])
+})
+
 t.test('by hand: request.audit, with what is known of the request', async t => {
   const { app } = await build(t, {
     declare: app => {
