@@ -14,8 +14,8 @@ import { castOf } from './cast.js'
 import { CANARY, requestsTo, TOLD, type Generated } from './generators.js'
 import { buildOn, faultsOf, freshDatabase, type Answer, type PortalUnderTest } from './portal.js'
 
-/** From so many on it is known that most routes were really used. */
-const ENOUGH = process.env.CI === 'true' ? 3000 : 10_000
+/** From so many on, so large a share of the routes did what they are for, too. */
+const { ENOUGH, SHARE } = process.env.CI === 'true' ? { ENOUGH: 3000, SHARE: 0.7 } : { ENOUGH: 10_000, SHARE: 0.8 }
 const requests = Number(process.env.GENERATED_REQUESTS ?? ENOUGH)
 t.setTimeout(300_000)
 t.comment(`FAST_CHECK_SEED=${seed}`)
@@ -154,7 +154,7 @@ t.test(`${requests} generated requests: each is answered by its contract, none b
   t.equal(details.numRuns, requests)
   const routes = portal.app.plan.routes.filter(({ url }) => url !== '*')
   const done = [...seen.values()].filter(counts => [...counts.keys()].some(status => status < 300))
-  if (requests >= ENOUGH) t.ok(done.length >= 0.8 * routes.length, `${done.length} of ${routes.length} routes did what they are for, too`)
+  if (requests >= ENOUGH) t.ok(done.length >= SHARE * routes.length, `${done.length} of ${routes.length} routes did what they are for, too`)
 })
 
 t.test('while a route that fails on some input is found by the same run', async t => {
