@@ -33,7 +33,7 @@ export default [
   {
     // The few places that pass on a text which they were given say so, each with its reason.
     files: ['plugins/**/*.ts', 'demo/**/*.ts'],
-    ignores: ['plugins/state/**'], // there `script` is Redis's
+    ignores: ['plugins/state/**', 'demo/vulnerable/**'], // there `script` is Redis's; and what the rule forbids is what the twin is for
     rules: { 'no-restricted-syntax': ['error', ...sqlIsConstant] },
   },
 ]
