@@ -29,11 +29,11 @@ export function sanitised (html) {
 
 /** What is not on the list is left out, with all that is in it. @param {Node} node @returns {(Node | string)[]} */
 function rebuilt (node) {
-  return [...node.childNodes].flatMap(child => {
+  return [...node.childNodes].flatMap(/** @returns {(Node | string)[]} */ child => {
     if (child.nodeType === Node.TEXT_NODE) return [child.nodeValue ?? '']
     // By its interface: an `a` of SVG is another element.
     if (!(child instanceof HTMLElement) || !Object.hasOwn(KEPT, child.localName)) return []
-    return [h(/** @type {'p'} */ (child.localName), attributesOf(child), rebuilt(child))]
+    return [h(/** @type {'p' | 'a'} */ (child.localName), attributesOf(child), rebuilt(child))]
   })
 }
 

@@ -1,6 +1,6 @@
 /** Posts: read, write, change, comment; and, for those who may, delete. `#posts`, `#posts/write`, `#posts/<id>`, `#posts/<id>/edit`. */
 import { ask, Refused } from '../ask.js'
-import { button, card, day, field, form, h, item, list, run, told } from '../dom.js'
+import { button, card, day, field, form, h, item, told } from '../dom.js'
 import { sanitised } from '../sanitised.js'
 import { sure } from '../sure.js'
 
@@ -30,35 +30,35 @@ async function show (outlet, context) {
 /** @param {HTMLElement} outlet @param {Context} context */
 async function showAll (outlet, context) {
   const { caller, signal } = context
-  const found = list([], '')
+  const found = h('ul', { class: 'list' })
   const more = h('div', { class: 'toolbar' })
   const area = card('Newest', found, more)
   await page(null)
-  outlet.append(mayWrite(caller) && h('p', {}, h('a', { class: 'button first', href: `#posts/${WRITE}` }, 'Write a post')) || '', area)
+  if (mayWrite(caller)) outlet.append(h('p', {}, h('a', { class: 'button', href: `#posts/${WRITE}` }, 'Write a post')))
+  outlet.append(area)
 
   /** @param {string | null} cursor */
   async function page (cursor) {
     const { items, nextCursor } = await ask('GET', `/posts${cursor === null ? '' : `?cursor=${encodeURIComponent(cursor)}`}`, undefined, { signal })
     const entries = await Promise.all(items.map((/** @type {Post} */ post) => entry(post, context)))
-    found.append(...entries.length > 0 || cursor !== null ? entries : [h('li', { class: 'quiet' }, 'There are none yet.')])
-    more.replaceChildren(...nextCursor === null ? [] : [button('Show more', async () => {
-      await page(nextCursor)
-      entries[0]?.querySelector('a')?.blur()
-    })])
-    if (cursor !== null) /** @type {HTMLElement | null} */ (entries[0]?.querySelector('a'))?.focus()
+    if (cursor === null) found.replaceChildren(...entries.length > 0 ? [] : [h('li', { class: 'quiet' }, 'There are none yet.')])
+    found.append(...entries)
+    more.replaceChildren(...nextCursor === null ? [] : [button('Show more', () => page(nextCursor))])
+    // Where the button was, the first of what it brought.
+    if (cursor !== null) entries[0]?.querySelector('a')?.focus()
   }
 }
 
 /** @param {Post} post @param {Context} context */
 async function entry ({ id, authorId, title, createdAt, tags }, { caller }) {
-  return item(h('a', { href: `#posts/${id}` }, h('bdi', {}, title)), [[await by(caller, authorId), day(createdAt), ...tags.map(tag => `#${tag}`)].filter(text => text !== '').join(' · ')])
+  return item(h('a', { href: `#posts/${id}` }, h('bdi', {}, title)), joined(await by(caller, authorId), day(createdAt), ...tags.map(tag => `#${tag}`)))
 }
 
 /** @param {HTMLElement} outlet @param {Context} context @param {Post} post */
 async function showOne (outlet, context, { id, authorId, title, content, tags, createdAt, updatedAt }) {
   const { caller, tell, go } = context
   const isOwn = authorId === caller.user?.id || caller.user?.role === 'admin'
-  const about = [await by(caller, authorId), told(createdAt), updatedAt !== createdAt && `changed ${told(updatedAt)}`].filter(Boolean).join(' · ')
+  const about = joined(await by(caller, authorId), told(createdAt), updatedAt === createdAt ? '' : `changed ${told(updatedAt)}`)
   const area = card(title,
     h('p', { class: 'quiet' }, about),
     h('div', { class: 'written' }, sanitised(content)),
@@ -75,7 +75,7 @@ async function showOne (outlet, context, { id, authorId, title, content, tags, c
 
 /** @param {string} postId @param {Context} context */
 async function comments (postId, { caller, signal, tell }) {
-  const found = list([], '')
+  const found = h('ul', { class: 'list' })
   const more = h('div', { class: 'toolbar' })
   await page(null)
   return card('Comments', found, more, mayWrite(caller) && form({}, async (values, element) => {
@@ -97,7 +97,7 @@ async function comments (postId, { caller, signal, tell }) {
   /** @param {Comment[]} items */
   async function add (items) {
     const entries = await Promise.all(items.map(async ({ authorId, content, createdAt }) =>
-      h('li', { class: 'comment' }, h('p', { class: 'quiet' }, [await by(caller, authorId), told(createdAt)].filter(text => text !== '').join(' · ')), h('p', { class: 'lines', dir: 'auto' }, content))))
+      h('li', { class: 'comment' }, h('p', { class: 'quiet' }, joined(await by(caller, authorId), told(createdAt))), h('p', { class: 'lines', dir: 'auto' }, content))))
     if (entries.length > 0) found.querySelector('.none')?.remove()
     found.append(...entries)
   }
@@ -128,7 +128,12 @@ function editable (content) {
   return content.replaceAll(' rel="noopener nofollow"', '')
 }
 
-/** @param {Context['caller']} caller @param {string} id */
+/** @param {...string} parts */
+function joined (...parts) {
+  return parts.filter(part => part !== '').join(' · ')
+}
+
+/** Whose it is, for those who are told. @param {Context['caller']} caller @param {string} id */
 function by ({ user }, id) {
   if (user === null) return Promise.resolve('')
   const name = names.get(id) ?? ask('GET', `/users/${encodeURIComponent(id)}`).then(({ username }) => username, error => {
