@@ -29,6 +29,7 @@ import { fileRoutes, QUOTA } from './routes/files.js'
 import { metricRoutes } from './routes/metrics.js'
 import { mfaRoutes } from './routes/mfa.js'
 import { keyRoutes } from './routes/keys.js'
+import { labRoutes } from './routes/lab.js'
 import { operationRoutes } from './routes/operations.js'
 import { orderRoutes } from './routes/orders.js'
 import { passkeyRoutes } from './routes/passkeys.js'
@@ -163,6 +164,7 @@ export async function buildPortal ({ settings, secret, sql, origin, logger, tls,
   }
   for (const source of portalSources(portal)) app.privacy.source(source)
   for (const routes of [auditRoutes, authRoutes, sessionRoutes, mfaRoutes, passkeyRoutes, userRoutes, privacyRoutes, keyRoutes, postRoutes, documentRoutes, fileRoutes, orderRoutes, patientRoutes, paymentRoutes, operationRoutes, postureRoutes, metricRoutes, toolRoutes, webhookRoutes, registrationRoutes, recoveryRoutes, webRoutes]) routes(portal)
+  if (!isProduction) labRoutes(portal)
   if (isDocumented) await documentation(plain)
   return app as unknown as FastifyInstance
 }

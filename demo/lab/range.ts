@@ -51,10 +51,11 @@ export async function attacks (): Promise<Map<string, Attack>> {
   return new Map(await Promise.all(names.map(async name => [name, (await import(new URL(`${name}.ts`, ATTACKS).href)).default as Attack] as const)))
 }
 
-export async function openRange (): Promise<Range> {
+/** `signal` ends it, while it is being opened too. */
+export async function openRange (signal?: AbortSignal): Promise<Range> {
   const known = await attacks()
   const isShared = !await hasManyAddresses()
-  let sides = await openSides()
+  let sides = await openSides(signal)
   let next = 0
   let isFirst = true
 
@@ -65,7 +66,7 @@ export async function openRange (): Promise<Range> {
       // Where the machine has one address alone, what an attack has spent of it would be lacking to the next.
       if (isShared && !isFirst) {
         await closeAll(sides)
-        sides = await openSides()
+        sides = await openSides(signal)
       }
       isFirst = false
       const number = next++
@@ -101,9 +102,9 @@ function isRefusal ({ status, body }: Exchange, { refusal }: Attack, { side }: T
 interface Sides { twin: Opened, portal: Opened }
 interface Opened extends Side { close: () => Promise<void> }
 
-async function openSides (): Promise<Sides> {
+async function openSides (signal?: AbortSignal): Promise<Sides> {
   const password = `Range-${randomBytes(9).toString('base64url')}-1a`
-  const opening = [open('twin', { DEMO_PASSWORD: password }), open('portal', { DEMO_PASSWORD: password, NODE_ENV: 'production', APP_SECRET: randomBytes(48).toString('base64url') })] as const
+  const opening = [open('twin', { DEMO_PASSWORD: password }, signal), open('portal', { DEMO_PASSWORD: password, NODE_ENV: 'production', APP_SECRET: randomBytes(48).toString('base64url') }, signal)] as const
   try {
     const [twin, portal] = await Promise.all(opening)
     return { twin, portal }
@@ -117,13 +118,16 @@ async function closeAll ({ twin, portal }: Sides): Promise<void> {
   await Promise.all([twin.close(), portal.close()])
 }
 
-async function open (side: Target['side'], settings: Record<string, string>): Promise<Opened> {
+async function open (side: Target['side'], settings: Record<string, string>, signal?: AbortSignal): Promise<Opened> {
   const directory = await mkdtemp(join(tmpdir(), `range-${side}-`))
   const { PATH, HOME } = process.env
   // It ends with this process, however that ends: see parent.ts.
   const child = spawn(process.execPath, ['--import', 'tsx', '--import', './demo/lab/parent.ts', PROGRAMS[side]], {
     cwd: ROOT, env: { PATH, HOME, PORT: '0', DATA_DIR: directory, ...settings }, stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
   })
+  const stop = () => { child.kill('SIGTERM') }
+  if (signal?.aborted === true) stop()
+  else signal?.addEventListener('abort', stop, { once: true })
   let output = ''
   const ended = once(child, 'close')
   async function close (): Promise<void> {
