@@ -52,13 +52,14 @@ export function webRoutes ({ app, accounts, registration, sendsMail }: Portal): 
 
   app.get('/web/*', {
     schema: { hide: true, params: closed({ '*': Type.String({ maxLength: 100 }) }) },
-    config: { access: 'public', answers: 'raw', headers: { cacheControl: 'no-cache' } }, // never older than the page that asks for it
+    // Never older than the page that asks for it. Pages are made of many files: they do not use up what their readers may ask of the API.
+    config: { access: 'public', answers: 'raw', headers: { cacheControl: 'no-cache' }, limits: { windows: ['1200/minute'], by: 'address' } },
   }, async (request, reply) => {
     const file = FILES.get(request.params['*'])
     if (file === undefined) throw new NotFound()
     const coding = codingOf(request.headers['accept-encoding'])
     const tag = `"${file.tag}-${coding}"`
-    reply.headers({ etag: tag, vary: 'accept-encoding' }).type(file.type)
+    reply.headers({ etag: tag, vary: [reply.getHeader('vary') ?? [], 'accept-encoding'].flat().join(', ') }).type(file.type)
     if (isKnown(request.headers['if-none-match'], tag)) return reply.code(304).send()
     if (coding !== 'identity') reply.header('content-encoding', coding)
     return file.bodies[coding]
@@ -75,7 +76,7 @@ export function webRoutes ({ app, accounts, registration, sendsMail }: Portal): 
       permissions: user === null ? [] : [...app.access.permissionsOf([user.role])].sort(),
       registration,
       mail: sendsMail,
-      lab: app.hasRoute({ method: 'GET', url: '/lab' }),
+      lab: app.hasRoute({ method: 'GET', url: '/lab/attacks' }),
       docs: app.hasRoute({ method: 'GET', url: '/docs' }) || app.hasRoute({ method: 'GET', url: '/docs/' }),
     }
   })
