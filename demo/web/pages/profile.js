@@ -14,7 +14,7 @@ export default {
       Name: caller.user?.username, 'E-mail': h('span', { 'data-field': 'email' }, caller.user?.email), Role: caller.user?.role, Plan: caller.user?.plan,
     }))
     draw()
-    outlet.append(card('About you', known, form({ id: 'bio-form' }, async ({ bio }) => {
+    outlet.append(card('Details', known, form({ id: 'bio-form' }, async ({ bio }) => {
       changed(await ask('POST', '/session/profile', { bio }))
       draw()
       tell('Your profile is saved.')
