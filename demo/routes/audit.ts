@@ -13,13 +13,14 @@ export const AUDIT_DAYS = { '*': 2192, access_denied: 366, rate_limited: 366, ma
 
 const maybe = <Part extends Parameters<typeof Type.Optional>[0]>(part: Part) => Type.Union([part, Type.Null()])
 const Text = Type.String()
+const Outcome = Type.Union([Type.Literal('success'), Type.Literal('failure'), Type.Literal('unknown')])
 const EventShape = closed({
   seq: Type.Integer(),
   id: Text,
   time: IsoDateTime,
   type: Text,
   vocabulary: maybe(Type.String({ description: "Its name in OWASP's Logging Vocabulary" })),
-  outcome: Type.Union([Type.Literal('success'), Type.Literal('failure'), Type.Literal('unknown')]),
+  outcome: Outcome,
   person: maybe(Type.String({ description: 'Who did it, by pseudonym' })),
   subject: maybe(Type.String({ description: 'To whom, where that is somebody else' })),
   userId: maybe(Type.String({ description: 'Null where nobody is behind the pseudonym any more' })),
@@ -41,6 +42,7 @@ const AuditQuery = closed({
   ...PageQuery.properties,
   type: Type.Optional(Type.String({ maxLength: 64, pattern: '^[a-z][a-z0-9_]*$' })),
   userId: Type.Optional(Type.String({ minLength: 1, maxLength: 64 })),
+  outcome: Type.Optional(Outcome),
   from: Type.Optional(IsoDateTime),
   to: Type.Optional(IsoDateTime),
   cursor: Type.Optional(Place),
