@@ -61,6 +61,8 @@ export interface Portal {
   registration: PortalSettings['REGISTRATION']
   /** Sends what `write` makes, if it makes something, once the request is answered. */
   post: (write: () => Promise<Mail | null>) => void
+  /** The origin people see. */
+  origin: string
   /** False: nobody gets one. */
   sendsMail: boolean
   /** Users' own URLs, and what is posted to them. */
@@ -157,6 +159,7 @@ export async function buildPortal ({ settings, secret, sql, origin, logger, tls,
     signOut,
     registration: settings.REGISTRATION,
     post: postman(plain, mail),
+    origin,
     sendsMail: mail !== null,
     webhooks: webhooks({ app: plain, sql, key: webhookKey, now: now ?? Date.now, ...times }),
     isProduction,

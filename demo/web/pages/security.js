@@ -1,30 +1,40 @@
 /** What somebody signs in with beside the password: an authenticator app, and passkeys. */
 import { ask, hasPasskeys } from '../ask.js'
-import { attempt, button, card, field, form, h, item, list, told } from '../dom.js'
+import { attempt, badge, button, card, field, form, h, item, list, told } from '../dom.js'
 
 /** @import { Page, Context } from '../pages.js' */
 
 /** @type {Page} */
 export default {
   async show (outlet, context) {
-    const passkeys = passkeyCard(context)
-    outlet.append(h('div', { class: 'grid' }, authenticatorCard(context), passkeys.element))
-    await passkeys.load()
+    const cards = [authenticatorCard(context), passkeyCard(context)]
+    outlet.append(h('div', { class: 'grid' }, cards.map(({ element }) => element)))
+    await Promise.all(cards.map(({ load }) => load()))
   },
 }
 
 /** @param {Context} context */
-function authenticatorCard ({ tell }) {
-  const begin = h('div', { class: 'toolbar' },
-    button('Set up an authenticator', async () => enrol(await ask('POST', '/mfa/enroll')), { id: 'enrol', class: 'first' }),
-    button('Remove it', async () => {
-      await ask('DELETE', '/mfa')
-      tell('There is no authenticator now.')
-    }))
-  const place = h('div', {}, begin)
-  const end = () => {
-    place.replaceChildren(begin)
-    begin.querySelector('button')?.focus()
+function authenticatorCard ({ tell, signal }) {
+  const place = h('div')
+  const element = card('Authenticator app', h('p', { class: 'quiet' }, 'With one, signing in takes a code of it beside the password.'), place)
+
+  async function load () {
+    await attempt(element, async () => {
+      const { factors } = await ask('GET', '/mfa', undefined, { signal })
+      const isThere = factors.includes('totp')
+      place.replaceChildren(h('p', {}, isThere ? badge('set up', 'good') : badge('not set up', 'warn')), h('div', { class: 'toolbar' },
+        button(isThere ? 'Set up another' : 'Set up an authenticator', async () => enrol(await ask('POST', '/mfa/enroll')), { id: 'enrol', class: isThere ? null : 'first' }),
+        isThere && button('Remove it', async () => {
+          await ask('DELETE', '/mfa')
+          tell('There is no authenticator now.')
+          await again()
+        })))
+    })
+  }
+
+  async function again () {
+    await load()
+    element.querySelector('h2')?.focus()
   }
 
   /** @param {{ secret: string, qr: string }} begun */
@@ -35,7 +45,7 @@ function authenticatorCard ({ tell }) {
       h('img', { id: 'qr', class: 'qr', alt: 'QR code that holds the secret below', src: `data:image/svg+xml,${encodeURIComponent(qr)}` }),
       h('p', {}, 'Secret: ', h('code', { id: 'secret' }, secret)),
       field('Code that the app shows now', { name: 'code', inputmode: 'numeric', autocomplete: 'one-time-code', required: true, maxlength: '6', pattern: '[0-9]{6}', title: 'Six digits' }),
-      h('div', { class: 'toolbar' }, h('button', { class: 'first' }, 'Confirm'), button('Cancel', end))))
+      h('div', { class: 'toolbar' }, h('button', { class: 'first' }, 'Confirm'), button('Cancel', again))))
     place.querySelector('input')?.focus()
   }
 
@@ -45,12 +55,12 @@ function authenticatorCard ({ tell }) {
     place.replaceChildren(title,
       h('p', {}, 'Keep these where you keep what matters: each signs in once without the app. They are shown this once.'),
       h('ol', { id: 'recovery-codes' }, codes.map(code => h('li', {}, h('code', {}, code)))),
-      button('I have kept them', end))
+      button('I have kept them', again))
     title.focus()
     tell('The authenticator is set up. Other devices are signed out.')
   }
 
-  return card('Authenticator app', h('p', { class: 'quiet' }, 'With one, signing in takes a code of it beside the password.'), place)
+  return { element, load }
 }
 
 /** @param {Context} context */
