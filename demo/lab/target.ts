@@ -68,8 +68,8 @@ export interface Target {
   /** Registers somebody new and signs them in. */
   person: () => Promise<Person>
   tab: () => Tab
-  /** Writes bytes to the socket; answers what came back until it was closed or nothing came any more. */
-  write: (text: string) => Promise<string>
+  /** Writes bytes to a socket. The exchange has the first status that came back, and as text all that came until the socket was closed or nothing came any more. */
+  write: (text: string) => Promise<Exchange>
   /** Opens a server of the attacker's, for as long as the attack lasts. */
   lair: (listener?: RequestListener) => Promise<Lair>
   /** What a stolen backup holds: the log and every file of the data directory, as text of bytes (latin1). */
@@ -103,7 +103,10 @@ export function targetOf ({ side, port, password, stolen }: Side, machines: (n: 
     }
     const since = performance.now()
     const answer = await send(port, machines(call.machine ?? 0), method, path, headers, body)
-    const exchange: Exchange = { step, method, path, requestHeaders: headers, requestBody: body === undefined ? '' : body.toString('latin1'), ...answer, ms: performance.now() - since }
+    return recorded({ step, method, path, requestHeaders: headers, requestBody: body === undefined ? '' : body.toString('latin1'), ...answer, ms: performance.now() - since })
+  }
+
+  function recorded (exchange: Exchange): Exchange {
     exchanges.push(exchange)
     if (exchanges.length > 2 * KEPT_AT_EACH_END) {
       exchanges.splice(KEPT_AT_EACH_END, 1)
@@ -136,7 +139,13 @@ export function targetOf ({ side, port, password, stolen }: Side, machines: (n: 
       return signIn(username, secret)
     },
     tab: () => tabOf(origin, ask),
-    write: text => write(port, machines(0), text),
+    async write (written) {
+      const since = performance.now()
+      const text = await write(port, machines(0), written)
+      const [, method = '', path = ''] = /^(\S+) (\S+)/.exec(written) ?? []
+      const [, status = 0] = /^HTTP\/1\.1 (\d{3})/.exec(text) ?? []
+      return recorded({ step, method, path, requestHeaders: {}, requestBody: written, status: Number(status), headers: {}, text, body: undefined, ms: performance.now() - since })
+    },
     async lair (listener = (_request, response) => { response.end('the attacker\'s') }) {
       const hits: Lair['hits'] = []
       const server = createServer((request, response) => {

@@ -4,9 +4,9 @@ import type { Twin } from '../app.js'
 
 export default function figuresForEveryone ({ app, db }: Twin): void {
   app.get('/metrics', async (_request, reply) => {
-    const { rows: [{ users }] } = await db.query<{ users: number }>('select count(*)::integer as users from users') as { rows: [{ users: number }] }
+    const { rows: [found] } = await db.query<{ users: number }>('select count(*)::integer as users from users')
     return reply.type('text/plain').send([
-      `portal_users ${users}`, `process_resident_memory_bytes ${process.memoryUsage.rss()}`, `node_memory_bytes ${totalmem()}`, `nodejs_version_info{version="${process.version}"} 1`, '',
+      `portal_users ${found!.users}`, `process_resident_memory_bytes ${process.memoryUsage.rss()}`, `node_memory_bytes ${totalmem()}`, `nodejs_version_info{version="${process.version}"} 1`, '',
     ].join('\n'))
   })
 }

@@ -4,12 +4,6 @@ import type { Twin } from '../app.js'
 interface Params { userId: string }
 
 export default function functionsForEveryone ({ app, db, userOf }: Twin): void {
-  app.patch<{ Params: Params, Body: { role: string } }>('/users/:userId/role', async (request, reply) => {
-    await userOf(request)
-    const { rows: [user] } = await db.query('update users set role = $2 where id = $1 returning *', [Number(request.params.userId), request.body.role])
-    return user ?? reply.code(404).send({ error: 'No such user' })
-  })
-
   app.delete<{ Params: Params }>('/users/:userId', async (request, reply) => {
     await userOf(request)
     await db.query('delete from users where id = $1', [Number(request.params.userId)])
