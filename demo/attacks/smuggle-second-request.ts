@@ -14,7 +14,7 @@ export default {
     const body = `0\r\n\r\n${hidden}`
     step('One request, by the length that a proxy goes by')
     const decisive = await write(`GET / HTTP/1.1\r\nHost: ${host}\r\nContent-Length: ${body.length}\r\nTransfer-Encoding: chunked\r\n\r\n${body}`)
-    const answers = decisive.text.match(/^HTTP\/1\.1 \d+/gm) ?? []
+    const answers = decisive.text.match(/HTTP\/1\.1 \d+/g) ?? []
     return { succeeded: answers.length > 1, decisive, evidence: `${answers.length} answers: ${answers.join(', ')}` }
   },
 } satisfies Attack
