@@ -172,12 +172,13 @@ function exchangeOf ({ step, status, ms, request, response }, place, isDecisive,
     details.append(
       h('pre', { class: 'wrap', tabindex: '0', role: 'region', 'aria-label': `Request ${place + 1}` }, request),
       h('pre', { class: 'wrap', tabindex: '0', role: 'region', 'aria-label': `Answer ${place + 1}` }, response),
-      canCopy ? button('Copy', copy, { class: 'small', 'aria-label': `Copy request and answer ${place + 1}` }) : '')
+      canCopy ? button('Copy', copy, { class: 'small', 'aria-label': `Copy: request and answer ${place + 1}` }) : '')
   }
 
   /** @param {HTMLButtonElement} element */
   async function copy (element) {
     await navigator.clipboard.writeText(`${request}\n\n${response}\n`)
     element.textContent = 'Copied'
+    element.ariaLabel = `Copied: request and answer ${place + 1}`
   }
 }

@@ -105,8 +105,6 @@ async function comments (postId, { caller, signal, tell }) {
 
 /** @param {HTMLElement} outlet @param {Context} context @param {Post | null} post */
 function showForm (outlet, { tell, go }, post) {
-  const seen = h('div', { class: 'written' })
-  const text = field('Content', { as: 'textarea', name: 'content', required: true, minlength: '10', maxlength: '10000', rows: '10', hint: HINT, value: editable(post?.content ?? '') })
   outlet.append(h('p', {}, h('a', { href: post === null ? '#posts' : `#posts/${post.id}` }, 'Back')), card(post === null ? 'New' : 'Change it',
     form({}, async ({ title, content, tags = '' }) => {
       const body = { title, content, tags: tags.split(/[\s,]+/).filter(tag => tag !== '') }
@@ -115,12 +113,9 @@ function showForm (outlet, { tell, go }, post) {
       tell(post === null ? 'Your post is there.' : 'Your post is changed.')
     },
     field('Title', { name: 'title', required: true, maxlength: '200', value: post?.title }),
-    text,
+    field('Content', { as: 'textarea', name: 'content', required: true, minlength: '10', maxlength: '10000', rows: '10', hint: HINT, value: editable(post?.content ?? '') }),
     field('Tags', { name: 'tags', value: post?.tags.join(' '), pattern: '[\\sA-Za-z0-9,\\-]*', hint: 'Letters, digits and hyphens, with spaces between them; ten at most.' }),
-    h('div', { class: 'toolbar' },
-      h('button', { class: 'first' }, post === null ? 'Publish' : 'Save'),
-      button('Preview', () => { seen.replaceChildren(...sanitised(/** @type {HTMLTextAreaElement} */ (text.querySelector('textarea')).value)) }))),
-    seen))
+    h('button', { class: 'first' }, post === null ? 'Publish' : 'Save'))))
 }
 
 /** What the portal adds to links when it shows them is not what was written. @param {string} content */

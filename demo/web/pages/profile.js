@@ -7,7 +7,7 @@ import { badge, card, day, facts, field, form, h } from '../dom.js'
 /** @type {Page} */
 export default {
   show (outlet, context) {
-    outlet.append(h('div', { class: 'grid' }, detailsCard(context), addressCard(context), passwordCard(context)))
+    outlet.append(h('div', { class: 'grid' }, detailsCard(context), h('div', { class: 'page' }, addressCard(context), passwordCard(context))))
   },
 }
 

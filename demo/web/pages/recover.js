@@ -24,7 +24,7 @@ export default {
 
     /** @param {string} token */
     function chosen (token) {
-      return card('New password', form({ id: 'reset-form' }, async ({ newPassword }, sent) => {
+      return card('By the mail', form({ id: 'reset-form' }, async ({ newPassword }, sent) => {
         await ask('POST', '/auth/reset', { token, newPassword })
         sent.reset()
         go('sign-in')

@@ -46,14 +46,22 @@ async function showOne (outlet, context, id) {
   const user = /** @type {User} */ (await ask('GET', url, undefined, { signal }))
   const { username } = user
   const known = h('div')
+  const access = h('div', { class: 'toolbar' })
   draw(user)
   outlet.append(h('p', {}, h('a', { href: '#users' }, 'All users')), h('div', { class: 'grid' },
     card(username, known),
-    user.role !== undefined && caller.user?.role === 'admin' && [roleCard(), accessCard(), endCard()]))
+    user.role !== undefined && caller.user?.role === 'admin' && [roleCard(), card('Access', access), endCard()]))
 
   /** @param {User} user */
   function draw (user) {
     known.replaceChildren(facts({ Id: h('code', {}, user.id), ...user.email !== undefined && { 'E-mail': user.email, Role: user.role, State: stateOf(user) }, Since: day(user.createdAt) }))
+    access.replaceChildren(
+      user.isActive === true
+        ? sure('Deactivate', 'Sign-ins and keys stop at once.', () => act('PATCH', '/active', `${username} is deactivated.`, { isActive: false }), username)
+        : button('Activate', () => act('PATCH', '/active', `${username} is active.`, { isActive: true })),
+      button('Unlock', () => act('POST', '/unlock', `${username} may try again.`)),
+      button('End sign-ins', () => act('DELETE', '/sessions', `${username} is signed out everywhere.`)),
+      sure('Take away factors and keys', 'The password alone signs in then.', () => act('DELETE', '/factors', `${username} has no second factor and no key now.`), username))
   }
 
   async function again () {
@@ -68,15 +76,6 @@ async function showOne (outlet, context, id) {
     },
     field('Role', { as: 'select', name: 'role', options: ROLES.map(role => [role, role]), value: user.role, hint: 'Whoever gets another role is signed out, so that nothing goes on with the rights of before.' }),
     h('button', { class: 'first' }, 'Change the role')))
-  }
-
-  function accessCard () {
-    return card('Access', h('div', { class: 'toolbar' },
-      sure('Deactivate', 'Sign-ins and keys stop at once.', () => act('PATCH', '/active', `${username} is deactivated.`, { isActive: false }), username),
-      button('Activate', () => act('PATCH', '/active', `${username} is active.`, { isActive: true })),
-      button('Unlock', () => act('POST', '/unlock', `${username} may try again.`)),
-      button('End sign-ins', () => act('DELETE', '/sessions', `${username} is signed out everywhere.`)),
-      sure('Take away factors and keys', 'The password alone signs in then.', () => act('DELETE', '/factors', `${username} has no second factor and no key now.`), username)))
   }
 
   function endCard () {
