@@ -1,47 +1,64 @@
 /**
- * HTML that people wrote, as elements of this page. The portal has cleaned it before it kept it; that is not believed here: it is parsed where
- * nothing runs and nothing loads, and of what was parsed only the elements, attributes and schemes of this list are made anew. No markup is
- * written back, so that none can be read in another way than it was. This is the one place of the pages in which markup is read at all.
+ * HTML that people wrote, as elements of this page. The portal has cleaned it before it kept it, and writes what it cleaned in one form; that is
+ * not believed here: only what has exactly that form, and stands on this list, becomes an element, made anew. All else stays the text that it is.
+ *
+ * No parser of the browser reads it. However inert a template or a `DOMParser` is, the page's policy reports each handler and style that they meet, and
+ * Trusted Types want an exception for them; and what two parsers understand in two ways cannot be brought in where none is.
  */
 import { h } from './dom.js'
 
 /** The attributes of each element. @type {Readonly<Record<string, readonly string[]>>} */
 const KEPT = { p: [], br: [], strong: [], em: [], ul: [], ol: [], li: [], a: ['href', 'title'] }
 const SCHEMES = ['http:', 'https:', 'mailto:']
-
-/** What browsers with Trusted Types want to hear from whoever reads markup. @typedef {{ createHTML: (html: string) => string }} Policy */
-/** @type {Policy} */
-const policy = /** @type {{ trustedTypes?: { createPolicy: (name: string, policy: Policy) => Policy } }} */ (window).trustedTypes
-  ?.createPolicy('sanitised', { createHTML: html => html }) ?? { createHTML: html => html }
+const TAG = new RegExp(`<(/?)(${Object.keys(KEPT).join('|')})((?: [a-z]+="[^"<>]*")*)(?: /)?>`, 'g')
+const ATTRIBUTE = / ([a-z]+)="([^"]*)"/g
+/** @type {Readonly<Record<string, string>>} */
+const ENTITIES = { amp: '&', lt: '<', gt: '>', quot: '"', '#39': "'" }
+/** The portal keeps half as many. */
+const MAX_DEPTH = 64
 
 /**
- * What is left of this HTML: text, and elements of the list.
- *
  * @param {string} html
- * @returns {(Node | string)[]}
+ * @returns {DocumentFragment} text, and elements of the list
  */
 export function sanitised (html) {
-  // Not `DOMParser`: the properties of a document are those of its forms and images, too, where they have such names.
-  const template = document.createElement('template')
-  template.innerHTML = policy.createHTML(html)
-  return rebuilt(template.content)
+  const whole = document.createDocumentFragment()
+  /** Those that are open, the innermost first. @type {(DocumentFragment | HTMLElement)[]} */
+  const open = [whole]
+  let end = 0
+  for (const { 0: tag, 1: slash, 2: name = '', 3: attributes = '', index } of html.matchAll(TAG)) {
+    say(html.slice(end, index))
+    end = index + tag.length
+    if (slash === '/') close(name)
+    else begin(name, attributes)
+  }
+  say(html.slice(end))
+  return whole
+
+  /** @param {string} text */
+  function say (text) {
+    if (text !== '') open[0]?.append(textOf(text))
+  }
+
+  /** @param {string} name @param {string} attributes */
+  function begin (name, attributes) {
+    if (open.length > MAX_DEPTH) return
+    const element = h(/** @type {'a'} */ (name), keptOf(name, attributes))
+    open[0]?.append(element)
+    if (name !== 'br') open.unshift(element)
+  }
+
+  /** What is open in it ends with it; one that nothing has begun ends nothing. @param {string} name */
+  function close (name) {
+    open.splice(0, open.findIndex(element => element instanceof HTMLElement && element.localName === name) + 1)
+  }
 }
 
-/** What is not on the list is left out, with all that is in it. @param {Node} node @returns {(Node | string)[]} */
-function rebuilt (node) {
-  return [...node.childNodes].flatMap(/** @returns {(Node | string)[]} */ child => {
-    if (child.nodeType === Node.TEXT_NODE) return [child.nodeValue ?? '']
-    // By its interface: an `a` of SVG is another element.
-    if (!(child instanceof HTMLElement) || !Object.hasOwn(KEPT, child.localName)) return []
-    return [h(/** @type {'p' | 'a'} */ (child.localName), attributesOf(child), rebuilt(child))]
-  })
-}
-
-/** @param {HTMLElement} element */
-function attributesOf (element) {
-  const kept = Object.fromEntries((KEPT[element.localName] ?? []).map(name => [name, element.getAttribute(name)]))
-  if (element.localName !== 'a') return kept
-  return { ...kept, href: addressOf(kept.href ?? ''), rel: 'noopener nofollow' }
+/** @param {string} name @param {string} text */
+function keptOf (name, text) {
+  const given = [...text.matchAll(ATTRIBUTE)].map(([, attribute = '', value = '']) => [attribute, textOf(value)])
+  const kept = Object.fromEntries(given.filter(([attribute = '']) => KEPT[name]?.includes(attribute)))
+  return name === 'a' ? { ...kept, href: addressOf(kept.href ?? ''), rel: 'noopener nofollow' } : kept
 }
 
 /** Where a link leads, as the browser reads it: to a host, by a scheme of the list; else null. @param {string} text */
@@ -49,4 +66,9 @@ function addressOf (text) {
   if (!URL.canParse(text)) return null
   const { protocol, username, password, href } = new URL(text)
   return SCHEMES.includes(protocol) && username + password === '' ? href : null
+}
+
+/** @param {string} text */
+function textOf (text) {
+  return text.replace(/&(amp|lt|gt|quot|#39);/g, (entity, name) => ENTITIES[name] ?? entity)
 }
