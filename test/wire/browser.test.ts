@@ -244,11 +244,11 @@ async function goTo (page: Page, title: string): Promise<void> {
 }
 
 async function isSignedIn (page: Page): Promise<void> {
-  await page.getByRole('button', { name: 'Sign out' }).waitFor()
+  await page.getByRole('button', { name: 'Sign out', exact: true }).waitFor()
 }
 
 async function signOut (page: Page): Promise<void> {
-  await page.getByRole('button', { name: 'Sign out' }).click()
+  await page.getByRole('button', { name: 'Sign out', exact: true }).click()
   await page.getByText('You are signed out.').waitFor()
 }
 
