@@ -101,7 +101,7 @@ function whoOf (access: Access, { resource }: Controls): string {
     ...object === undefined ? [] : [`who may ${action} this ${object}`],
     ...resource === undefined || resource.override.length === 0 ? [] : [`or role ${resource.override.join(' or ')}`],
     ...resource?.hidden === true ? ['to others it is not there'] : [],
-    ...roles ?? permissions ?? object === undefined ? ['whoever is signed in'] : [],
+    ...(roles ?? permissions ?? object) === undefined ? ['whoever is signed in'] : [],
     ...stepUp === undefined || stepUp === false ? [] : [proofOf(stepUp)],
   ].join(', ')
 }
@@ -173,6 +173,7 @@ export function pageOf ({ rows, gaps, counts }: PostureTable, nonce: string): st
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Posture</title>
+<link rel="icon" href="data:,">
 <style nonce="${nonce}">
 :root { color-scheme: light dark; --bad: light-dark(#9f1f1f, #ff9d94); --line: light-dark(#d9dedb, #343b42); --ground: light-dark(#fff, #14171a); font: .875rem/1.4 system-ui, sans-serif }
 body { margin: 1rem; background: var(--ground); color: light-dark(#1e2326, #e7eaec) }
