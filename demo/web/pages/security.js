@@ -32,7 +32,9 @@ function authenticatorCard ({ tell, signal }) {
     })
   }
 
+  /** What was shown once is gone at once. */
   async function again () {
+    place.replaceChildren()
     await load()
     element.querySelector('h2')?.focus()
   }
