@@ -7,7 +7,7 @@ export default {
   concern: 'sessions',
   story: 'A script of Mallory runs in a page of the service, and sends her all that it can read of its cookies.',
   defence: 'The cookie of the session is HttpOnly, Secure and SameSite, with the prefix that lets no other host set it.',
-  refusal: { status: 401 },
+  refusal: { status: 401, code: 'FST_BASTION_ACCESS_UNAUTHENTICATED' },
   async run ({ step, ask, person, tab }) {
     const { username, password } = await person()
     const browser = tab()

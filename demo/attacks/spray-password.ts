@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto'
 import type { Attack } from '../lab/attack.js'
 
-const NAMES = 36
-const AT_ONCE = 6
+const NAMES = 33
+const AT_ONCE = 11
 
 export default {
   title: 'Try one password on many names',
