@@ -261,8 +261,18 @@ if (executable !== null) {
   t.test('files: looked at, sent with progress, refused in clear words, kept, taken back, deleted', async t => {
     const page = hers
     const sender = card(page, 'Send one')
-    const row = (name: string) => page.getByRole('row').filter({ hasText: name })
+    const row = (name: string) => page.getByRole('listitem').filter({ hasText: name })
     const choose = (name: string, buffer: Buffer, mimeType = '') => sender.getByLabel('File').setInputFiles({ name, mimeType, buffer })
+    /** What begins so, and is so many bytes longer. */
+    const drop = async (name: string, content: Buffer, more = 0) => {
+      const dataTransfer = await page.evaluateHandle(([name, base64, more]: [string, string, number]) => {
+        const { DataTransfer, File } = globalThis as any
+        const transfer = new DataTransfer()
+        transfer.items.add(new File([Uint8Array.from(atob(base64), sign => sign.charCodeAt(0)), new Uint8Array(more)], name))
+        return transfer
+      }, [name, content.toString('base64'), more] as [string, string, number])
+      await sender.dispatchEvent('drop', { dataTransfer })
+    }
     const png = await picture('png', 60, 40)
     await open(page, 'Files')
 
@@ -271,21 +281,14 @@ if (executable !== null) {
       await sender.getByRole('img', { name: 'Preview of Mein Fötö.png' }).waitFor()
       await sender.getByText('60 × 40').waitFor()
       await told(page, 'Mein Fötö.png is stored.')
-      const [, ...cells] = (await row('Mein Fötö.png').getByRole('cell').allTextContents())
       const { body: { items: [stored] } } = await call('GET', '/files', { token: alice.token })
-      t.match([cells[0], cells[1]], [/KiB$/, stored.sha256])
+      t.match(await row('Mein Fötö.png').textContent(), new RegExp(`PNG, 60 × 40, \\d+ KiB, stored .*SHA-256: ${stored.sha256}`))
       await isAccessible(t, page, 'files')
     })
 
     await t.test('by drop: a document', async t => {
       const content = pdf()
-      const dropped = await page.evaluateHandle(([base64]) => {
-        const { DataTransfer, File } = globalThis as any
-        const transfer = new DataTransfer()
-        transfer.items.add(new File([Uint8Array.from(atob(base64!), sign => sign.charCodeAt(0))], 'Report.pdf'))
-        return transfer
-      }, [content.toString('base64')])
-      await sender.dispatchEvent('drop', { dataTransfer: dropped })
+      await drop('Report.pdf', content)
       await told(page, 'Report.pdf is stored.')
       await row('Report.pdf').getByText(createHash('sha256').update(content).digest('hex')).waitFor()
     })
@@ -300,12 +303,12 @@ if (executable !== null) {
       const asked: string[] = []
       page.on('request', request => { if (request.method() === 'POST') asked.push(request.url()) })
       const flat = (width: number, height: number) => sharp({ create: { width, height, channels: 3, background: '#336699' } }).png().toBuffer()
-      for (const [name, content, text] of [
+      for (const [name, content, text, more] of [
         ['setup.exe', Buffer.from('MZ'), /Only files of these kinds are taken: jpg/], ['image.svg', Buffer.from('<svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)"/>'), /Only files of these kinds/], ['noextension', png, /Only files of these kinds/],
-        ['large.png', Buffer.concat([png, Buffer.alloc(5 * MIB)]), /An image has 5 MiB at most, and this one has 5\.1 MiB/], ['large.pdf', Buffer.concat([pdf(), Buffer.alloc(10 * MIB)]), /A document has 10 MiB at most/],
+        ['large.png', png, /An image has 5 MiB at most, and this one has 5\.1 MiB/, 5 * MIB], ['large.pdf', pdf(), /A document has 10 MiB at most/, 10 * MIB],
         ['wide.png', await flat(4001, 10), /at most 4000 × 4000, and this one is 4001 × 10/], ['broken.png', Buffer.from('no image'), /This browser can make no image of it/],
       ] as const) {
-        await choose(name, content)
+        await drop(name, content, more)
         await refused(sender, text)
         t.equal(await sender.getByRole('img').count(), 0, name)
       }
@@ -323,7 +326,7 @@ if (executable !== null) {
     await t.test('a slow one shows how far it is, and is cancelled', async t => {
       const client = await page.context().newCDPSession(page)
       await client.send('Network.emulateNetworkConditions', { offline: false, latency: 0, downloadThroughput: -1, uploadThroughput: 300_000 })
-      await choose('Long.pdf', Buffer.concat([pdf(), Buffer.alloc(3 * MIB)]))
+      await drop('Long.pdf', pdf(), 3 * MIB)
       const bar = sender.getByRole('progressbar', { name: 'Sending Long.pdf' })
       await page.waitForFunction(() => { const { value } = (globalThis as any).document.querySelector('progress') ?? {}; return value > 0 && value < 1 })
       t.match(await sender.locator('[role=status]').textContent(), /^\d+ %$/)
@@ -424,8 +427,8 @@ if (executable !== null) {
     for (const text of MARKUP) {
       const content = `Long enough: ${text}` // also where nothing of it is kept
       if (await made('title', 'POST', '/posts', { title: text, content }) === null) await made('content', 'POST', '/posts', { title: 'x', content })
-      await made('comment', 'POST', `/posts/${discussed}/comments`, { content: text })
     }
+    for (const [, text] of every(2)) await made('comment', 'POST', `/posts/${discussed}/comments`, { content: text })
     for (const [i, text] of every(3)) {
       t.equal((await write('POST', '/posts', { title: 'x', content: 'Long enough content', tags: [text] })).status, 400, `a tag: ${text}`)
       const document = await made('document', 'POST', '/documents', { title: text, content: text }) ?? await made('document', 'POST', '/documents', { title: 'x', content: text })
@@ -436,7 +439,7 @@ if (executable !== null) {
       else t.ok([400, 415].includes(status), `as a file: ${text}`)
     }
     t.comment(`taken: ${JSON.stringify(taken)} of ${MARKUP.length}`)
-    for (const [where, least] of Object.entries({ title: 100, comment: 100, document: 30, file: 30 })) t.ok(taken[where as keyof typeof taken] >= least, where)
+    for (const [where, least] of Object.entries({ title: 100, comment: 50, document: 30, file: 30 })) t.ok(taken[where as keyof typeof taken] >= least, where)
 
     const page = await site.signedIn(reader.username, NEWCOMER)
     const isUntouched = async (what: string) => {
@@ -463,11 +466,12 @@ if (executable !== null) {
     })
 
     await t.test('as contents that came around the portal\'s own cleaning', async t => {
-      const posts = await sql.query<{ id: string }>('select id from posts where author_id = $1 order by id', [attacker.id])
+      const posts = await sql.query<{ id: string }>('select id from posts where author_id = $1 limit 23', [attacker.id])
       for (const [i, { id }] of posts.entries()) {
-        await sql.query('update posts set content = $2 where id = $1', [id, MARKUP[i % MARKUP.length]])
+        const some = MARKUP.filter((_text, n) => n % posts.length === i).join('\n')
+        await sql.query('update posts set content = $2 where id = $1', [id, some])
         await visit(page, `posts/${id}`, 'Posts')
-        await isUntouched(MARKUP[i % MARKUP.length]!)
+        await isUntouched(some)
       }
     })
 
@@ -481,7 +485,7 @@ if (executable !== null) {
 
     await t.test('as documents, to read and to write', async t => {
       await open(page, 'Documents')
-      for (const address of await card(page, 'Shared with you').getByRole('link').evaluateAll((links: any[]) => links.map(({ hash }) => hash.slice(1)))) await visit(page, address, 'Documents')
+      for (const address of await card(page, 'Shared with you').getByRole('link').evaluateAll((links: any[]) => links.map(({ hash }) => hash.slice(1)).filter((_address, i) => i % 3 === 0))) await visit(page, address, 'Documents')
       t.equal(await page.locator('.lines *, bdi *').count(), 0)
       await isUntouched('documents')
     })
@@ -492,7 +496,7 @@ if (executable !== null) {
       t.equal(await own.getByRole('link', { name: /^Download/ }).count(), taken.file)
       t.equal(await own.locator('.lines *').count(), 0)
       await open(own, 'Your profile')
-      for (const [, text] of every(10)) {
+      for (const [, text] of every(12)) {
         await made('bio', 'PATCH', '/users/me', { bio: text })
         await made('website', 'PATCH', '/users/me', { website: text })
         await made('website', 'PATCH', '/users/me', { website: `https://a.example/${encodeURIComponent(text)}` })

@@ -1,6 +1,6 @@
 /** Files: put there by choice or by drop, looked at before they are sent, seen on their way, kept, taken back, deleted. */
 import { ask, Refused, upload } from '../ask.js'
-import { attempt, badge, card, field, h, table, told } from '../dom.js'
+import { attempt, badge, card, field, h, item, list, told } from '../dom.js'
 import { sure } from '../sure.js'
 
 /** @import { Page } from '../pages.js' */
@@ -32,19 +32,13 @@ export default {
 
     async function draw () {
       const { items } = /** @type {{ items: Stored[] }} */ (await ask('GET', '/files', undefined, { signal }))
-      rows.replaceChildren(table(`${items.length} of them, ${sizeOf(items.reduce((sum, { size }) => sum + size, 0))} in all`, [
-        { title: 'Name', cell: ({ originalName }) => h('bdi', { class: 'lines' }, originalName) },
-        { title: 'Type', cell: ({ type, width, height }) => [nameOf(type), width !== undefined && `, ${width} × ${height}`] },
-        { title: 'Size', class: 'number', cell: ({ size }) => sizeOf(size) },
-        { title: 'SHA-256', cell: ({ sha256 }) => h('code', {}, sha256) },
-        { title: 'Stored', cell: ({ createdAt }) => told(createdAt) },
-        { title: 'Do', cell: deeds },
-      ], items.toReversed(), 'There are none yet.'))
+      rows.replaceChildren(h('p', { class: 'quiet' }, `${items.length} of them, ${sizeOf(items.reduce((sum, { size }) => sum + size, 0))} in all`), list(items.toReversed().map(drawn), 'There are none yet.'))
     }
 
     /** @param {Stored} file */
-    function deeds ({ name, originalName }) {
-      return h('div', { class: 'toolbar' },
+    function drawn ({ name, originalName, size, type, sha256, width, height, createdAt }) {
+      const measures = width === undefined ? '' : `${width} × ${height}, `
+      return item(h('bdi', { class: 'lines' }, originalName), [`${nameOf(type)}, ${measures}${sizeOf(size)}, stored ${told(createdAt)}. SHA-256: `, h('code', {}, sha256)],
         h('a', { class: 'button', href: `/files/${encodeURIComponent(name)}`, download: originalName, 'aria-label': `Download ${originalName}` }, 'Download'),
         sure('Delete', 'Delete it?', async () => {
           await ask('DELETE', `/files/${encodeURIComponent(name)}`)
@@ -65,6 +59,7 @@ function sender ({ signal, tell, draw }) {
   input.addEventListener('change', () => { if (input.files?.[0] !== undefined) take(input.files[0]) })
   // Dropped beside the card, it would be opened in place of the page.
   for (const type of ['dragover', 'drop']) window.addEventListener(type, event => { event.preventDefault() }, { signal })
+  for (const type of ['dragover', 'dragleave', 'drop']) place.addEventListener(type, () => { place.classList.toggle('over', type === 'dragover') })
   place.addEventListener('drop', event => {
     const file = event.dataTransfer?.files[0]
     if (file !== undefined) take(file)

@@ -16,7 +16,7 @@ export default {
 /** What is held, and all of it as a file. */
 function held () {
   const place = h('div')
-  return card('What the portal holds about you', h('p', {}, 'All of it, why it is held, and for how long. Both buttons ask first whether it is you.'),
+  return card('What the portal holds about you', h('p', {}, 'All of it, why it is held, and for how long.'),
     h('div', { class: 'toolbar' },
       button('Show what is held', async () => {
         const { exportedAt, about, ...sources } = await everything()
@@ -48,10 +48,10 @@ function countOf (content) {
   return content === null || content === false ? 0 : 1
 }
 
-/** `apiKeys` as people read it. @param {string} name */
+/** A source as people call it. @param {string} name */
 function wordsOf (name) {
-  const words = name.replace(/[A-Z]/g, letter => ` ${letter.toLowerCase()}`)
-  return words.charAt(0).toUpperCase() + words.slice(1)
+  const known = /** @type {Record<string, string>} */ ({ apiKeys: 'API keys', hasSecondFactor: 'Second factor', audit: 'What you did' })[name]
+  return known ?? name.charAt(0).toUpperCase() + name.slice(1)
 }
 
 /** What one's data may be used for. @param {Context} context */
