@@ -40,7 +40,7 @@ function set (element, key, value) {
   if (key.startsWith('on') && typeof value === 'function') element.addEventListener(key.slice(2), /** @type {EventListener} */ (value))
   else if (REFUSED.test(key)) throw new TypeError(`h: ${key} is no attribute of this page's elements`)
   else if (ADDRESSES.includes(key) && !SAFE_ADDRESS.test(String(value))) throw new TypeError(`h: no address for ${key}`)
-  else if (key === 'value' && !(element instanceof HTMLButtonElement)) /** @type {HTMLInputElement} */ (element).value = String(value)
+  else if (key === 'value' && element instanceof HTMLTextAreaElement) element.defaultValue = String(value)
   else element.setAttribute(key, value === true ? '' : String(value))
 }
 
@@ -75,9 +75,9 @@ export function card (title, ...children) {
  */
 export function field (label, { as = 'input', hint, options = [], value, ...attributes }) {
   const hintId = hint === undefined ? undefined : newId('hint')
-  const choices = options.map(([value, text]) => h('option', { value }, text))
-  const control = h(as, { ...attributes, 'aria-describedby': hintId }, choices)
-  if (value !== undefined && value !== null) control.value = String(value)
+  // As a default: a form that is reset has it again.
+  const choices = options.map(([of, text]) => h('option', { value: of, selected: of === value }, text))
+  const control = h(as, { ...attributes, value: as === 'select' ? undefined : value, 'aria-describedby': hintId }, choices)
   return h('div', { class: 'field' }, h('label', {}, h('span', {}, label), control), hint !== undefined && h('p', { id: hintId, class: 'hint' }, hint))
 }
 

@@ -190,6 +190,7 @@ if (executable !== null) {
       t.match(await row.textContent(), /may data:read; from 10\.0\.0\.0\/8, 192\.0\.2\.7;.*good until/)
       await page.getByRole('button', { name: 'I have kept it' }).click()
       t.notOk((await page.content()).includes(key), 'shown once')
+      t.equal(await page.getByLabel('Days until it expires').inputValue(), '90', 'the next one expires, too')
 
       await row.getByRole('button', { name: 'Switch off: <b>Backup</b>' }).click()
       await said(page, 'is switched off')
