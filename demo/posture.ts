@@ -122,7 +122,7 @@ function limitsOf ({ limits }: Controls): string {
   if (limits === undefined || limits === false) return 'none'
   const { windows, plans, address, principal, by, algorithm, cost = 1 } = limits
   const list = (given: false | string[] | undefined) => given === undefined || given === false ? 'none' : given.join(', ')
-  if (address !== undefined || principal !== undefined) return `${list(address)} an address, ${list(principal)} a caller, for all that share this budget`
+  if (address !== undefined || principal !== undefined) return `${list(address)} an address, ${list(principal)} a caller, shared`
   const terms = plans === undefined ? list(windows) : Object.entries(plans).map(([plan, given]) => `${plan}: ${list(given)}`).join('; ')
   return `${terms} by ${[by].flat().join(' and ')} (${ALGORITHMS[algorithm] ?? algorithm}${cost > 1 ? `, each costs ${cost}` : ''})`
 }

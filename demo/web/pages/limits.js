@@ -36,7 +36,7 @@ export default {
     const fault = /** @type {HTMLElement} */ (area.querySelector('[role=alert]'))
     const place = h('div', { class: 'plot' })
     const summary = h('div')
-    const numbers = h('div')
+    const numbers = h('div', { id: 'numbers' })
     const result = card('What came of it', h('p', { class: 'legend' },
       h('span', { class: 'key allowed' }), ' allowed ', h('span', { class: 'key refused' }), ' refused ', h('span', { class: 'key left' }), ' left of the budget (right scale)'), place, summary, numbers)
     result.hidden = true

@@ -24,7 +24,7 @@ export default {
       { title: 'Route', class: 'route', cell: (/** @type {Row} */ { method, url, gaps }) => [h('code', {}, method, ' ', h('wbr'), url), gaps.map(drawn)] },
       ...names.map(name => ({ title: titles[name], cell: (/** @type {Row} */ row) => row[name] })),
     ], rows)
-    area.classList.add('tall')
+    area.classList.add('tall', 'dense')
     const lines = [...area.querySelectorAll('tbody tr')].map((element, i) => {
       const row = /** @type {Row} */ (rows[i])
       return { element: /** @type {HTMLElement} */ (element), row, text: [row.method, row.url, ...names.map(name => row[name]), ...row.gaps.map(({ message }) => message)].join(' ').toLowerCase() }
