@@ -1,6 +1,6 @@
 /** What the pages are made of: served as they were read, and by their hashes; small; and what the portal says of who asks. */
 import { createHash } from 'node:crypto'
-import { readdirSync, readFileSync } from 'node:fs'
+import { readdirSync, readFileSync, statSync } from 'node:fs'
 import { brotliDecompressSync, gunzipSync } from 'node:zlib'
 import t from 'tap'
 import { webFiles } from '../../demo/routes/web.js'
@@ -84,6 +84,13 @@ t.test('all pages together weigh little', async t => {
   const sum = [...webFiles.values()].reduce((sum, { bodies }) => sum + bodies.br.length, shell)
   t.comment(`${webFiles.size} files: ${sum} bytes by brotli, ${[...webFiles.values()].reduce((sum, { bodies }) => sum + bodies.gzip.length, shell)} by gzip`)
   t.ok(sum < WEIGHT, `${sum} bytes`)
+})
+
+t.test('README shows the pictures that there are, and each is small', async t => {
+  const pictures = readdirSync(new URL('../../docs/screenshots/', import.meta.url)).sort()
+  const shown = [...readFileSync(new URL('../../README.md', import.meta.url), 'utf8').matchAll(/\(docs\/screenshots\/([\w-]+\.png)\)/g)].map(([, name]) => name!)
+  t.strictSame(shown.sort(), pictures)
+  for (const name of pictures) t.ok(statSync(new URL(`../../docs/screenshots/${name}`, import.meta.url)).size < 100_000, name)
 })
 
 t.test('GET /portal.json says who asks and what the portal has, to anybody', async t => {
