@@ -247,6 +247,9 @@ if (executable !== null) {
     await shares.getByText('Nobody but you has it.').waitFor()
     await button(his, 'Save').click()
     await refused(his, 'There is nothing here')
+    await his.reload()
+    await his.locator('#fault').filter({ hasText: 'There is nothing here' }).waitFor()
+    t.equal(await his.locator('#outlet').innerText(), '')
     await open(his, 'Devices')
     await open(his, 'Documents')
     await card(his, 'Shared with you').getByText('Nobody shares one with you.').waitFor()
@@ -525,7 +528,7 @@ if (executable !== null) {
       await page.reload()
       const clean = htmlCleaner(HTML_ALLOWLISTS.post)
       const texts = [...MARKUP, ...WRITTEN].map(text => showHtml(clean(text)))
-      for (const [i, [shown, parsed]] of (await page.evaluate(read, texts)).entries()) t.strictSame(shown, parsed, texts[i])
+      for (const [i, [shown, parsed]] of (await page.evaluate(read, texts)).entries()) t.strictSame(shown, parsed, texts[i]!)
     })
 
     await t.test('and what has another form than it writes is text', async t => {

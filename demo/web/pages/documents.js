@@ -15,8 +15,8 @@ async function show (outlet, context) {
   if (id === undefined) return showAll(outlet, context, entries)
   const entry = entries.find(entry => entry.id === id)
   // What is none of theirs the portal itself refuses, in its own words.
-  if (entry === undefined) return ask('GET', `/documents/${encodeURIComponent(id)}`, undefined, { signal: context.signal })
-  return showOne(outlet, context, entry)
+  if (entry === undefined) await ask('GET', `/documents/${encodeURIComponent(id)}`, undefined, { signal: context.signal })
+  else await showOne(outlet, context, entry)
 }
 
 /** @param {AbortSignal} signal @returns {Promise<Entry[]>} */
