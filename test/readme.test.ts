@@ -4,6 +4,8 @@ import { mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises'
 import { join, relative } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import t, { type Test } from 'tap'
+import { RISKS } from '../demo/lab/attack.js'
+import { attacks } from '../demo/lab/range.js'
 import { redis } from './services.js'
 
 t.setTimeout(180_000)
@@ -46,6 +48,16 @@ t.test('the tables of options are those of the schemas', async t => {
     lines.push('')
   }
   await holds(t, 'options', lines.join('\n').trim())
+})
+
+t.test('the table of attacks is that of the lab', async t => {
+  const known = [...(await attacks()).values()]
+  const rows = Object.entries(RISKS).map(([risk, title]) => {
+    const of = known.filter(attack => attack.risk === risk)
+    const { title: one, refusal: { status, code } } = of[0]!
+    return `| ${risk} ${title} | ${of.length} | ${one} | succeeds | ${status}${code === undefined ? '' : ` \`${code}\``} |`
+  })
+  await holds(t, 'attacks', ['| risk (OWASP API Security, 2023) | attacks | one of them | twin | portal |', '|---|---|---|---|---|', ...rows].join('\n'))
 })
 
 for (const [name, check] of Object.entries({

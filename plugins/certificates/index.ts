@@ -72,6 +72,7 @@ export type CertificatesOptions = Static<typeof CertificatesOptions> & {
 
 const LOOPBACK = /^(?:localhost|127\.0\.0\.1|\[?::1\]?)$/i
 const PORT = /:\d+$/
+const RENEW = 'Renew it; its files are read again when they change.'
 
 async function certificates (app: FastifyInstance, options: CertificatesOptions): Promise<void> {
   const { now = Date.now, ...checked } = options
@@ -128,13 +129,15 @@ async function certificates (app: FastifyInstance, options: CertificatesOptions)
 
   function findings (): CertificateFinding[] {
     const found = list().flatMap(({ file, state, daysLeft: days, warnings }): CertificateFinding[] => [
-      ...state === 'expired' ? [{ severity: 'high' as const, message: `the certificate ${file} has expired` }] : [],
-      ...state === 'early' ? [{ severity: 'high' as const, message: `the certificate ${file} is not yet valid` }] : [],
-      ...state === 'expiring' ? [{ severity: days < alarmDays ? 'medium' as const : 'low' as const, message: `the certificate ${file} expires in ${Math.floor(days)} days` }] : [],
-      ...warnings.map(message => ({ severity: 'low' as const, message })),
+      ...state === 'expired' ? [{ severity: 'high' as const, message: `the certificate ${file} has expired`, fix: RENEW }] : [],
+      ...state === 'early' ? [{ severity: 'high' as const, message: `the certificate ${file} is not yet valid`, fix: 'Serve one that is, or set the clock of this machine.' }] : [],
+      ...state === 'expiring' ? [{ severity: days < alarmDays ? 'medium' as const : 'low' as const, message: `the certificate ${file} expires in ${Math.floor(days)} days`, fix: RENEW }] : [],
+      ...warnings.map(message => ({ severity: 'low' as const, message, fix: 'Mend the files of the certificate; they are read again when they change.' })),
     ])
-    if (tls?.pairs.some(({ leaf }) => isFromDevelopment(leaf)) === true) found.push({ severity: 'low', message: 'it serves a development certificate' })
-    if (tls !== null && !watch) found.push({ severity: 'low', message: 'renewed certificates wait for a restart (certificates.watch is off)' })
+    if (tls?.pairs.some(({ leaf }) => isFromDevelopment(leaf)) === true) {
+      found.push({ severity: 'low', message: 'it serves a development certificate', fix: 'Serve one of an authority that browsers trust.' })
+    }
+    if (tls !== null && !watch) found.push({ severity: 'low', message: 'renewed certificates wait for a restart (certificates.watch is off)', fix: 'Take watch: false out of certificates, or call app.certificates.reload().' })
     return found
   }
 

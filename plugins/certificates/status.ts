@@ -22,7 +22,7 @@ export interface CertificateStatus {
   warnings: string[]
 }
 
-export interface CertificateFinding { severity: 'high' | 'medium' | 'low', message: string }
+export interface CertificateFinding { severity: 'high' | 'medium' | 'low', message: string, fix: string }
 
 export function statusOf ({ files, leaf, chain }: CertificatePair, now: number, warnDays: number, warnings: readonly string[]): CertificateStatus {
   const days = Math.min(...chain.map(certificate => daysLeft(certificate, now)))

@@ -21,10 +21,13 @@ t.test('events are kept in their order, each with its place, and found by what i
   t.equal((await app.audit.read({ limit: 1000 })).nextCursor, null)
   t.equal((await app.audit.read({ type: 'logout', limit: 1000 })).items.length, 60)
   t.equal((await app.audit.read({ userId: 'u1', type: 'logout', limit: 1000 })).items.every(({ userId, type }) => userId === 'u1' && type === 'logout'), true)
+  app.events.record('access_denied', null, { user: 'u1', note: '{"outcome":"success",' })
+  t.match((await app.audit.read({ outcome: 'failure' })).items, [{ type: 'access_denied', outcome: 'failure' }])
+  t.equal((await app.audit.read({ outcome: 'success', limit: 1000 })).items.length, 120)
   t.same((await app.audit.read({ userId: 'nobody' })).items, [])
   t.same((await app.audit.read({ cursor: 'x' })).items, [])
   t.same((await app.audit.read({ to: first.items.at(-1)!.time, from: '2016-12-31T23:59:60Z', limit: 1 })).items.length <= 1, true, 'a leap second is a time')
-  t.match(await app.audit.verify(), { whole: true, events: 120 })
+  t.match(await app.audit.verify(), { whole: true, events: 121 })
 })
 
 t.test('every time that a schema lets through is a time', async t => {
