@@ -35,7 +35,7 @@ const SHOTS: readonly Shot[] = [
   { name: 'privacy', as: 'alice', hash: 'privacy' },
   { name: 'lab', as: 'admin', hash: 'lab', prepare: runAttacks },
   { name: 'lab-attack', as: 'admin', hash: 'lab', prepare: openAttack },
-  { name: 'audit', as: 'admin', hash: 'audit' },
+  { name: 'audit', as: 'admin', hash: 'audit', prepare: page => page.getByText('live', { exact: true }).waitFor() },
   { name: 'posture', as: 'admin', hash: 'posture' },
   { name: 'limits', as: 'admin', hash: 'limits', prepare: sendBurst },
   { name: 'users', as: 'admin', hash: 'users' },
@@ -54,7 +54,7 @@ async function makeKey (page: Page): Promise<void> {
 
 async function runAttacks (page: Page): Promise<void> {
   await page.getByRole('button', { name: /^Run all/ }).click()
-  await page.getByText(/ run: \d+ succeed on the twin/).waitFor()
+  await page.getByText(/^(\d+) of \1 run: \1 succeed on the twin/).waitFor()
 }
 
 async function openAttack (page: Page): Promise<void> {

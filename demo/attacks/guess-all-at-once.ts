@@ -14,9 +14,11 @@ export default {
   async run ({ step, ask, person }) {
     const { username } = await person()
     step('Twenty guesses at once')
-    const answers = await Promise.all(Array.from({ length: GUESSES }, (_none, i) => ask('POST', '/session/login', { json: { username, password: `Riverbed-in-20${10 + i}-7` }, machine: 1 })))
+    const passwords = Array.from({ length: GUESSES }, (_none, i) => `Riverbed-in-20${10 + i}-7`)
+    const answers = await Promise.all(passwords.map(password => ask('POST', '/session/login', { json: { username, password }, machine: 1 })))
     const judged = answers.filter(({ status }) => status === 401)
     const succeeded = judged.length > ALLOWED
-    return { succeeded, decisive: answers.find(({ status }) => status === 429) ?? answers[0]!, evidence: `She knows of ${judged.length} of ${GUESSES} passwords whether they are right` }
+    const decisive = answers.find(({ status }) => status === 429) ?? answers[0]!
+    return { succeeded, decisive, evidence: `She knows of ${judged.length} of ${GUESSES} passwords whether they are right` }
   },
 } satisfies Attack

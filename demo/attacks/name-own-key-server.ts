@@ -1,5 +1,5 @@
-import { generateKeyPairSync, sign } from 'node:crypto'
-import { forged, partsOf } from '../lab/forge.js'
+import { generateKeyPairSync } from 'node:crypto'
+import { by, forged, partsOf } from '../lab/forge.js'
 import type { Attack } from '../lab/attack.js'
 
 export default {
@@ -19,9 +19,8 @@ export default {
       response.setHeader('content-type', 'application/json').end(JSON.stringify({ keys: [publicKey.export({ format: 'jwk' })] }))
     })
     step("The admin's token, signed with her own key, which lies on her own server")
-    const decisive = await ask('GET', '/users/me', {
-      token: forged({ ...header, alg: 'ES256', jku: `${url}/keys.json` }, { ...claims, sub: id }, text => sign('sha256', Buffer.from(text), { key: privateKey, dsaEncoding: 'ieee-p1363' })),
-    })
+    const token = forged({ ...header, alg: 'ES256', jku: `${url}/keys.json` }, { ...claims, sub: id }, by(privateKey))
+    const decisive = await ask('GET', '/users/me', { token })
     const succeeded = hits.length > 0 || (decisive.status === 200 && decisive.body.username === 'admin')
     return { succeeded, decisive, evidence: succeeded ? 'The key is fetched from her, and the service greets the admin' : 'Nobody came to her server' }
   },

@@ -4,7 +4,7 @@ import type { Attack } from '../lab/attack.js'
 const FROM = 18
 const TO = 34
 /** Milliseconds in which nobody else is answered. */
-const STALL = 300
+const STALL = 250
 const TRIES = 3
 
 export default {

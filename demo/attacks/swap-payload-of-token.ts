@@ -16,6 +16,6 @@ export default {
     step('Mallory asks for the export with altered claims and the old signature')
     const decisive = await ask('GET', '/users/me/export', { token: `${textOf(header, { ...claims, sub: id })}.${mallory.token.split('.')[2]}` })
     const succeeded = decisive.status === 200 && decisive.text.includes('alice')
-    return { succeeded, decisive, evidence: succeeded ? `She reads ${decisive.body.documents.length} documents and ${decisive.body.orders.length} orders of Alice` : 'The signature is not over these claims' }
+    return { succeeded, decisive, evidence: succeeded ? `She reads ${decisive.body.orders.length} orders of Alice, and all else` : 'The signature is not over these claims' }
   },
 } satisfies Attack

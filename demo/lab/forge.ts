@@ -1,5 +1,5 @@
 /** Tokens as forgers write them. */
-import { createHmac } from 'node:crypto'
+import { createHmac, sign, type KeyObject } from 'node:crypto'
 
 type Fields = Record<string, unknown>
 
@@ -17,9 +17,14 @@ export function textOf (header: Fields, claims: Fields): string {
   return `${encoded(header)}.${encoded(claims)}`
 }
 
-/** A token of these parts with a signature of one's own making: by this secret, or what `sign` makes of the text. */
-export function forged (header: Fields, claims: Fields, sign: string | ((text: string) => Buffer)): string {
+/** A token of these parts with a signature of one's own making: by this secret, or what `make` makes of the text. */
+export function forged (header: Fields, claims: Fields, make: string | ((text: string) => Buffer)): string {
   const text = textOf(header, claims)
-  const signature = typeof sign === 'string' ? createHmac('sha256', sign).update(text).digest() : sign(text)
+  const signature = typeof make === 'string' ? createHmac('sha256', make).update(text).digest() : make(text)
   return `${text}.${signature.toString('base64url')}`
+}
+
+/** Signs by ES256. */
+export function by (key: KeyObject): (text: string) => Buffer {
+  return text => sign('sha256', Buffer.from(text), { key, dsaEncoding: 'ieee-p1363' })
 }

@@ -150,7 +150,7 @@ async function open (side: Target['side'], settings: Record<string, string>, sig
   })
   try {
     const port = await listening
-    return { side, port, password: settings.DEMO_PASSWORD!, stolen: async () => output + await contentOf(directory), close }
+    return { side, port, password: settings.DEMO_PASSWORD!, stolen: () => contentOf(directory).then(files => output + files), close }
   } catch (error) {
     await close()
     throw error

@@ -5,7 +5,8 @@ import { access, readdir, readFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import { RISKS } from '../../demo/lab/attack.js'
-import { attacks, openRange } from '../../demo/lab/range.js'
+import { attacks, openRange, type Duel } from '../../demo/lab/range.js'
+import { ENOUGH, lines, painter, summary } from '../../demo/lab/table.js'
 
 t.setTimeout(600_000)
 const ROOT = fileURLToPath(new URL('../../', import.meta.url))
@@ -23,6 +24,38 @@ t.test('each names a concern that there is, and one refusal', async t => {
     await t.resolves(Promise.any([access(new URL(`${concern}/index.ts`, PLUGINS)), access(new URL(`${concern}.ts`, PLUGINS))]), `${name}: ${concern}`)
     t.ok(refusal.status >= 200 && refusal.status < 500 && Number.isInteger(cwe) && cwe > 0, name)
   }
+})
+
+t.test('each has a title of its own, that leaves room for the verdicts in 100 columns', async t => {
+  const titles = [...known.values()].map(({ title }) => title)
+  t.strictSame(titles.filter((title, i) => titles.indexOf(title) !== i), [])
+  const result = { verdict: 'succeeded', evidence: '', exchanges: [], decisive: -1, left: 0, ms: 99_999 } as const
+  const plain = painter({ isTTY: true }, { NO_COLOR: '1' })
+  for (const attack of known.values()) t.ok(lines(attack, { name: '', twin: result, portal: { ...result, verdict: 'refused' } }, plain).length <= 100, attack.title)
+})
+
+t.test('a run is good where each did what it is for, and a run of all counts to forty', async t => {
+  const result = { verdict: 'succeeded', evidence: 'What was read', exchanges: [], decisive: -1, left: 0, ms: 1 } as const
+  const shown: Duel = { name: 'a', twin: result, portal: { ...result, verdict: 'refused' } }
+  const forty = Array.from({ length: ENOUGH }, () => shown)
+  t.equal(summary(90, forty, true).isGood, true)
+  t.equal(summary(90, forty.slice(1), true).isGood, false)
+  t.match(summary(90, forty.slice(1), true).text, /there are to be 40$/)
+  t.equal(summary(90, [shown], false).isGood, true)
+  t.equal(summary(90, [], false).isGood, false)
+  for (const duel of [{ ...shown, portal: result }, { ...shown, twin: { ...result, verdict: 'refused' } }, { ...shown, portal: { ...result, verdict: 'unclear' } }] as Duel[]) {
+    t.equal(summary(90, [...forty, duel], true).isGood, false)
+    t.match(lines([...known.values()][0]!, duel, painter({}, {})), /^✗ .*\n {4}twin: {3}What was read\n {4}portal: What was read$/)
+  }
+})
+
+t.test('colours are for terminals, and not for who wants none', async t => {
+  const isColoured = (stream: { isTTY?: boolean }, env: Record<string, string>) => painter(stream, env)('red', 'x') !== 'x'
+  t.equal(isColoured({ isTTY: true }, {}), true)
+  t.equal(isColoured({}, {}), false)
+  t.equal(isColoured({ isTTY: true }, { NO_COLOR: '1' }), false)
+  t.equal(isColoured({ isTTY: true }, { TERM: 'dumb' }), false)
+  t.equal(isColoured({}, { FORCE_COLOR: '1' }), true)
 })
 
 t.test('each succeeds on the twin and fails on the portal', async t => {

@@ -106,6 +106,15 @@ t.test('GET /portal.json says who asks and what the portal has, to anybody', asy
   for (const permission of ['audit:read', 'posture:read', 'users:read:private']) t.ok(admin.body.permissions.includes(permission))
 })
 
+t.test('what the pages ask of users is private where it should be [OWASP API3]', async t => {
+  const id = await portal.idOf('ina')
+  const asked = async (username: string) => (await call('GET', `/users/${id}`, { token: await portal.token(username) })).body
+  t.match(await asked('admin'), { username: 'ina', role: 'user', isActive: false })
+  for (const username of ['mona', 'alice']) t.strictSame(Object.keys(await asked(username)).sort(), ['createdAt', 'id', 'username'], username)
+  t.strictSame(await call('GET', '/mfa', { token: await portal.token('alice') }).then(({ body }) => body), { factors: [] })
+  t.equal((await call('GET', '/mfa')).status, 401)
+})
+
 t.test('a session that is over is nobody, and no fault', async t => {
   const tab = tabAt(portal)
   await tab.signIn('bob', 'Seeded-pass-1')

@@ -15,7 +15,9 @@ export async function keyIn ({ db }: Twin, { headers }: FastifyRequest): Promise
 export default function disabledKeysGoOn ({ app, db, userOf }: Twin): void {
   app.patch<{ Params: { keyId: string }, Body: { isActive: boolean } }>('/api-keys/:keyId', async request => {
     const { id } = await userOf(request)
-    const { rows: [row] } = await db.query('update api_keys set is_active = $3 where id = $1 and user_id = $2 returning id, name, scopes, is_active', [Number(request.params.keyId), id, request.body.isActive])
+    const { rows: [row] } = await db.query(
+      'update api_keys set is_active = $3 where id = $1 and user_id = $2 returning id, name, scopes, is_active', [Number(request.params.keyId), id, request.body.isActive]
+    )
     return row
   })
 }
