@@ -47,7 +47,7 @@ try {
 } finally {
   await range.close()
 }
-const { text, isGood } = summary(known.size, duels, isAll)
+const { text, isGood } = summary(duels, isAll)
 if (json !== undefined) {
   const written = `${JSON.stringify(report(known, duels), null, 2)}\n`
   if (json === '-') process.stdout.write(written)

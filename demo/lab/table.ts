@@ -39,10 +39,10 @@ export function lines ({ title }: Attack, duel: Duel, paint: Paint): string {
 export const HEAD = `  ${''.padEnd(TITLE)} ${'Twin'.padEnd(SIDE)} ${'Portal'.padEnd(SIDE)} ${'Time'.padStart(TIME)}`
 
 /** Of those that were run, how many showed what they are for; and `isEnough`: a run of all that is good. */
-export function summary (known: number, duels: readonly Duel[], isAll: boolean): { text: string, isGood: boolean } {
+export function summary (duels: readonly Duel[], isAll: boolean): { text: string, isGood: boolean } {
   const shown = duels.filter(isShown).length
   const isEnough = !isAll || duels.length >= ENOUGH
-  const text = `${shown} of ${duels.length} attacks succeed on the twin and fail on the portal${isEnough ? '' : `; there are to be ${ENOUGH}`}${isAll ? '' : ` (of ${known})`}`
+  const text = `${shown} of ${duels.length} attacks succeed on the twin and fail on the portal${isEnough ? '' : `; there are to be ${ENOUGH}`}`
   return { text, isGood: isEnough && duels.length > 0 && shown === duels.length }
 }
 

@@ -38,13 +38,13 @@ t.test('a run is good where each did what it is for, and a run of all counts to 
   const result = { verdict: 'succeeded', evidence: 'What was read', exchanges: [], decisive: -1, left: 0, ms: 1 } as const
   const shown: Duel = { name: 'a', twin: result, portal: { ...result, verdict: 'refused' } }
   const forty = Array.from({ length: ENOUGH }, () => shown)
-  t.equal(summary(90, forty, true).isGood, true)
-  t.equal(summary(90, forty.slice(1), true).isGood, false)
-  t.match(summary(90, forty.slice(1), true).text, /there are to be 40$/)
-  t.equal(summary(90, [shown], false).isGood, true)
-  t.equal(summary(90, [], false).isGood, false)
+  t.equal(summary(forty, true).isGood, true)
+  t.equal(summary(forty.slice(1), true).isGood, false)
+  t.match(summary(forty.slice(1), true).text, /there are to be 40$/)
+  t.equal(summary([shown], false).isGood, true)
+  t.equal(summary([], false).isGood, false)
   for (const duel of [{ ...shown, portal: result }, { ...shown, twin: { ...result, verdict: 'refused' } }, { ...shown, portal: { ...result, verdict: 'unclear' } }] as Duel[]) {
-    t.equal(summary(90, [...forty, duel], true).isGood, false)
+    t.equal(summary([...forty, duel], true).isGood, false)
     t.match(lines([...known.values()][0]!, duel, painter({}, {})), /^✗ .*\n {4}twin: {3}What was read\n {4}portal: What was read$/)
   }
 })
