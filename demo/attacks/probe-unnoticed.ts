@@ -3,7 +3,7 @@ import type { Attack } from '../lab/attack.js'
 
 const PROBES = 60
 /** Looks into the trail, and milliseconds between them: an alert comes a little after what it is about. */
-const LOOKS = 10
+const LOOKS = 15
 const BETWEEN = 100
 
 export default {
