@@ -84,7 +84,8 @@ export function auditRoutes ({ app }: Portal): void {
 
   app.get('/audit/stream', {
     schema: { headers: Type.Object({ 'last-event-id': Type.Optional(Place) }), querystring: StreamQuery },
-    config: { access, answers: 'raw', overload: false },
+    // A page that is left open asks by itself: nobody need be there.
+    config: { access, answers: 'raw', overload: false, activity: false },
     exposeHeadRoute: false,
   }, async (request, reply) => {
     const { named = true, after: begin } = request.query
@@ -102,7 +103,7 @@ export function auditRoutes ({ app }: Portal): void {
   // Asked by the stream, with the credential of its reader: all that guards the stream guards this.
   app.get('/audit/stream/reader', {
     schema: { response: { 204: Type.Null() } },
-    config: { access, limits: READER_LIMITS, https: false, overload: false },
+    config: { access, limits: READER_LIMITS, https: false, overload: false, activity: false },
     exposeHeadRoute: false,
     logLevel: 'warn',
   }, async (_request, reply) => { reply.code(204) })
