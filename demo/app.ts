@@ -8,6 +8,7 @@ import bastion, { server, type BastionOptions, type ServerOptions } from '../plu
 import type { TlsOptions } from '../plugins/certificates/index.js'
 import { sqlMfaStore } from '../plugins/mfa/index.js'
 import type { OutboundOptions } from '../plugins/outbound/index.js'
+import type { HashEngine } from '../plugins/passwords/index.js'
 import { sqlPasskeys } from '../plugins/passkeys/index.js'
 import { postgresConnection } from '../plugins/postgres.js'
 import type { Principal } from '../plugins/identity.js'
@@ -29,18 +30,21 @@ import { fileRoutes, QUOTA } from './routes/files.js'
 import { metricRoutes } from './routes/metrics.js'
 import { mfaRoutes } from './routes/mfa.js'
 import { keyRoutes } from './routes/keys.js'
+import { labRoutes } from './routes/lab.js'
 import { operationRoutes } from './routes/operations.js'
 import { orderRoutes } from './routes/orders.js'
 import { passkeyRoutes } from './routes/passkeys.js'
 import { patientRoutes } from './routes/patients.js'
 import { paymentRoutes } from './routes/payments.js'
 import { postRoutes } from './routes/posts.js'
+import { postureRoutes } from './routes/posture.js'
 import { privacyRoutes } from './routes/privacy.js'
 import { recoveryRoutes } from './routes/recovery.js'
 import { registrationRoutes } from './routes/registration.js'
 import { sessionRoutes } from './routes/sessions.js'
 import { toolRoutes } from './routes/tools.js'
 import { userRoutes } from './routes/users.js'
+import { webRoutes } from './routes/web.js'
 import { webhookRoutes } from './routes/webhooks.js'
 import { listOf, type PortalSettings } from './settings.js'
 import { reachOf, webhooks, type WebhookParts, type Webhooks } from './webhooks.js'
@@ -58,6 +62,10 @@ export interface Portal {
   registration: PortalSettings['REGISTRATION']
   /** Sends what `write` makes, if it makes something, once the request is answered. */
   post: (write: () => Promise<Mail | null>) => void
+  /** The origin people see. */
+  origin: string
+  /** False: nobody gets one. */
+  sendsMail: boolean
   /** Users' own URLs, and what is posted to them. */
   webhooks: Webhooks
   isProduction: boolean
@@ -84,9 +92,11 @@ export interface PortalParts {
   now?: () => number
   /** For tests: the addresses of a name to which users have the portal go, and the times of webhooks. */
   outbound?: Pick<OutboundOptions, 'resolve'> & Pick<WebhookParts, 'retryAfter' | 'timeout'>
+  /** For tests: cheaper hashes of passwords. */
+  hashes?: HashEngine
 }
 
-export async function buildPortal ({ settings, secret, sql, origin, logger, tls, mail = mailer(settings), overload, now, outbound: { resolve: lookUp, ...times } = {} }: PortalParts): Promise<FastifyInstance> {
+export async function buildPortal ({ settings, secret, sql, origin, logger, tls, mail = mailer(settings), overload, now, hashes, outbound: { resolve: lookUp, ...times } = {} }: PortalParts): Promise<FastifyInstance> {
   const isProduction = settings.NODE_ENV === 'production'
   const isDocumented = settings.NODE_ENV === 'development'
   const keys = makeKeys(secret, settings)
@@ -126,7 +136,7 @@ export async function buildPortal ({ settings, secret, sql, origin, logger, tls,
     csrf: { key: csrf, secure: isSecure },
     sessions: { secret: sessions, secure: isSecure, now },
     encryption: encryptionOf(keys),
-    passwords: { pepper, policy: settings.PASSWORD_POLICY },
+    passwords: { policy: settings.PASSWORD_POLICY, ...hashes === undefined ? { pepper } : { engine: hashes } },
     tokens: { issuer: origin, audience: origin, algorithm: settings.JWT_ALGORITHM, keys: tokens, now },
     apiKeys: { secret: apiKeys, store: sqlApiKeys(sql), owner: accounts.findById, now },
     signIn: { accounts },
@@ -152,12 +162,15 @@ export async function buildPortal ({ settings, secret, sql, origin, logger, tls,
     signOut,
     registration: settings.REGISTRATION,
     post: postman(plain, mail),
+    origin,
+    sendsMail: mail !== null,
     webhooks: webhooks({ app: plain, sql, key: webhookKey, now: now ?? Date.now, ...times }),
     isProduction,
     now: now ?? Date.now,
   }
   for (const source of portalSources(portal)) app.privacy.source(source)
-  for (const routes of [auditRoutes, authRoutes, sessionRoutes, mfaRoutes, passkeyRoutes, userRoutes, privacyRoutes, keyRoutes, postRoutes, documentRoutes, fileRoutes, orderRoutes, patientRoutes, paymentRoutes, operationRoutes, metricRoutes, toolRoutes, webhookRoutes, registrationRoutes, recoveryRoutes]) routes(portal)
+  for (const routes of [auditRoutes, authRoutes, sessionRoutes, mfaRoutes, passkeyRoutes, userRoutes, privacyRoutes, keyRoutes, postRoutes, documentRoutes, fileRoutes, orderRoutes, patientRoutes, paymentRoutes, operationRoutes, postureRoutes, metricRoutes, toolRoutes, webhookRoutes, registrationRoutes, recoveryRoutes, webRoutes]) routes(portal)
+  if (!isProduction) labRoutes(portal)
   if (isDocumented) await documentation(plain)
   return app as unknown as FastifyInstance
 }

@@ -77,7 +77,7 @@ async function errors (app: FastifyInstance): Promise<void> {
   function refuseUnknownRoute (request: FastifyRequest): never {
     const refusal = app.plan.refusalOf(request)
     if (refusal === null) throw new NotFound()
-    app.events.record('malformed_request', request, { code: (refusal as FastifyError).code })
+    app.events.recordUnguarded('malformed_request', request, { code: (refusal as FastifyError).code })
     throw refusal
   }
 

@@ -3,13 +3,15 @@
  *
  * Threat: an attack that nobody sees. Refusals that are scattered over log lines cannot be counted or alarmed on.
  * Defence: typed events with time, request, principal and reason; each becomes one structured log line, and
- * listeners (audit trail, alerts, a service's own code) receive it.
+ * listeners (audit trail, alerts, a service's own code) receive it. What anybody can multiply is recorded once in a while, with how many there were.
  * Not covered: durability. The audit trail stands on these events and keeps them.
  */
 import { createHmac, randomBytes } from 'node:crypto'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
+import { addressKey } from './address.js'
 import { planned } from './plan/index.js'
+import { Runs, UNGUARDED, type RunNote, type RunTerms } from './runs.js'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
@@ -130,7 +132,7 @@ export interface SecurityEvent {
   resource?: { type: string, id?: string }
   /** The answer waits until this is kept. */
   promised?: true
-  /** What happened and why: no secrets, no request bodies. */
+  /** What happened and why: no secrets, no request bodies. `times`: how many like ones it stands for. */
   details: Record<string, unknown>
 }
 
@@ -140,12 +142,28 @@ export interface UnparsedRequest { id: string, ip?: string }
 export interface SecurityEvents {
   /** Records an event: logs it at `warn` (at `info` for successes) and hands it to every listener. */
   record: (type: SecurityEventType, request: FastifyRequest | UnparsedRequest | null, details?: Record<string, unknown>, options?: { promised?: boolean }) => void
+  /**
+   * Records what comes before anything limits it: of an address the first, then at most one of a type and `code` in a minute, with how many there were
+   * (`times`). What is there no room for in memory is one event for all addresses (`shared`).
+   */
+  recordUnguarded: (type: SecurityEventType, request: FastifyRequest | UnparsedRequest, details?: Record<string, unknown>) => void
+  /** Events of one type that are recorded once in a while; the others are counted. */
+  runs: (type: SecurityEventType, terms: RunTerms) => EventRuns
+  /** Records what was counted and is not told yet, as it happens by itself when a run is over, and at close. */
+  flush: () => void
   /** Adds a listener; returns the function that removes it. Nobody waits for it; what it throws is logged and goes no further. */
   listen: (listener: SecurityListener) => () => void
   /** What stands for a name that somebody typed: people type passwords there. A keyed hash; by default the key is this process's alone. */
   nameOf: (typed: string) => string
   /** Sets the key of {@link nameOf}, so that a name is the same in all processes and after a restart. */
   keyNames: (key: Buffer) => void
+}
+
+export interface EventRuns {
+  /** @param key what makes them alike */
+  record: (key: string, request: FastifyRequest | UnparsedRequest | null, details: Record<string, unknown>, note?: RunNote) => void
+  /** What comes next under this key is recorded. */
+  forget: (key: string) => void
 }
 
 /** `request`: the one during which it happened, where there was one and it could be read. */
@@ -162,25 +180,33 @@ const ROUTINE: ReadonlySet<SecurityEventType> = new Set<SecurityEventType>([
 
 async function events (app: FastifyInstance): Promise<void> {
   const listeners = new Set<SecurityListener>()
+  const begun: { flush: () => void }[] = []
+  const unguarded = new Map<SecurityEventType, EventRuns>()
   let nameKey = randomBytes(32)
 
   app.decorateRequest(told as never, false as never)
   app.decorateRequest(declared as never, false as never)
   app.decorate('events', {
     record (type, request, details = {}, { promised = false } = {}) {
-      const event: SecurityEvent = { type, time: new Date().toISOString(), details }
-      if (request !== null) {
-        event.requestId = request.id
-        event.address = request.ip
-      }
-      const parsed = request !== null && 'raw' in request ? request : null
-      if (parsed !== null) describe(event, parsed)
+      const event = compose(type, request, details)
       if (promised) event.promised = true
-      const log = parsed?.log ?? app.log
-      if (ROUTINE.has(type)) log.info({ event }, type)
-      else log.warn({ event }, type)
-      for (const listener of listeners) tell(listener, event, parsed)
+      publish(event, request)
     },
+    recordUnguarded (type, request, details = {}) {
+      let runs = unguarded.get(type)
+      if (runs === undefined) unguarded.set(type, runs = app.events.runs(type, UNGUARDED))
+      runs.record(`${addressKey(request.ip)} ${details.code}`, request, details)
+    },
+    runs (type, terms) {
+      const runs = new Runs<FastifyRequest | UnparsedRequest | null, SecurityEvent>({
+        compose: (request, details) => compose(type, request, details),
+        publish,
+        leave (request) { if (isParsed(request)) request[told] = true },
+      }, terms)
+      begun.push(runs)
+      return runs
+    },
+    flush () { for (const runs of begun) runs.flush() },
     listen (listener) {
       listeners.add(listener)
       return () => { listeners.delete(listener) }
@@ -188,6 +214,16 @@ async function events (app: FastifyInstance): Promise<void> {
     nameOf: typed => createHmac('sha256', nameKey).update(typed).digest('base64url').slice(0, 22),
     keyNames (key) { nameKey = Buffer.from(key) },
   })
+
+  app.addHook('onClose', async function tellWhatIsCounted () { app.events.flush() })
+
+  function publish (event: SecurityEvent, request: FastifyRequest | UnparsedRequest | null): void {
+    const parsed = isParsed(request) ? request : null
+    const log = parsed?.log ?? app.log
+    if (ROUTINE.has(event.type)) log.info({ event }, event.type)
+    else log.warn({ event }, event.type)
+    for (const listener of listeners) tell(listener, event, parsed)
+  }
 
   /** An asynchronous listener is not awaited, and its rejection must not end the process. */
   function tell (listener: SecurityListener, event: SecurityEvent, request: FastifyRequest | null): void {
@@ -237,6 +273,20 @@ async function events (app: FastifyInstance): Promise<void> {
     const { statusCode: status } = reply
     if ((status === 401 || status === 403) && !request[told]) app.events.record('access_denied', request, { reason: 'refused by its handler', status })
   }
+}
+
+function compose (type: SecurityEventType, request: FastifyRequest | UnparsedRequest | null, details: Record<string, unknown>): SecurityEvent {
+  const event: SecurityEvent = { type, time: new Date().toISOString(), details }
+  if (request !== null) {
+    event.requestId = request.id
+    event.address = request.ip
+  }
+  if (isParsed(request)) describe(event, request)
+  return event
+}
+
+function isParsed (request: FastifyRequest | UnparsedRequest | null): request is FastifyRequest {
+  return request !== null && 'raw' in request
 }
 
 function describe (event: SecurityEvent, request: FastifyRequest): void {

@@ -79,7 +79,7 @@ async function reports (app: FastifyInstance, options: ReportsOptions): Promise<
   checkOptions(ReportsOptions, plain, 'reports', ReportsMisconfigured)
   const { path = '/reports/csp', windows = ['60/minute'] } = plain
   const count = measured(app).counter('bastion_violation_reports_total', 'Violations of Content-Security-Policy that browsers reported')
-  const kinds = new Kinds(now)
+  const kinds = app.events.runs('violation_reported', { quietMs: QUIET_MS, max: MAX_KINDS, now })
 
   app.decorate('reports', { path })
   app.plan.contribute({
@@ -107,45 +107,8 @@ async function reports (app: FastifyInstance, options: ReportsOptions): Promise<
 
   function tell (violation: Violation, request: FastifyRequest): void {
     count()
-    const heard = kinds.hear(Object.values(violation).join(' '))
-    if (heard === null) return
-    const { times, isShared } = heard
-    app.events.record('violation_reported', request, isShared ? { others: true, times } : { ...violation, times })
+    kinds.record(Object.values(violation).join(' '), request, violation, { shared: { shared: true } })
   }
-}
-
-/** Which reports are recorded: of each kind the first, then at most one in a time, with how many there were. */
-class Kinds {
-  readonly #now: () => number
-  readonly #kinds = new Map<string, { toldAt: number, untold: number }>()
-  readonly #others = { toldAt: -Infinity, untold: 0 }
-
-  constructor (now: () => number) { this.#now = now }
-
-  /** Null where it is recorded with a later one. */
-  hear (kind: string): { times: number, isShared: boolean } | null {
-    const now = this.#now()
-    const run = this.#kinds.get(kind) ?? this.#begin(kind, now)
-    run.untold += 1
-    if (isQuiet(run.toldAt, now)) return null
-    const times = run.untold
-    run.toldAt = now
-    run.untold = 0
-    return { times, isShared: run === this.#others }
-  }
-
-  #begin (kind: string, now: number) {
-    if (this.#kinds.size >= MAX_KINDS) for (const [known, { toldAt }] of this.#kinds) if (!isQuiet(toldAt, now)) this.#kinds.delete(known)
-    if (this.#kinds.size >= MAX_KINDS) return this.#others
-    const run = { toldAt: -Infinity, untold: 0 }
-    this.#kinds.set(kind, run)
-    return run
-  }
-}
-
-/** A clock that was set back makes nobody quiet. */
-function isQuiet (toldAt: number, now: number): boolean {
-  return now >= toldAt && now - toldAt < QUIET_MS
 }
 
 /** @throws where it is not what browsers send */

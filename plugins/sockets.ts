@@ -240,7 +240,7 @@ export function answerUnparsed (this: FastifyInstance, error: Unparsed, socket: 
   const id = randomUUID()
   const app = this as FastifyInstance & Partial<Pick<FastifyInstance, 'events' | 'plan'>>
   app.log.debug({ err: error, requestId: id }, 'client error')
-  app.events?.record('malformed_request', { id, ip: socket.remoteAddress }, { code: refusal.code })
+  app.events?.recordUnguarded('malformed_request', { id, ip: socket.remoteAddress }, { code: refusal.code })
   const problem = toProblem(refusal, id)
   const body = JSON.stringify(problem)
   const headers = {

@@ -1,9 +1,9 @@
 /** Security events: what happened is told once, completely, to the log and to whoever listens. */
 import { Writable } from 'node:stream'
-import Fastify, { type FastifyInstance } from 'fastify'
+import Fastify, { type FastifyInstance, type InjectOptions } from 'fastify'
 import { Type } from '@sinclair/typebox'
 import t, { type Test } from 'tap'
-import bastion, { server } from '../plugins/index.js'
+import bastion, { server, type BastionOptions } from '../plugins/index.js'
 import events, { type SecurityEvent } from '../plugins/events.js'
 import plan from '../plugins/plan/index.js'
 
@@ -11,13 +11,13 @@ interface Built { app: FastifyInstance, recorded: SecurityEvent[], log: Record<s
 
 const schema = { response: { 200: Type.Object({ ok: Type.Boolean() }) } }
 
-async function build (t: Test, declare: (app: FastifyInstance) => void = () => {}): Promise<Built> {
+async function build (t: Test, declare: (app: FastifyInstance) => void = () => {}, options: BastionOptions = {}): Promise<Built> {
   const recorded: SecurityEvent[] = []
   const log: Record<string, unknown>[] = []
   const stream = new Writable({ write (line, _encoding, done) { log.push(JSON.parse(String(line))); done() } })
   const app = Fastify(server({ logger: { level: 'info', stream } }))
   t.teardown(() => app.close())
-  await app.register(bastion, { transport: { hosts: ['localhost'] }, limits: { address: ['3/minute'] } })
+  await app.register(bastion, { transport: { hosts: ['localhost'] }, limits: { address: ['3/minute'] }, ...options })
   app.events.listen(event => { recorded.push(event) })
   declare(app)
   await app.ready()
@@ -110,6 +110,95 @@ t.test('a listener that fails, now or later, disturbs neither the request, nor t
   stop()
   app.events.record('logout', null)
   t.equal(late.length, 1, 'who no longer listens is told nothing')
+})
+
+/** How many of a type were recorded, and how many they stand for. */
+function sum (recorded: SecurityEvent[], type: string) {
+  const events = recorded.filter(event => event.type === type)
+  return { events: events.length, times: events.reduce((all, { details }) => all + (details.times as number ?? 1), 0) }
+}
+
+t.test('attack: thousands of requests to hosts that are not ours, over plain HTTP, or that nobody can read, from one address, are a few events that count them all', async t => {
+  const suites: [string, BastionOptions, InjectOptions, number, number][] = [
+    ['untrusted_host', { transport: { hosts: ['localhost'] } }, { headers: { host: 'evil.example', origin: 'https://evil.example' } }, 421, 10_000],
+    ['plain_http_refused', { transport: { requireHttps: true } }, { headers: { authorization: 'Bearer x' } }, 403, 1000],
+    ['malformed_request', {}, { url: '/%zz' }, 400, 1000],
+  ]
+  for (const [type, suite, request, status, times] of suites) {
+    const { app, recorded } = await build(t, () => {}, { limits: { address: false }, ...suite })
+    for (let i = 0; i < times; i++) {
+      const { statusCode } = await app.inject({ url: '/', ...request })
+      if (statusCode !== status) return t.equal(statusCode, status, type)
+    }
+    await app.close()
+    t.strictSame(sum(recorded, type), { events: 2, times }, type)
+    t.equal(recorded.length, 2, 'and no other event stands for what was left out')
+    t.match(recorded[1], { address: '127.0.0.1', method: 'GET', time: /Z$/ }, 'the last one says who, too')
+  }
+
+  const app = Fastify()
+  t.teardown(() => app.close())
+  let recorded = 0
+  await app.register(plan)
+  await app.register(events)
+  app.events.listen(() => { recorded += 1 })
+  app.addHook('onRequest', async request => {
+    app.events.record('untrusted_host', request, { host: request.host })
+    throw Object.assign(new Error('no'), { statusCode: 421 })
+  })
+  app.get('/', async () => 1)
+  for (let i = 0; i < 1000; i++) await app.inject({ url: '/', headers: { host: 'evil.example' } })
+  t.equal(recorded, 1000, 'negative control: recorded one by one')
+})
+
+t.test('attack: from many addresses they are bounded, and what there is no room for is counted in one; addresses of one IPv6 network are one', async t => {
+  const { app, recorded } = await build(t, () => {}, { limits: { address: false } })
+  const ask = (remoteAddress: string) => app.inject({ url: '/', remoteAddress, headers: { host: 'evil.example' } })
+  for (let i = 0; i < 5000; i++) for (let n = 0; n < 2; n++) await ask(`10.0.${i >> 8}.${i & 255}`)
+  t.strictSame(sum(recorded, 'untrusted_host'), { events: 1001, times: 1001 })
+  t.equal(recorded.filter(({ details }) => details.shared === true).length, 1)
+  await app.close()
+  t.strictSame(sum(recorded, 'untrusted_host'), { events: 1001 + 101, times: 10_000 }, 'at the end a hundred by themselves, and the rest in one')
+
+  const { app: other, recorded: heard } = await build(t)
+  for (let i = 0; i < 100; i++) await other.inject({ url: '/', remoteAddress: `2001:db8::${i.toString(16)}`, headers: { host: 'evil.example' } })
+  t.equal(heard.length, 1)
+})
+
+t.test('a run that is over is told of to its end without another request; forgetting one has the next recorded', async t => {
+  const { app, recorded } = await build(t)
+  const clock = { ms: 1000 }
+  const runs = app.events.runs('key_refused', { quietMs: 20, max: 2, now: () => clock.ms })
+  const times = () => recorded.map(({ details: { times, kind = 'shared' } }) => [kind, times])
+  for (let i = 0; i < 5; i++) runs.record('a', null, { kind: 'a' })
+  await new Promise(resolve => { setTimeout(resolve, 60) })
+  t.same(times(), [['a', 1]], 'not before its time')
+  clock.ms += 20
+  for (let i = 0; i < 500 && recorded.length < 2; i++) await new Promise(resolve => { setTimeout(resolve, 10) })
+  t.same(times(), [['a', 1], ['a', 4]])
+
+  recorded.length = 0
+  for (const kind of ['a', 'b', 'c', 'd', 'd', 'a']) runs.record(kind, null, { kind }, { shared: {} })
+  t.same(times(), [['a', 1], ['b', 1], ['shared', 1]])
+  runs.forget('a')
+  runs.record('a', null, { kind: 'a' })
+  t.same(times().at(-1), ['a', 2])
+  runs.record('a', null, { kind: 'a' }, { isGrave: true, quietMs: 50 })
+  runs.record('a', null, { kind: 'a' }, { isGrave: true })
+  t.same(times().at(-1), ['a', 1], 'what is grave is told at once, and once')
+
+  recorded.length = 0
+  clock.ms += 20
+  for (const kind of ['e', 'f', 'g']) runs.record(kind, null, { kind }, { shared: {} })
+  t.same(times(), [['e', 1], ['shared', 3]], 'runs that are over make room, and what was left out of others is not lost')
+  clock.ms -= 500
+  runs.record('e', null, { kind: 'e' })
+  t.same(times().at(-1), ['e', 1], 'a clock that is set back silences nobody')
+  recorded.length = 0
+  app.events.flush()
+  t.same(times(), [['a', 1], ['shared', 1]])
+  app.events.flush()
+  t.equal(recorded.length, 2, 'once')
 })
 
 t.test('misconfiguration stops boot: an event is named by a text', async t => {

@@ -137,19 +137,19 @@ t.test('SARIF 2.1.0: a rule and a place for each result, and the ids of the stan
     t.ok(['error', 'warning', 'note'].includes(level) && message.text.length > 10 && partialFingerprints['bastion/v1'].length === 32)
     t.notMatch(locations[0].physicalLocation.artifactLocation.uri, /^\.|\\| /)
   }
-  t.match(results.find(({ ruleId }: { ruleId: string }) => ruleId === 'limits/public'), { level: 'error', message: { text: 'POST /posts: public, changes something, and has no limit' } })
+  t.match(results.find(({ ruleId }: { ruleId: string }) => ruleId === 'limits/public'), { level: 'error', message: { text: /^POST \/posts: public, changes something, and has no limit\. Take limits: false out/ } })
   t.ok(results.some(({ ruleId }: { ruleId: string }) => ruleId === 'weaker/access'))
   t.ok(tool.driver.rules.find(({ id }: { id: string }) => id === 'weaker/access').properties.tags.includes('external/asvs/5.0/8.2.1'))
 })
 
 t.test('the grade counts kinds of finding, and names them', async t => {
-  const finding = (severity: 'high' | 'medium' | 'low', rule: string, route = 'GET /a') => ({ severity, rule, route, message: rule })
+  const finding = (severity: 'high' | 'medium' | 'low', rule: string, route = 'GET /a') => ({ severity, rule, route, message: rule, fix: 'Mend it.' })
   const many = Array.from({ length: 9 }, (_none, i) => finding('medium', 'headers/none', `GET /${i}`))
   t.same(gradeOf({ findings: [] }).grade, 'A+')
   t.same(gradeOf({ findings: [finding('low', 'a')] }).grade, 'A')
-  t.same(gradeOf({ findings: many }), { grade: 'B', reasons: ['medium: GET /0, GET /1, GET /2 and 6 more: headers/none'] }, 'one decision is one reason')
+  t.same(gradeOf({ findings: many }), { grade: 'B', reasons: ['medium: GET /0, GET /1, GET /2 and 6 more: headers/none. Mend it.'] }, 'one decision is one reason')
   t.same(gradeOf({ findings: ['a', 'b', 'c'].map(rule => finding('medium', rule)) }).grade, 'C')
-  t.same(gradeOf({ findings: [finding('low', 'z'), finding('high', 'a')] }), { grade: 'D', reasons: ['high: GET /a: a', 'low: GET /a: z'] })
+  t.same(gradeOf({ findings: [finding('low', 'z'), finding('high', 'a')] }), { grade: 'D', reasons: ['high: GET /a: a. Mend it.', 'low: GET /a: z. Mend it.'] })
   t.same(gradeOf({ findings: [finding('high', 'a'), finding('high', 'b')] }).grade, 'F')
 
   const bare = "import Fastify from 'fastify'\nimport plan from '../plugins/plan/index.js'\nimport posture from '../plugins/posture/index.js'\nconst app = Fastify()\n" +

@@ -20,7 +20,7 @@ async function build (t: Test, options: BastionOptions = {}, declare: (app: Fast
 }
 
 function findings (app: FastifyInstance): string[] {
-  return app.posture().findings.map(({ severity, route, message }) => `${severity} ${route}: ${message}`)
+  return app.posture().findings.map(({ severity, route, message, fix }) => `${severity} ${route}: ${message}. ${fix}`)
 }
 
 t.test('the report has every route with its steps and what each concern promises, and is plain data', async t => {
@@ -75,7 +75,7 @@ t.test('who reads the report cannot change the plan', async t => {
   t.equal((await app.inject('/')).statusCode, 401)
 })
 
-t.test('a service that has nothing to look at has no findings; each weakness is one', async t => {
+t.test('a service that has nothing to look at has no findings; each weakness is one, and says what to do', async t => {
   t.same(findings(await build(t, {}, app => { app.get('/', { schema, config: { access: 'public' } }, answer) })), [])
 
   const app = await build(t, { transport: {}, headers: { hsts: false }, cors: { origins: ['http://intranet.example', 'http://localhost:5173', 'https://app.example.com'] } }, app => {
@@ -87,14 +87,14 @@ t.test('a service that has nothing to look at has no findings; each weakness is 
     app.get('/typed/:id', { schema: { ...schema, params: Type.Object({ id: Type.String() }) }, config: { access: 'public' } }, answer)
   })
   t.match(findings(app), [
-    /^medium \*: answers to any host/,
-    /^low \*: sends no Strict-Transport-Security/,
-    /^medium \*: http:\/\/intranet\.example may read/,
-    /^high POST \/open: public, changes something, and has no limit/,
-    /^low GET \/unlimited: has no limit/,
-    /^medium GET \/bare: sends no security headers/,
-    /^low GET \/file: its answer is not filtered/,
-    /^low GET \/items\/:id: its URL has parameters without a schema/,
+    /^medium \*: answers to any host\. List yours in transport\.hosts\.$/,
+    /^low \*: sends no Strict-Transport-Security .*hsts: false/,
+    /^medium \*: http:\/\/intranet\.example may read.* Serve that page by https/,
+    /^high POST \/open: public, changes something, and has no limit\. .*limits: \['10\/minute'\]/,
+    /^low GET \/unlimited: has no limit\. Take limits: false out/,
+    /^medium GET \/bare: sends no security headers\. Take headers: false out/,
+    /^low GET \/file: its answer is not filtered .*schema\.response/,
+    /^low GET \/items\/:id: its URL has parameters without a schema\. Describe them in schema\.params\./,
   ])
   t.equal(findings(app).length, 8, 'and nothing for the twins, the unknown route or the preflights')
 

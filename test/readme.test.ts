@@ -5,6 +5,8 @@ import { join, relative } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import t, { type Test } from 'tap'
 import { coverage, notCounted, tableOf } from './asvs/coverage.js'
+import { RISKS } from '../demo/lab/attack.js'
+import { attacks } from '../demo/lab/range.js'
 import { redis } from './services.js'
 
 t.setTimeout(180_000)
@@ -55,6 +57,16 @@ t.test('the table of ASVS is what the titles of the tests prove, and counts noth
   for (const [id, claims] of found.claims) if (claims.every(({ isControlled }) => !isControlled)) t.ok(notCounted(found).some(line => line.includes(id)), `${id} is told to be not counted`)
   const without = { ...found, claims: new Map([...found.claims].map(([id, claims]) => [id, claims.map(claim => ({ ...claim, isControlled: false, isBeside: false }))])) }
   t.match(tableOf(without), `| **all** | 0/49 | 0/92 | 0/34 | 0/${found.suite.length} | 0 |`, 'negative control: the same claims without controls count for nothing')
+})
+
+t.test('the table of attacks is that of the lab', async t => {
+  const known = [...(await attacks()).values()]
+  const rows = Object.entries(RISKS).map(([risk, title]) => {
+    const of = known.filter(attack => attack.risk === risk)
+    const { title: one, refusal: { status, code } } = of[0]!
+    return `| ${risk} ${title} | ${of.length} | ${one} | succeeds | ${status}${code === undefined ? '' : ` \`${code}\``} |`
+  })
+  await holds(t, 'attacks', ['| risk (OWASP API Security, 2023) | attacks | one of them | twin | portal |', '|---|---|---|---|---|', ...rows].join('\n'))
 })
 
 for (const [name, check] of Object.entries({

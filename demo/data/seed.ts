@@ -63,8 +63,8 @@ async function seedAccount (sql: Sql, { username, role, plan, isActive }: Seeded
   await first(sql, build.insertInto('orders').values(ITEMS.map((item, n) => ({
     id: newId(), user_id: id, item, total: 1900 + i * 100 + n * 550, currency: 'EUR', created_at: new Date(Date.now() - n * 86_400_000),
   }))))
-  await first(sql, build.insertInto('posts').values(TITLES.map(title => `${title} (${username})`).map((title, n) => ({
-    id: newId(), author_id: id, title, title_upper: title.toUpperCase(), content: `<p>${title}</p>`, tags: ['hello'], created_at: new Date(Date.now() - (i * 2 + n) * 60_000),
+  await first(sql, build.insertInto('posts').values(TITLES.map(title => `${title} (${username})`).map((title, n) => ({ title, at: new Date(Date.now() - (i * 2 + n) * 60_000) })).map(({ title, at }) => ({
+    id: newId(), author_id: id, title, title_upper: title.toUpperCase(), content: `<p>${title}</p>`, tags: ['hello'], created_at: at, updated_at: at,
   }))))
   await first(sql, build.insertInto('documents').values({ id: newId(), owner_id: id, title: `Notes of ${username}`, content: `What ${username} wants to remember.` }))
 }

@@ -13,13 +13,14 @@ export const AUDIT_DAYS = { '*': 2192, access_denied: 366, rate_limited: 366, ma
 
 const maybe = <Part extends Parameters<typeof Type.Optional>[0]>(part: Part) => Type.Union([part, Type.Null()])
 const Text = Type.String()
+const Outcome = Type.Union([Type.Literal('success'), Type.Literal('failure'), Type.Literal('unknown')])
 const EventShape = closed({
   seq: Type.Integer(),
   id: Text,
   time: IsoDateTime,
   type: Text,
   vocabulary: maybe(Type.String({ description: "Its name in OWASP's Logging Vocabulary" })),
-  outcome: Type.Union([Type.Literal('success'), Type.Literal('failure'), Type.Literal('unknown')]),
+  outcome: Outcome,
   person: maybe(Type.String({ description: 'Who did it, by pseudonym' })),
   subject: maybe(Type.String({ description: 'To whom, where that is somebody else' })),
   userId: maybe(Type.String({ description: 'Null where nobody is behind the pseudonym any more' })),
@@ -35,16 +36,24 @@ const EventShape = closed({
   status: Type.Optional(Type.Integer()),
   details: Type.Record(Text, Type.Unknown({ open: 'each event has details of its own; they were redacted before they were kept' })),
 })
+/** In the chain. */
+const Place = Type.String({ pattern: '^[0-9]{1,15}$' })
 const AuditQuery = closed({
   ...PageQuery.properties,
   type: Type.Optional(Type.String({ maxLength: 64, pattern: '^[a-z][a-z0-9_]*$' })),
   userId: Type.Optional(Type.String({ minLength: 1, maxLength: 64 })),
+  outcome: Type.Optional(Outcome),
   from: Type.Optional(IsoDateTime),
   to: Type.Optional(IsoDateTime),
-  cursor: Type.Optional(Type.String({ pattern: '^[0-9]{1,15}$' })),
+  cursor: Type.Optional(Place),
 })
 const Break = closed({ seq: Type.Integer(), kind: Text, reason: Text })
 const VerdictShape = closed({ whole: Type.Boolean(), events: Type.Integer(), purged: Type.Integer(), seq: Type.Integer(), break: maybe(Break) })
+
+const StreamQuery = closed({
+  after: Type.Optional({ ...Place, description: 'The place of the last event that was read: it goes on from there. Who connects again says it by Last-Event-ID' }),
+  named: Type.Optional(Type.Boolean({ default: true, description: 'Whether each event goes by the name of its type; without names a page hears all of them as `message`' })),
+})
 
 /** Milliseconds after which a reader is looked at again, also where nothing happens. */
 const RECHECK_MS = 3000
@@ -74,11 +83,13 @@ export function auditRoutes ({ app }: Portal): void {
   })
 
   app.get('/audit/stream', {
-    schema: { headers: Type.Object({ 'last-event-id': Type.Optional(Type.String({ pattern: '^[0-9]{1,15}$' })) }) },
-    config: { access, answers: 'raw', overload: false },
+    schema: { headers: Type.Object({ 'last-event-id': Type.Optional(Place) }), querystring: StreamQuery },
+    // A page that is left open asks by itself: nobody need be there.
+    config: { access, answers: 'raw', overload: false, activity: false },
     exposeHeadRoute: false,
   }, async (request, reply) => {
-    const after = request.headers['last-event-id']
+    const { named = true, after: begin } = request.query
+    const after = request.headers['last-event-id'] ?? begin
     const reader = new AbortController()
     open.add(reader)
     reply.raw.on('close', () => {
@@ -86,25 +97,25 @@ export function auditRoutes ({ app }: Portal): void {
       reader.abort()
     })
     reply.headers({ 'content-type': 'text/event-stream', 'x-accel-buffering': 'no' })
-    return Readable.from(streamTo(request, reader.signal, after === undefined ? undefined : Number(after)))
+    return Readable.from(streamTo(request, reader.signal, named, after === undefined ? undefined : Number(after)))
   })
 
   // Asked by the stream, with the credential of its reader: all that guards the stream guards this.
   app.get('/audit/stream/reader', {
     schema: { response: { 204: Type.Null() } },
-    config: { access, limits: READER_LIMITS, https: false, overload: false },
+    config: { access, limits: READER_LIMITS, https: false, overload: false, activity: false },
     exposeHeadRoute: false,
     logLevel: 'warn',
   }, async (_request, reply) => { reply.code(204) })
 
-  async function * streamTo (request: FastifyRequest, signal: AbortSignal, after?: number): AsyncGenerator<string> {
+  async function * streamTo (request: FastifyRequest, signal: AbortSignal, named: boolean, after?: number): AsyncGenerator<string> {
     yield 'retry: 3000\n\n'
     let checked = Date.now()
     for await (const events of app.audit.follow({ after, signal })) {
       if (events.length > 0 || Date.now() - checked >= RECHECK_MS) {
         if (!await isStillAllowed(request)) return
         checked = Date.now()
-        yield events.length === 0 ? ': still here\n\n' : events.map(written).join('')
+        yield events.length === 0 ? ': still here\n\n' : events.map(event => written(event, named)).join('')
       }
     }
   }
@@ -115,6 +126,6 @@ export function auditRoutes ({ app }: Portal): void {
   }
 }
 
-function written (event: AuditEvent): string {
-  return `id: ${event.seq}\nevent: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`
+function written (event: AuditEvent, named: boolean): string {
+  return `id: ${event.seq}\n${named ? `event: ${event.type}\n` : ''}data: ${JSON.stringify(event)}\n\n`
 }

@@ -26,6 +26,11 @@ export function mfaRoutes (portal: Portal): void {
     return app.tokens.issue(account, id => accounts.subjectOf(id, account.passwordHash))
   })
 
+  app.get('/mfa', {
+    schema: { response: { 200: closed({ factors: Type.Array(Type.String(), { description: '`totp`, `passkey`' }) }) } },
+    config: { access: 'user' },
+  }, async request => ({ factors: await app.mfa.factors(principalOf(request).userId) }))
+
   app.post('/mfa/enroll', {
     schema: { body: noBody, response: { 200: closed({ secret: Type.String(), otpauthUrl: Type.String(), qr: Type.String() }) } },
     config: { access: { stepUp: true } },

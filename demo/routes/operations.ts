@@ -1,14 +1,8 @@
-/** Health, posture, the limits to try, and the page at the root. */
-import { createHash } from 'node:crypto'
-import { readFileSync } from 'node:fs'
+/** Health, and the limits to try. */
 import { Type } from '@sinclair/typebox'
 import { createError } from '@fastify/error'
-import { Posture } from '../../plugins/posture/index.js'
 import type { Portal } from '../app.js'
 
-const [TEMPLATE, SCRIPT] = ['index.html', 'portal.js'].map(name => readFileSync(new URL(`../web/${name}`, import.meta.url), 'utf8')) as [string, string]
-/** It runs the script that it was made with, or none (Subresource Integrity). */
-const PAGE = TEMPLATE.replace('{integrity}', `sha384-${createHash('sha384').update(SCRIPT).digest('base64')}`)
 /** Yes or no and nothing more. */
 const NotReady = createError('FST_PORTAL_NOT_READY', 'Not ready', 503)
 const Status = Type.Object({ status: Type.Literal('ok') }, { additionalProperties: false })
@@ -36,11 +30,6 @@ export function operationRoutes ({ app, sql }: Portal): void {
     return { status: 'ok' as const }
   })
 
-  app.get('/posture', {
-    schema: { response: { 200: Posture } },
-    config: { access: { permissions: 'posture:read' }, overload: false },
-  }, async () => app.posture())
-
   app.get('/limits/multi', {
     schema: { response: { 200: Status } },
     config: { access: 'public', limits: { windows: ['5/second', '100/minute', '1000/hour'], by: 'address' } },
@@ -55,23 +44,6 @@ export function operationRoutes ({ app, sql }: Portal): void {
     schema: { response: { 200: Status } },
     config: { access: 'public', limits: { windows: ['10/10s'], algorithm: 'bucket', by: 'address' } },
   }, async () => ({ status: 'ok' as const }))
-
-  app.get('/', {
-    schema: { hide: true },
-    config: { access: 'public', answers: 'raw', headers: { contentSecurityPolicy: 'page', permissionsPolicy: ['publickey-credentials-get', 'publickey-credentials-create'] } },
-  }, async (_request, reply) => {
-    reply.type('text/html; charset=utf-8')
-    return PAGE.replaceAll('{nonce}', reply.scriptNonce)
-  })
-
-  // Never older than the page that asks for it.
-  app.get('/portal.js', {
-    schema: { hide: true },
-    config: { access: 'public', answers: 'raw', headers: { cacheControl: 'no-cache' } },
-  }, async (_request, reply) => {
-    reply.type('text/javascript; charset=utf-8')
-    return SCRIPT
-  })
 
   async function answers (): Promise<boolean> {
     const deadline = AbortSignal.timeout(READY_DEADLINE)

@@ -14,7 +14,7 @@ const CONFIRM_LIFETIME = 86_400
 export const PER_ADDRESS = ['3/hour', '10/day']
 
 export function recoveryRoutes (portal: Portal): void {
-  const { app, accounts, post, signOut } = portal
+  const { app, accounts, post, signOut, origin } = portal
   app.post('/auth/forgot', {
     schema: { body: closed({ email: Email }), response: { 202: Type.Null() } },
     config: { access: 'public', limits: { windows: ['10/minute', '60/hour'], by: 'address' } },
@@ -28,7 +28,7 @@ export function recoveryRoutes (portal: Portal): void {
       return {
         to: email,
         subject: 'Choose a new password',
-        text: `Somebody, hopefully you, asked for a new password for the account ${user.username}.\n\nPOST /auth/reset with this token, within half an hour:\n\n${token}\n\nIf it was not you, there is nothing to do.`,
+        text: `Somebody, hopefully you, asked for a new password for the account ${user.username}.\n\nPOST /auth/reset with this token, within half an hour:\n\n${token}\n\nOr open ${origin}/#recover/${token}\n\nIf it was not you, there is nothing to do.`,
       }
     })
     return reply.code(202).send(undefined as never)
@@ -74,7 +74,7 @@ export function recoveryRoutes (portal: Portal): void {
 }
 
 /** The mail to somebody who gave this address, whether it is theirs or not: who has an account with it already is told so, and the asker is not. */
-export function askToConfirm ({ app, accounts, post }: Portal, { id, username, email }: Pick<UserRow, 'id' | 'username' | 'email'>): void {
+export function askToConfirm ({ app, accounts, post, origin }: Portal, { id, username, email }: Pick<UserRow, 'id' | 'username' | 'email'>): void {
   post(async () => {
     await app.limits.check('confirm', PER_ADDRESS, email)
     const holder = await accounts.byConfirmedEmail(email)
@@ -82,7 +82,7 @@ export function askToConfirm ({ app, accounts, post }: Portal, { id, username, e
       return { to: email, subject: 'You have an account already', text: `Somebody wanted to use this address for another account. Yours is ${holder.username}. If you have forgotten its password, POST /auth/forgot.` }
     }
     const token = app.tokens.links.issue({ purpose: 'confirm', subject: id, lifetime: CONFIRM_LIFETIME, bound: email })
-    return { to: email, subject: 'Confirm your address', text: `This address was given for the account ${username}. If that was you, POST /auth/confirm with this token within a day:\n\n${token}` }
+    return { to: email, subject: 'Confirm your address', text: `This address was given for the account ${username}. If that was you, POST /auth/confirm with this token within a day:\n\n${token}\n\nOr open ${origin}/#confirm/${token}` }
   })
 }
 

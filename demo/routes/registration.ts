@@ -63,6 +63,7 @@ function tellByMail (portal: Portal, id: string, { username, email }: Registrati
       return { to: email, subject: 'You have an account already', text: `Somebody, perhaps you, wanted to open an account with this address. Yours is ${holder.username}. If you have forgotten its password, POST /auth/forgot.` }
     }
     if (isTaken) return { to: email, subject: 'This name is taken', text: `Somebody, hopefully you, wanted to open an account by the name ${username}, which is taken. POST /auth/register with another one.` }
-    return { to: email, subject: 'Complete your registration', text: `This address was given for a new account, ${username}. If that was you, POST /auth/confirm with this token within a day:\n\n${registrationLink(portal, id)}` }
+    const token = registrationLink(portal, id)
+    return { to: email, subject: 'Complete your registration', text: `This address was given for a new account, ${username}. If that was you, POST /auth/confirm with this token within a day:\n\n${token}\n\nOr open ${portal.origin}/#confirm/${token}` }
   })
 }

@@ -55,16 +55,22 @@ export const PublicProfile = Type.Object({
   id: Id,
   username: Type.String(),
   email: Type.Optional(Type.String({ visibleTo: ['owner', 'users:read:private'] })),
+  role: Type.Optional(Type.String({ visibleTo: ['users:read:private'] })),
+  isActive: Type.Optional(Type.Boolean({ visibleTo: ['users:read:private'] })),
   createdAt: Time,
 }, { additionalProperties: false })
 
 export function ownProfile (user: UserRow): Static<typeof OwnProfile> {
   const { age, phone, website, bio } = user
-  return { ...publicProfile(user), email: user.email, emailConfirmed: user.email_confirmed_at !== null, role: user.role, plan: user.plan, age, phone, website, bio }
+  return { ...named(user), email: user.email, emailConfirmed: user.email_confirmed_at !== null, role: user.role, plan: user.plan, age, phone, website, bio }
 }
 
-export function publicProfile ({ id, username, email, created_at: createdAt }: UserRow): Static<typeof PublicProfile> {
-  return { id, username, email, createdAt: createdAt.toISOString() }
+export function publicProfile (user: UserRow): Static<typeof PublicProfile> {
+  return { ...named(user), email: user.email, role: user.role, isActive: user.is_active }
+}
+
+function named ({ id, username, created_at: createdAt }: UserRow) {
+  return { id, username, createdAt: createdAt.toISOString() }
 }
 
 export const Post = Type.Object({

@@ -105,7 +105,7 @@ export class Counting {
       rule.waiting += 1
       this.#pending.set(key, pending = { rule, subject, times: 0, members: new Set(), event })
     }
-    pending.times += 1
+    pending.times += timesOf(event)
     pending.event = event
     if (member !== null && pending.members.size < threshold) pending.members.add(member)
     this.#counting ??= this.#countAll().finally(() => { this.#counting = null })
@@ -157,4 +157,9 @@ export class Counting {
     }
     return tallies.claim(subject, this.#parts.now())
   }
+}
+
+/** A run is as many as it says; what is shared is of many subjects, and this one is in it once. */
+function timesOf ({ details: { times, shared } }: SecurityEvent): number {
+  return Number.isSafeInteger(times) && (times as number) > 0 && shared !== true ? times as number : 1
 }

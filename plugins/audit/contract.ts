@@ -39,6 +39,8 @@ export interface AuditQuery {
   type?: string
   /** Whoever did it, or to whom it was done. */
   userId?: string
+  /** How it ended. */
+  outcome?: Outcome
   /** From this time on, and before that one (ISO 8601). */
   from?: string
   to?: string

@@ -144,6 +144,7 @@ async function audit (app: FastifyInstance, options: AuditOptions): Promise<void
   })
   app.addHook('onClose', async function drain () {
     clearInterval(timer)
+    events.flush() // what is counted and not told yet is kept too
     await writer.close()
   })
 

@@ -100,10 +100,10 @@ function contentOf (text: string): object {
 }
 
 /** As times are written in the trail, where they are compared as text. */
-function timesOf ({ type, from, to }: AuditQuery): AuditQuery {
+function timesOf ({ type, outcome, from, to }: AuditQuery): AuditQuery {
   // A leap second and an offset of hours alone are times too, which Date does not know.
   const written = (time: string) => new Date(time.replace(/:60(?:\.\d+)?/, ':59.999').replace(/[+-]\d\d$/, '$&:00')).toISOString().replace(/^\+/, '~') // the year 10000 comes after all others
-  return { type, ...from !== undefined && { from: written(from) }, ...to !== undefined && { to: written(to) } }
+  return { type, outcome, ...from !== undefined && { from: written(from) }, ...to !== undefined && { to: written(to) } }
 }
 
 function asleep (ms: number, signal: AbortSignal | undefined, wake?: (call: () => void) => () => void): Promise<void> {

@@ -208,16 +208,16 @@ export function auditStore (sql: Sql, ring: KeyRing, deadlineMs: number) {
     return (await sql.query<Row>('select * from audit_events where seq > $1::bigint and seq <= $2::bigint order by seq limit $3::int', [after, to, limit])).map(numbered)
   }
 
-  async function page ({ type, from, to }: AuditQuery, pseudonyms: readonly string[] | null, before: number | null, limit: number): Promise<Row[]> {
+  async function page ({ type, outcome, from, to }: AuditQuery, pseudonyms: readonly string[] | null, before: number | null, limit: number): Promise<Row[]> {
     return (await sql.query<Row>(`select * from audit_events where content is not null and ($1::text is null or type = $1) and ($2::text[] is null or person = any($2) or subject = any($2))
-      and ($3::text is null or time >= $3) and ($4::text is null or time < $4) and ($5::bigint is null or seq < $5) order by seq desc limit $6::int`,
-    [type ?? null, pseudonyms, from ?? null, to ?? null, before, limit])).map(numbered)
+      and ($3::text is null or time >= $3) and ($4::text is null or time < $4) and ($5::bigint is null or seq < $5) and ($7::text is null or starts_with(content, $7)) order by seq desc limit $6::int`,
+    [type ?? null, pseudonyms, from ?? null, to ?? null, before, limit, beginningWith(outcome)])).map(numbered)
   }
 
-  async function after ({ type, from, to }: AuditQuery, pseudonyms: readonly string[] | null, place: number, limit: number): Promise<Row[]> {
+  async function after ({ type, outcome, from, to }: AuditQuery, pseudonyms: readonly string[] | null, place: number, limit: number): Promise<Row[]> {
     return (await sql.query<Row>(`select * from audit_events where content is not null and ($1::text is null or type = $1) and ($2::text[] is null or person = any($2) or subject = any($2))
-      and ($3::text is null or time >= $3) and ($4::text is null or time < $4) and seq > $5::bigint order by seq limit $6::int`,
-    [type ?? null, pseudonyms, from ?? null, to ?? null, place, limit])).map(numbered)
+      and ($3::text is null or time >= $3) and ($4::text is null or time < $4) and seq > $5::bigint and ($7::text is null or starts_with(content, $7)) order by seq limit $6::int`,
+    [type ?? null, pseudonyms, from ?? null, to ?? null, place, limit, beginningWith(outcome)])).map(numbered)
   }
 
   /** Null where nothing came since the last one, or nothing at all. */
@@ -252,6 +252,11 @@ export function auditStore (sql: Sql, ring: KeyRing, deadlineMs: number) {
       from unnest($1::bigint[], $2::text[]) as given (place, mark) where seq = given.place and content is not null returning seq`, [emptied.map(({ seq }) => seq), marks, at])
     return done.length
   }
+}
+
+/** How a content begins that ended so: the outcome is the first in it. */
+function beginningWith (outcome: AuditQuery['outcome']): string | null {
+  return outcome === undefined ? null : `{"outcome":${JSON.stringify(outcome)},`
 }
 
 /** `pg` answers a bigint as text. */

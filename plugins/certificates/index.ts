@@ -7,25 +7,27 @@
  * clients as a credential. It does nothing where TLS ends before the service.
  * Not covered: revocation (short-lived certificates are the answer), issuing (certbot or another ACME client does that), and the TLS of a proxy.
  */
-import { randomUUID, type X509Certificate } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
 import { Type, type Static } from '@sinclair/typebox'
 import fp from 'fastify-plugin'
-import { addressKey } from '../address.js'
 import { measured } from '../measured.js'
 import { checkOptions } from '../options.js'
 import { isProduction } from '../production.js'
 import { clientReader } from './clients.js'
 import { CertificateRefused, CertificatesMisconfigured } from './errors.js'
-import { DAY_MS, daysLeft, faultOfTime, inspect, isFromDevelopment, isSelfSigned, namesOf, uncovered, type Terms } from './inspection.js'
+import { watchHandshakes } from './handshakes.js'
+import { DAY_MS, daysLeft, faultOfTime, inspect, isFromDevelopment, namesOf, uncovered, type Terms } from './inspection.js'
 import { tlsOf, type TlsListener } from './listener.js'
-import { certificatesIn, nameOf, readText, type CertificatePair } from './pairs.js'
+import { certificatesIn, readText, type CertificatePair } from './pairs.js'
+import { Reload } from './reload.js'
+import { statusOf, type CertificateFinding, type CertificateStatus } from './status.js'
 import { watchFiles, type FileWatch } from './watch.js'
 
 export { CertificateRefused, CertificatesMisconfigured, ClientCertificateRefused, CrossSiteRefused } from './errors.js'
 export { developmentCertificate } from './development.js'
 export type { CertificatePrincipal, ClientCertificates, TlsOptions } from './listener.js'
 export type { CertificateFiles } from './pairs.js'
+export type { CertificateFinding, CertificateStatus } from './status.js'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -33,27 +35,6 @@ declare module 'fastify' {
     certificates: Certificates
   }
 }
-
-/** One that is served; nothing of its key. */
-export interface CertificateStatus {
-  /** Path of the file. */
-  file: string
-  subject: string
-  names: string[]
-  issuer: string
-  serialNumber: string
-  /** SHA-256, in hex. */
-  fingerprint: string
-  validFrom: Date
-  validTo: Date
-  /** Until it, or one of its chain, expires; negative afterwards. */
-  daysLeft: number
-  state: 'good' | 'expiring' | 'expired' | 'early'
-  /** A reviewer should look at these. */
-  warnings: string[]
-}
-
-export interface CertificateFinding { severity: 'high' | 'medium' | 'low', message: string }
 
 /** The instance decorator `app.certificates`. */
 export interface Certificates {
@@ -91,11 +72,7 @@ export type CertificatesOptions = Static<typeof CertificatesOptions> & {
 
 const LOOPBACK = /^(?:localhost|127\.0\.0\.1|\[?::1\]?)$/i
 const PORT = /:\d+$/
-/** Handshakes are no requests, and nothing limits them: in a minute each kind of an address is recorded once, and so many at most; all are counted. */
-const HANDSHAKES = { ms: 60_000, max: 1000 }
-/** Milliseconds between two attempts to read files that do not belong together yet, and how many of them: renewals write one after the other. */
-const RETRY_MS = 250
-const RETRIES = 4
+const RENEW = 'Renew it; its files are read again when they change.'
 
 async function certificates (app: FastifyInstance, options: CertificatesOptions): Promise<void> {
   const { now = Date.now, ...checked } = options
@@ -108,15 +85,10 @@ async function certificates (app: FastifyInstance, options: CertificatesOptions)
   /** The day on which each was last told of. */
   const told = new Map<string, number>()
   let names: string[] = []
-  let reloading: Promise<boolean> | null = null
-  /** Asked for, and nothing read yet. */
-  let waiting: Promise<boolean> | null = null
   let watching: FileWatch | null = null
-  let isClosed = false
-  /** What was last refused: the same is told once. */
-  let lastRefusal = ''
+  const reloading = tls === null ? null : new Reload(tls, { events: app.events, terms, names: () => names, taken: tellReload })
 
-  app.decorate('certificates', { list, isGood, findings, reload, check })
+  app.decorate('certificates', { list, isGood, findings, reload: () => reloading?.ask() ?? Promise.resolve(false), check })
   if (tls === null) {
     if (checked.names !== undefined) throw new CertificatesMisconfigured('certificates: names: this server has no TLS: construct the application with server({ tls })')
     return
@@ -138,14 +110,13 @@ async function certificates (app: FastifyInstance, options: CertificatesOptions)
         'have one issued for it, or say in certificates.names what clients call this service')
     }
     check()
-    if (watch) watching = watchFiles(served.paths, pollMs, () => { reload().catch(error => app.log.error({ err: error }, 'certificates were not read again')) })
+    if (watch) watching = watchFiles(served.paths, pollMs, () => { reloading?.ask().catch(error => app.log.error({ err: error }, 'certificates were not read again')) })
   })
   const timer = setInterval(check, checkMs).unref()
   app.addHook('onClose', async function stopWatching () {
-    isClosed = true
     clearInterval(timer)
     watching?.close()
-    await reloading?.catch(() => {})
+    await reloading?.close()
   })
 
   function list (): CertificateStatus[] {
@@ -158,13 +129,15 @@ async function certificates (app: FastifyInstance, options: CertificatesOptions)
 
   function findings (): CertificateFinding[] {
     const found = list().flatMap(({ file, state, daysLeft: days, warnings }): CertificateFinding[] => [
-      ...state === 'expired' ? [{ severity: 'high' as const, message: `the certificate ${file} has expired` }] : [],
-      ...state === 'early' ? [{ severity: 'high' as const, message: `the certificate ${file} is not yet valid` }] : [],
-      ...state === 'expiring' ? [{ severity: days < alarmDays ? 'medium' as const : 'low' as const, message: `the certificate ${file} expires in ${Math.floor(days)} days` }] : [],
-      ...warnings.map(message => ({ severity: 'low' as const, message })),
+      ...state === 'expired' ? [{ severity: 'high' as const, message: `the certificate ${file} has expired`, fix: RENEW }] : [],
+      ...state === 'early' ? [{ severity: 'high' as const, message: `the certificate ${file} is not yet valid`, fix: 'Serve one that is, or set the clock of this machine.' }] : [],
+      ...state === 'expiring' ? [{ severity: days < alarmDays ? 'medium' as const : 'low' as const, message: `the certificate ${file} expires in ${Math.floor(days)} days`, fix: RENEW }] : [],
+      ...warnings.map(message => ({ severity: 'low' as const, message, fix: 'Mend the files of the certificate; they are read again when they change.' })),
     ])
-    if (tls?.pairs.some(({ leaf }) => isFromDevelopment(leaf)) === true) found.push({ severity: 'low', message: 'it serves a development certificate' })
-    if (tls !== null && !watch) found.push({ severity: 'low', message: 'renewed certificates wait for a restart (certificates.watch is off)' })
+    if (tls?.pairs.some(({ leaf }) => isFromDevelopment(leaf)) === true) {
+      found.push({ severity: 'low', message: 'it serves a development certificate', fix: 'Serve one of an authority that browsers trust.' })
+    }
+    if (tls !== null && !watch) found.push({ severity: 'low', message: 'renewed certificates wait for a restart (certificates.watch is off)', fix: 'Take watch: false out of certificates, or call app.certificates.reload().' })
     return found
   }
 
@@ -178,72 +151,6 @@ async function certificates (app: FastifyInstance, options: CertificatesOptions)
       else if (state === 'expiring') app.events.record('certificate_expiring', null, { ...details, severity: 'warning' })
       else app.events.record('certificate_invalid', null, { ...details, reason: state, severity: 'critical' })
     }
-  }
-
-  function reload (): Promise<boolean> {
-    if (tls === null) return Promise.resolve(false)
-    if (waiting !== null) return waiting
-    // Whoever asks while files are being read is told of a reading that began after they asked.
-    const next = (reloading ?? Promise.resolve(false)).catch(() => false).then(() => {
-      waiting = null
-      return takeOver(tls)
-    }).finally(() => { if (reloading === next) reloading = null })
-    waiting = reloading = next
-    return next
-  }
-
-  /** Files that do not belong together are read again: whoever renews them writes one after the other. */
-  async function takeOver (listener: TlsListener): Promise<boolean> {
-    let hasChanged = false
-    for (let attempt = 0; ; attempt += 1) {
-      const { changed, refusal } = attemptToTake(listener)
-      hasChanged ||= changed
-      if (refusal === null) {
-        lastRefusal = ''
-        return hasChanged
-      }
-      if (isClosed) return hasChanged
-      if (attempt === RETRIES) {
-        if (refusal !== lastRefusal) app.events.record('certificate_refused', null, { reason: refusal, severity: 'critical' })
-        lastRefusal = refusal
-        return hasChanged
-      }
-      await new Promise(resolve => { setTimeout(resolve, RETRY_MS).unref() })
-    }
-  }
-
-  /** Each pair by itself: one that is bad keeps no other from being renewed. */
-  function attemptToTake (listener: TlsListener): { changed: boolean, refusal: string | null } {
-    const refusals: string[] = []
-    const guarded = <Value>(read: () => Value, kept: Value): Value => {
-      try {
-        return read()
-      } catch (error) {
-        refusals.push((error as Error).message)
-        return kept
-      }
-    }
-    const before = listener.pairs
-    const found = new Map<CertificatePair, string[]>()
-    const pairs = before.map((old, place) => guarded(() => {
-      const pair = listener.readPair(place)
-      if (pair.digest === old.digest) return old
-      const { faults, warnings } = inspect(pair, terms())
-      const lost = uncovered([pair], names.filter(name => uncovered([old], [name]).length === 0))
-      if (lost.length > 0) faults.push(`${pair.files.cert} is not good for ${lost.join(', ')}, as the one before it was: have it issued for all names`)
-      if (faults.length > 0) throw new CertificateRefused(faults.join('; '))
-      found.set(pair, warnings)
-      return pair
-    }, old))
-    const ca = guarded(() => listener.readCa(), listener.ca)
-    const isChanged = found.size > 0 || ca.join() !== listener.ca.join()
-    if (isChanged) {
-      guarded(() => {
-        listener.take(pairs, ca)
-        tellReload(pairs, found)
-      }, undefined)
-    }
-    return { changed: listener.pairs !== before, refusal: refusals.length > 0 ? refusals.join('; ') : null }
   }
 
   function tellReload (pairs: readonly CertificatePair[], found: ReadonlyMap<CertificatePair, string[]>): void {
@@ -269,23 +176,7 @@ async function certificates (app: FastifyInstance, options: CertificatesOptions)
     gauge('bastion_certificates_good', '1 while no certificate that is served has expired', () => Number(isGood()))
     const countFailure = counter('bastion_tls_handshakes_failed_total', 'TLS handshakes that came to nothing')
     const countRefusal = counter('bastion_client_certificates_refused_total', 'Certificates of clients that were refused')
-    let heard = new Set<string>()
-    let since = -Infinity
-    listener.onFailure((error, socket) => {
-      countFailure()
-      // Node closes the connection itself where a good one is required: this is all that is ever heard of it.
-      const reason = error.code === 'ERR_SSL_PEER_DID_NOT_RETURN_A_CERTIFICATE' ? 'none' : socket.authorizationError
-      if (listener.clients?.required !== true || reason === undefined || reason === null) return
-      countRefusal()
-      if (Math.abs(now() - since) >= HANDSHAKES.ms) {
-        heard = new Set()
-        since = now()
-      }
-      const kind = `${addressKey(socket.remoteAddress)} ${reason}`
-      if (heard.has(kind) || heard.size >= HANDSHAKES.max) return
-      heard.add(kind)
-      app.events.record('client_certificate_refused', { id: randomUUID(), ip: socket.remoteAddress }, { reason: String(reason) })
-    })
+    watchHandshakes(listener, { events: app.events, countFailure, countRefusal, now })
     const { clients } = listener
     if (clients?.principal === undefined) return
     const { principal } = clients
@@ -302,28 +193,6 @@ function promiseOfClients ({ clients }: TlsListener): false | 'asked' | 'require
 function hostsOf (app: FastifyInstance): string[] {
   const { hosts = [] } = (app.plan.notFound.controls.transport ?? {}) as { hosts?: readonly string[] }
   return [...new Set(hosts.map(host => host.replace(PORT, '').toLowerCase()))].filter(host => !LOOPBACK.test(host))
-}
-
-function statusOf ({ files, leaf, chain }: CertificatePair, now: number, warnDays: number, warnings: readonly string[]): CertificateStatus {
-  const days = Math.min(...chain.map(certificate => daysLeft(certificate, now)))
-  const isEarly = chain.some(({ validFrom }) => now < Date.parse(validFrom))
-  return {
-    file: files.cert,
-    subject: nameOf(leaf),
-    names: namesOf(leaf),
-    issuer: isSelfSigned(leaf) ? 'itself' : leaf.issuer.replaceAll('\n', ', '),
-    serialNumber: leaf.serialNumber.toLowerCase(),
-    fingerprint: fingerprintOf(leaf),
-    validFrom: new Date(leaf.validFrom),
-    validTo: new Date(leaf.validTo),
-    daysLeft: days,
-    state: days < 0 ? 'expired' : isEarly ? 'early' : days < warnDays ? 'expiring' : 'good',
-    warnings: [...warnings],
-  }
-}
-
-function fingerprintOf ({ fingerprint256 }: X509Certificate): string {
-  return fingerprint256.replaceAll(':', '').toLowerCase()
 }
 
 export default fp(certificates, { fastify: '5.x', name: 'bastion-certificates', dependencies: ['bastion-plan', 'bastion-events', 'bastion-identity'] })

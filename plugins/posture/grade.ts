@@ -19,7 +19,7 @@ export function gradeOf ({ findings }: Pick<Posture, 'findings'>): Grade {
   const kinds = kindsOf(findings)
   const [high, medium, low] = ORDER.map(severity => kinds.filter(({ first }) => first.severity === severity).length) as [number, number, number]
   const grade = high > 1 ? 'F' : high === 1 ? 'D' : medium > 2 ? 'C' : medium > 0 ? 'B' : low > 0 ? 'A' : 'A+'
-  const reasons = kinds.map(({ first, routes }) => `${first.severity}: ${placesOf(routes)}: ${first.message}`)
+  const reasons = kinds.map(({ first, routes }) => `${first.severity}: ${placesOf(routes)}: ${first.message}. ${first.fix}`)
   return { grade, reasons: reasons.length > 0 ? reasons : ['nothing to look at: every route says who may call it, and nothing that guards it is off'] }
 }
 

@@ -10,11 +10,13 @@ import type { FastifyInstance } from 'fastify'
 import { Type, type Static } from '@sinclair/typebox'
 import fp from 'fastify-plugin'
 import type { Principal } from '../identity.js'
-import { weaknessOf, type Peer } from '../peers.js'
 import type { PlannedRoute } from '../plan/index.js'
 import { isSchema } from '../references.js'
 import { noBody } from '../../schemas/closed.js'
 import { fieldsTaken, fieldsTold, type Taken, type Told } from './fields.js'
+import { Finding, routeFindings, serviceFindings } from './findings.js'
+
+export type { Finding } from './findings.js'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -23,13 +25,6 @@ declare module 'fastify' {
   }
 }
 
-const Finding = Type.Object({
-  rule: Type.String({ description: 'What kind of finding it is: the concern, and the fault' }),
-  severity: Type.Union([Type.Literal('high'), Type.Literal('medium'), Type.Literal('low')]),
-  route: Type.String({ description: 'Method and URL; `*` for the service as a whole' }),
-  message: Type.String(),
-})
-export type Finding = Static<typeof Finding>
 const Taken = Type.Record(Type.String(), Type.Array(Type.Unknown({ open: 'keywords of the schema that the service itself declares' })))
 export const Posture = Type.Object({
   concerns: Type.Array(Type.String(), { description: 'Concerns that guard at least one route' }),
@@ -52,9 +47,6 @@ export const Posture = Type.Object({
   findings: Type.Array(Finding),
 })
 export type Posture = Static<typeof Posture>
-
-const UNSAFE: ReadonlySet<string> = new Set(['POST', 'PUT', 'PATCH', 'DELETE'])
-const LOOPBACK = /^http:\/\/(?:localhost|127\.0\.0\.1|\[::1\])(?::\d+)?$/
 
 async function posture (app: FastifyInstance): Promise<void> {
   app.decorate('posture', () => {
@@ -95,63 +87,6 @@ function outputOf ({ kind, options, instance }: PlannedRoute): Record<string, To
     const content = isSchema(schema) && isSchema(schema.content) ? { anyOf: Object.values(schema.content).map(part => (part as { schema?: unknown }).schema) } : schema
     return [status, fieldsTold(content, shared)]
   }))
-}
-
-/** Without these something is open on every route. */
-const NEEDED: Readonly<Record<string, [Finding['severity'], string]>> = {
-  access: ['high', 'no route says who may call it: register the access concern'],
-  limits: ['medium', 'nothing is limited: register the limits concern'],
-  headers: ['medium', 'sends no security headers: register the headers concern'],
-  validation: ['medium', 'bodies may hold what nobody declared: register the validation concern'],
-  exposure: ['medium', 'answers are not cut down to what is declared: register the exposure concern'],
-}
-
-/** What a reviewer should look at in the service as a whole. */
-function serviceFindings ({ initialConfig, plan, certificates }: FastifyInstance & { certificates?: { findings: () => Pick<Finding, 'severity' | 'message'>[] } }): Finding[] {
-  const { transport, state, cors, headers } = plan.notFound.controls as {
-    transport?: { hosts: string[], peers?: Peer[] }, state?: { peer: Peer }, cors?: { origins: '*' | string[] } | false, headers?: Record<string, string> | false
-  }
-  const found: Finding[] = []
-  const add = (rule: string, severity: Finding['severity'], message: string) => found.push({ rule, severity, route: '*', message })
-  const promised = new Set([...plan.routes, plan.notFound].flatMap(({ controls }) => Object.keys(controls)))
-  // Some concerns have nothing to say where there is no route.
-  for (const [concern, [severity, message]] of Object.entries(plan.routes.some(({ kind }) => kind === 'route') ? NEEDED : {})) if (!promised.has(concern)) add(`${concern}/absent`, severity, message)
-  if ((initialConfig as { requestTimeout?: number }).requestTimeout === 0) add('server/time', 'medium', 'a request may take for ever, and malformed ones get bare answers: construct the application with server()')
-  if (transport?.hosts.length === 0) add('transport/hosts', 'medium', 'answers to any host: list yours in transport.hosts')
-  for (const { severity, message } of certificates?.findings() ?? []) add('certificates', severity, message)
-  for (const peer of [...transport?.peers ?? [], ...state === undefined ? [] : [state.peer]]) {
-    const weakness = weaknessOf(peer)
-    if (weakness !== null) add('transport/peer', 'high', weakness)
-  }
-  if (typeof headers === 'object' && headers['strict-transport-security'] === undefined) add('headers/hsts', 'low', 'sends no Strict-Transport-Security (headers.hsts is off)')
-  const origins = typeof cors === 'object' ? cors.origins : []
-  if (origins === '*') add('cors/any', 'low', 'any page may read its public answers (cors.origins is "*")')
-  else {
-    for (const origin of origins) if (origin.startsWith('http:') && !LOOPBACK.test(origin)) add('cors/plain', 'medium', `${origin} may read answers, and whoever sits on its line is that origin: use https`)
-  }
-  return found
-}
-
-function routeFindings ({ method, url, kind, controls }: PlannedRoute): Finding[] {
-  if (kind !== 'route') return []
-  const { access, limits, headers, exposure, validation, csrf, reports, versions } = controls as {
-    access?: unknown, limits?: unknown, headers?: unknown, exposure?: unknown, validation?: { params: boolean }, csrf?: unknown, reports?: unknown, versions?: { status: string, sunset: string }
-  }
-  const isPublic = access === 'public'
-  const isUnsafe = method.split(',').some(name => UNSAFE.has(name))
-  const found: Finding[] = []
-  const add = (rule: string, severity: Finding['severity'], message: string) => found.push({ rule, severity, route: `${method} ${url}`, message })
-  if (limits === false) {
-    if (isPublic && isUnsafe) add('limits/public', 'high', 'public, changes something, and has no limit')
-    else if (!isPublic) add('limits/none', 'low', 'has no limit')
-  }
-  if (headers === false) add('headers/none', 'medium', 'sends no security headers')
-  // What browsers report they send by themselves, and it changes nothing.
-  if (csrf === false && isUnsafe && reports === undefined) add('csrf/off', 'medium', 'other sites may make a browser send it, cookies included (csrf: false)')
-  if (exposure === 'raw' && !isPublic) add('exposure/raw', 'low', 'its answer is not filtered (answers: raw)')
-  if (versions?.status === 'ending') add('versions/ending', 'medium', `answers 410 from ${versions.sunset} on: app.versions.uses() tells who still calls it`)
-  if (validation?.params === false && /[:*]/.test(url) && method !== 'OPTIONS') add('validation/params', 'low', 'its URL has parameters without a schema')
-  return found
 }
 
 export default fp(posture, { fastify: '5.x', name: 'bastion-posture', dependencies: ['bastion-plan'] })

@@ -40,13 +40,13 @@ function ruleOf (id: string, text: string, severity: Finding['severity'], contro
   }
 }
 
-function resultOf (index: readonly string[], ruleId: string, level: string, { route, message }: Finding | Change, source: string): object {
+function resultOf (index: readonly string[], ruleId: string, level: string, { route, message, ...rest }: Finding | Change, source: string): object {
   const name = route === '*' ? 'the service' : route
   return {
     ruleId,
     ruleIndex: index.indexOf(ruleId),
     level,
-    message: { text: `${name}: ${message}` },
+    message: { text: `${name}: ${message}${'fix' in rest ? `. ${rest.fix}` : ''}` },
     locations: [{
       physicalLocation: { artifactLocation: { uri: encodeURI(source.replaceAll('\\', '/').replace(/^\.\//, '')) }, region: { startLine: 1 } },
       logicalLocations: [{ fullyQualifiedName: name, kind: 'member' }],

@@ -27,6 +27,10 @@ export type { RenewOptions, SessionLoader, Sessions, SessionSubject, StartOption
 export type { Device } from './devices.js'
 
 declare module 'fastify' {
+  interface FastifyContextConfig {
+    /** `false`: a request is no sign that somebody is there, as where a page asks by itself, and does not keep a session from idling out (ASVS 7.3.1). Default: true. */
+    activity?: boolean
+  }
   interface FastifyInstance {
     sessions: Sessions
   }
@@ -107,7 +111,15 @@ async function sessions (app: FastifyInstance, options: SessionsOptions): Promis
   app.csrf.credential(keptId)
   app.identity.reader({ name: 'session', read })
   app.plan.contribute({ concern: 'sessions', stage: 'recall', compile: () => ({ step: recall }) })
-  app.plan.contribute({ concern: 'sessions', stage: 'save', compile: () => ({ step: save, promise: { cookie: name } }) })
+  app.plan.contribute({
+    concern: 'sessions',
+    stage: 'save',
+    compile ({ options }) {
+      const { activity = true } = options.config ?? {}
+      if (typeof activity !== 'boolean') throw new SessionsMisconfigured('sessions: activity is true or false')
+      return { step: (request, reply) => save(request, reply, activity), promise: { cookie: name, ...!activity && { activity } } }
+    },
+  })
 
   /** Fetches what the cookie names. A cookie that we did not sign costs no look-up. */
   function recall (request: FastifyRequest): void | Promise<void> {
@@ -263,14 +275,14 @@ async function sessions (app: FastifyInstance, options: SessionsOptions): Promis
   }
 
   /** After the handler: keeps what changed, gives or takes the cookie. */
-  function save (request: FastifyRequest, reply: FastifyReply): void | Promise<void> {
+  function save (request: FastifyRequest, reply: FastifyReply, isActivity: boolean): void | Promise<void> {
     const seen = request[visit]
     if (seen === null || seen.fault !== null) return
     const { session: current } = seen
     if (seen.isReplaced && (current === null || heldBy(current) === undefined)) return
     if (current?.isModified() === true) return current.save().then(() => { giveCookie(seen, reply) })
     const known = current === null ? undefined : heldBy(current)
-    if (known !== undefined && known.text !== null && now() - known.record.seen > seenEveryMs) noteSeen(known)
+    if (isActivity && known !== undefined && known.text !== null && now() - known.record.seen > seenEveryMs) noteSeen(known)
     giveCookie(seen, reply)
   }
 

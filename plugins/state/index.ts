@@ -153,16 +153,8 @@ async function state (app: FastifyInstance, options: StateOptions): Promise<void
 
   /** A flood makes many of these: one event now and then says how many. */
   function teller (type: 'state_full' | 'state_unconfirmed', details: Record<string, unknown>): () => void {
-    let times = 0
-    let told = -Infinity
-    return () => {
-      times += 1
-      const quiet = time() - told
-      if (quiet >= 0 && quiet < QUIET_MS) return
-      app.events.record(type, null, { ...details, times })
-      told = time()
-      times = 0
-    }
+    const runs = app.events.runs(type, { quietMs: QUIET_MS, max: 1, now: time })
+    return () => { runs.record('', null, details) }
   }
 }
 

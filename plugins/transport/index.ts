@@ -123,7 +123,7 @@ async function transport (app: FastifyInstance, options: TransportOptions): Prom
     const leadsHome = hosts.trusts(target)
     if (!leadsHome && hosts.listed.length > 0 && !hosts.trusts(host)) refuseHost(request, host)
     if (leadsHome && isNavigation(request)) throw redirectTo(`https://${target}${request.originalUrl}`)
-    app.events.record('plain_http_refused', request)
+    app.events.recordUnguarded('plain_http_refused', request)
     throw new HttpsRequired()
   }
 
@@ -132,14 +132,14 @@ async function transport (app: FastifyInstance, options: TransportOptions): Prom
     if (host === null || (host !== lastTrusted && !isHost(host))) throw new HostMalformed()
     if (!isForwardedReadably(request)) {
       const refusal = new ForwardedMalformed()
-      app.events.record('malformed_request', request, { code: refusal.code })
+      app.events.recordUnguarded('malformed_request', request, { code: refusal.code })
       throw refusal
     }
     return host
   }
 
   function refuseHost (request: FastifyRequest, host: string): never {
-    app.events.record('untrusted_host', request, { host: host.slice(0, 255) })
+    app.events.recordUnguarded('untrusted_host', request, { host: host.slice(0, 255) })
     throw new HostUntrusted()
   }
 

@@ -69,7 +69,7 @@ async function versions (app: FastifyInstance, { now = Date.now, ...options }: V
   checkOptions(VersionsOptions, options, 'versions', VersionsMisconfigured)
   const { deprecationPolicy, sunsetPolicy, nearDays = 30, callers = 10_000 } = options
   const startedAt = now()
-  const uses = new Uses(callers, app.events)
+  const uses = new Uses(callers, app.events, now)
   const countUse = measured(app).counters('bastion_deprecated_requests_total', 'Calls to deprecated routes, and to those that are gone, by kind of caller')
   const compiled = new WeakMap<PlannedRoute, CompiledVersion>()
 
@@ -154,7 +154,7 @@ async function versions (app: FastifyInstance, { now = Date.now, ...options }: V
       if (REFUSED.has(reply.statusCode) || !(isGone || deprecated === null || time >= deprecated)) return
       const kind = (request as { principal?: { kind: string } | null }).principal?.kind ?? 'anonymous'
       countUse({ route: url, method, caller: kind, status: isGone ? 'gone' : 'deprecated' })
-      uses.count(method, url, request, time, { gone: isGone, ...sunset !== null && { sunset: new Date(sunset).toISOString() }, ...successor !== null && { successor } })
+      uses.count(method, url, request, { gone: isGone, ...sunset !== null && { sunset: new Date(sunset).toISOString() }, ...successor !== null && { successor } })
     }
   }
 

@@ -3,7 +3,7 @@
  * the first use is an event, then at most one in an hour, with how many there were.
  */
 import type { FastifyRequest } from 'fastify'
-import type { SecurityEvents } from '../events.js'
+import type { EventRuns, SecurityEvents } from '../events.js'
 import type { Principal } from '../identity.js'
 
 /** Calls of one caller to one deprecated route, in this process. */
@@ -24,8 +24,6 @@ interface Entry {
   use: Omit<DeprecatedUse, 'first' | 'last'>
   first: number
   last: number
-  toldAt: number
-  untold: number
 }
 
 /** Milliseconds in which a caller's uses of one route are one event. */
@@ -34,43 +32,40 @@ const QUIET_MS = 3_600_000
 export class Uses {
   readonly #held = new Map<string, Entry>()
   readonly #max: number
-  readonly #events: SecurityEvents
+  readonly #runs: EventRuns
+  readonly #now: () => number
 
-  constructor (max: number, events: SecurityEvents) {
+  constructor (max: number, events: SecurityEvents, now: () => number) {
     this.#max = max
-    this.#events = events
+    this.#runs = events.runs('deprecated_use', { quietMs: QUIET_MS, max: Infinity, now }) // bounded by what is held here
+    this.#now = now
   }
 
-  count (method: string, route: string, request: FastifyRequest, now: number, details: Record<string, unknown>): void {
-    const entry = this.#entryOf(method, route, (request as { principal?: Principal | null }).principal ?? null, now)
+  count (method: string, route: string, request: FastifyRequest, details: Record<string, unknown>): void {
+    const now = this.#now()
+    const [key, entry] = this.#entryOf(method, route, (request as { principal?: Principal | null }).principal ?? null, now)
     entry.use.uses += 1
     entry.last = now
-    entry.untold += 1
-    // A clock that was set back makes nobody quiet.
-    if (now >= entry.toldAt && now - entry.toldAt < QUIET_MS) return
-    this.#events.record('deprecated_use', request, { ...details, times: entry.untold, ...entry.use.kind === 'others' && { shared: true } })
-    entry.toldAt = now
-    entry.untold = 0
+    this.#runs.record(key, request, { ...details, ...entry.use.kind === 'others' && { shared: true } })
   }
 
   list (): DeprecatedUse[] {
     return Array.from(this.#held.values(), ({ use, first, last }) => ({ ...use, first: new Date(first).toISOString(), last: new Date(last).toISOString() }))
   }
 
-  #entryOf (method: string, route: string, principal: Principal | null, now: number): Entry {
+  #entryOf (method: string, route: string, principal: Principal | null, now: number): [key: string, entry: Entry] {
     const { kind = 'anonymous', id: caller = null } = principal ?? {}
     const place = `${method} ${route}`
     const key = `${place} ${kind} ${caller}`
-    const known = this.#held.get(key)
-    if (known !== undefined) return known
     // Routes are few, and so there is always room for those without a name.
-    if (caller !== null && this.#held.size >= this.#max) return this.#held.get(`${place} others`) ?? this.#add(`${place} others`, { method, route, caller: null, kind: 'others', uses: 0 }, now)
-    return this.#add(key, { method, route, caller, kind, uses: 0 }, now)
+    const isOneOfMany = caller !== null && !this.#held.has(key) && this.#held.size >= this.#max
+    if (isOneOfMany) return this.#hold(`${place} others`, { method, route, caller: null, kind: 'others', uses: 0 }, now)
+    return this.#hold(key, { method, route, caller, kind, uses: 0 }, now)
   }
 
-  #add (key: string, use: Entry['use'], now: number): Entry {
-    const entry = { use, first: now, last: now, toldAt: -Infinity, untold: 0 }
-    this.#held.set(key, entry)
-    return entry
+  #hold (key: string, use: Entry['use'], now: number): [key: string, entry: Entry] {
+    let entry = this.#held.get(key)
+    if (entry === undefined) this.#held.set(key, entry = { use, first: now, last: now })
+    return [key, entry]
   }
 }

@@ -44,6 +44,17 @@ t.test('the threshold: one less is nothing, the one that reaches it tells, and t
   t.strictSame(names(), ['guesses'], 'it goes on, and is told again')
 })
 
+t.test('an event that stands for many counts as many; one that stands for those of many subjects counts once', async t => {
+  const { see, names } = await build(t, { builtIn: NONE, rules: [guesses] })
+  await see('login_failure', { details: { times: 3 } })
+  for (const details of [{ times: 99, shared: true }, { times: 0 }, { times: -5 }, { times: '99' }, { times: NaN }] as const) await see('login_failure', { address: '192.0.2.2', details: { ...details } })
+  t.strictSame(names(), ['guesses'], 'five of the second address')
+  await see('login_failure')
+  t.strictSame(names(), [])
+  await see('login_failure')
+  t.strictSame(names(), ['guesses'])
+})
+
 t.test('the window is exact, also across any seam: the threshold within it, and never what is older', async t => {
   const { see, names, clock } = await build(t, { builtIn: NONE, rules: [guesses] })
   await see('login_failure')

@@ -11,8 +11,8 @@ import { postgres } from '../services.js'
 import { build, folderOf, schema, until } from './build.js'
 
 const PROCESS = fileURLToPath(new URL('process.ts', import.meta.url))
-/** How often a process is killed; in a longer run more often. */
-const KILLS = Number(process.env.AUDIT_KILLS ?? 10)
+/** How often a process is killed; `AUDIT_KILLS` makes it more often. */
+const KILLS = Number(process.env.AUDIT_KILLS ?? (process.env.CI === 'true' ? 5 : 10))
 
 const service = await postgres(t)
 if (service === null) process.exit(0)

@@ -21,10 +21,13 @@ t.test('events are kept in their order, each with its place, and found by what i
   t.equal((await app.audit.read({ limit: 1000 })).nextCursor, null)
   t.equal((await app.audit.read({ type: 'logout', limit: 1000 })).items.length, 60)
   t.equal((await app.audit.read({ userId: 'u1', type: 'logout', limit: 1000 })).items.every(({ userId, type }) => userId === 'u1' && type === 'logout'), true)
+  app.events.record('access_denied', null, { user: 'u1', note: '{"outcome":"success",' })
+  t.match((await app.audit.read({ outcome: 'failure' })).items, [{ type: 'access_denied', outcome: 'failure' }])
+  t.equal((await app.audit.read({ outcome: 'success', limit: 1000 })).items.length, 120)
   t.same((await app.audit.read({ userId: 'nobody' })).items, [])
   t.same((await app.audit.read({ cursor: 'x' })).items, [])
   t.same((await app.audit.read({ to: first.items.at(-1)!.time, from: '2016-12-31T23:59:60Z', limit: 1 })).items.length <= 1, true, 'a leap second is a time')
-  t.match(await app.audit.verify(), { whole: true, events: 120 })
+  t.match(await app.audit.verify(), { whole: true, events: 121 })
 })
 
 t.test('every time that a schema lets through is a time', async t => {
@@ -42,6 +45,15 @@ t.test('a row that somebody wrote over keeps nobody from reading the others', as
   await sql.query("update audit_events set content = 'no JSON' where seq = 2")
   t.match((await app.audit.read()).items, [{ details: { i: 3 } }, { seq: 2, outcome: 'unknown', details: { unreadable: true } }, { details: { i: 1 } }])
   t.match(await app.audit.verify(), { break: { seq: 2, kind: 'changed' } })
+})
+
+t.test('what is counted and not told yet when the service closes is in the trail', async t => {
+  const sql = await database(t)
+  const { app } = await build(t, { sql })
+  for (let i = 0; i < 50; i++) await app.inject({ url: '/', headers: { host: 'evil.example' } })
+  await app.close()
+  const { app: next } = await build(t, { sql })
+  t.match((await next.audit.read({ type: 'untrusted_host' })).items, [{ address: '127.0.0.1', details: { host: 'evil.example', times: 49 } }, { details: { times: 1 } }])
 })
 
 t.test('by hand: request.audit, with what is known of the request', async t => {
@@ -96,10 +108,10 @@ t.test('many requests share a transaction', async t => {
 })
 
 t.test('a page does not wait for what comes while it is read', { timeout: 20_000 }, async t => {
-  const { app } = await build(t)
+  const { app, recorded } = await build(t)
   const never = setInterval(() => { for (let i = 0; i < 30; i++) app.events.record('logout', null) }, 1)
   t.teardown(() => clearInterval(never))
-  await new Promise(resolve => { setTimeout(resolve, 50) })
+  await until(() => recorded.length > 0)
   t.equal((await app.audit.read({ limit: 5 })).items.length, 5)
   clearInterval(never)
 })

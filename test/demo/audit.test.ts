@@ -66,7 +66,7 @@ t.test('only who has audit:read reads it, and what is asked is checked', async t
     t.equal((await call('GET', url)).status, 401)
     t.equal((await call('GET', url, { token: await token('max') })).status, 403)
   }
-  for (const query of ['type=Nope', 'from=yesterday', 'cursor=x', 'cursor=-1', 'unknown=1', 'limit=0']) t.equal((await call('GET', `/audit?${query}`, { token: admin })).status, 400, query)
+  for (const query of ['outcome=maybe', 'type=Nope', 'from=yesterday', 'cursor=x', 'cursor=-1', 'unknown=1', 'limit=0']) t.equal((await call('GET', `/audit?${query}`, { token: admin })).status, 400, query)
   t.same(await items('&userId=nobody'), [])
 })
 
@@ -90,6 +90,13 @@ t.test('pages follow one another without gaps, and end', async t => {
   const [newest] = await items()
   t.same(await items(`&from=${new Date(Date.parse(newest!.time) + 60_000).toISOString()}`), [])
   t.ok((await items(`&to=${newest!.time}`)).every(({ time }) => time < newest!.time))
+})
+
+t.test('a page is of those alone that ended so', async t => {
+  const of = async (outcome: string) => (await items(`&outcome=${outcome}`)).map(event => event.outcome)
+  for (const outcome of ['success', 'failure']) t.same([...new Set(await of(outcome))], [outcome])
+  const [failed] = await items('&outcome=failure')
+  t.same((await items(`&outcome=success&type=${failed!.type}`)).filter(({ seq }) => seq === failed!.seq), [])
 })
 
 t.test('an erased person is a pseudonym, and the chain stays whole', async t => {
@@ -134,12 +141,14 @@ t.test('the stream tells what happens, goes on after the last event that was rea
   t.notMatch(first.text().slice(text.length), /permission_change|"outcome":"failure","address":"10/, 'nothing that came after')
   const again = await open(t, portal, admin, { 'last-event-id': String(Number(seq) - 1) })
   t.match(await again.until(/event: login_failure/), new RegExp(`id: ${seq}\n`))
+  const page = await open(t, portal, admin, {}, `?after=${Number(seq) - 1}&named=false`)
+  t.match(await page.until(/data: \{.*\}\n\n/), new RegExp(`^retry: 3000\n\nid: ${seq}\ndata: \\{`), 'for pages, which hear what has no name')
 })
 
-async function open (t: Test, { app }: PortalUnderTest, token: string, headers: Record<string, string> = {}) {
+async function open (t: Test, { app }: PortalUnderTest, token: string, headers: Record<string, string> = {}, query = '') {
   let text = ''
   const answer = await new Promise<IncomingMessage>((resolve, reject) => {
-    const request = get({ port: (app.server.address() as AddressInfo).port, host: '127.0.0.1', path: '/audit/stream', headers: { host: 'localhost:3000', authorization: `Bearer ${token}`, ...headers } }, resolve)
+    const request = get({ port: (app.server.address() as AddressInfo).port, host: '127.0.0.1', path: `/audit/stream${query}`, headers: { host: 'localhost:3000', authorization: `Bearer ${token}`, ...headers } }, resolve)
     request.on('error', reject)
     t.teardown(() => { request.destroy() })
   })

@@ -144,6 +144,38 @@ t.test('attack: to everybody else, admins too, a foreign file is as missing as o
   }
 })
 
+t.test('GET /files has one\'s own, and DELETE ends one: its record, and what lies in the folder [OWASP API1]', async t => {
+  const [owner, stranger] = [await newcomer(), await newcomer()]
+  const { body: one } = await send(owner.token, { filename: 'Mein Fötö.png', type: 'image/png', content: png })
+  const { body: two } = await sendDocument(owner.token)
+  const { body: foreign } = await send(stranger.token)
+  const list = async (bearer: string) => (await call('GET', '/files', { token: bearer })).body
+  t.match(await list(owner.token), { items: [{ ...one, originalName: 'Mein Fötö.png', createdAt: /Z$/ }, { ...two, originalName: 'a.pdf' }], nextCursor: null })
+  t.strictSame(Object.keys((await list(owner.token)).items[0]).sort(), ['createdAt', 'height', 'name', 'originalName', 'sha256', 'size', 'type', 'width'])
+  t.equal((await list(await token('admin'))).items.some(({ name }: { name: string }) => name === one.name), false, 'nor do admins see it')
+
+  await t.test('attack: nobody else ends it, to whom it is as missing as one that is missing', async t => {
+    for (const who of ['bob', 'mona', 'admin']) {
+      const bearer = await token(who)
+      const answers = await Promise.all([one.name, `${'0'.repeat(32)}.png`].map(name => call('DELETE', `/files/${name}`, { token: bearer })))
+      t.strictSame(answers.map(({ status }) => status), [404, 404], who)
+      t.strictSame({ ...answers[0]!.body, requestId: '' }, { ...answers[1]!.body, requestId: '' })
+    }
+    t.equal((await call('DELETE', `/files/${one.name}`)).status, 401)
+    for (const odd of ['..%2fsecret.txt', '%2e%2e%2fapp-secret', `.%2f${one.name}`, `${one.name}%00`, '*', '%25', 'a'.repeat(201)]) {
+      t.ok([400, 404, 414].includes((await call('DELETE', `/files/${odd}`, { token: owner.token })).status), odd)
+    }
+    t.ok([one, two, foreign].every(({ name }) => stored().includes(name)))
+  })
+
+  t.equal((await call('DELETE', `/files/${one.name}`, { token: owner.token })).status, 204)
+  t.notOk(stored().includes(one.name))
+  t.strictSame((await list(owner.token)).items.map(({ name }: { name: string }) => name), [two.name])
+  t.equal((await call('GET', `/files/${one.name}`, { token: owner.token })).status, 404)
+  t.equal((await call('DELETE', `/files/${one.name}`, { token: owner.token })).status, 404)
+  t.equal((await list(stranger.token)).items.length, 1, 'others keep theirs')
+})
+
 t.test('attack: names that lead elsewhere are 400 or 404, over a socket, as they are written [ASVS 5.3.2]', async t => {
   const { token: bearer } = await newcomer()
   const { body: { name } } = await send(bearer)

@@ -93,13 +93,13 @@ t.test('the page is graded A+ by the rules of MDN\'s HTTP Observatory [ASVS 3.4.
     'cross-origin-opener-policy': ['same-origin', 0],
     'cross-origin-embedder-policy': ['require-corp', 0],
   })
-  const integrity = / src="\/portal\.js" integrity="(sha384-[^"]+)"/.exec(site.secure.body)?.[1]
-  t.equal(integrity, `sha384-${createHash('sha384').update((await ask('GET', '/portal.js')).body).digest('base64')}`)
+  const integrity = / src="\/web\/portal\.js" integrity="(sha384-[^"]+)"/.exec(site.secure.body)?.[1]
+  t.equal(integrity, `sha384-${createHash('sha384').update((await ask('GET', '/web/portal.js')).body).digest('base64')}`)
 })
 
 t.test('so are the script, the answers of the API, and what it refuses', async t => {
   const asked: [number, string, Record<string, string>, string?][] = [
-    [200, '/portal.js', {}], [200, '/health', {}], [200, '/posts', {}], [200, '/csrf-token', {}], [401, '/users/me', {}], [404, '/nowhere', {}], [400, '/%zz', {}], [404, '/docs', {}],
+    [200, '/web/portal.js', {}], [200, '/health', {}], [200, '/posts', {}], [200, '/csrf-token', {}], [401, '/users/me', {}], [404, '/nowhere', {}], [400, '/%zz', {}], [404, '/docs', {}],
     [200, '/session/login', { body: credentials, 'sec-fetch-site': 'same-origin' }, 'POST'], [401, '/auth/login', { body: credentials.replace('alice', 'nobody') }, 'POST'],
   ]
   for (const [status, path, more, method] of asked) {
@@ -141,7 +141,7 @@ t.test('negative control: with any of it away the points are fewer, and others a
 })
 
 t.test('csp_evaluator finds nothing in any policy that the portal sends; all say where to report [ASVS 3.4.7]', async t => {
-  for (const path of ['/', '/portal.js', '/health', '/users/me', '/nowhere', '/%zz']) {
+  for (const path of ['/', '/web/portal.js', '/health', '/users/me', '/nowhere', '/%zz']) {
     const { headers } = await ask('GET', path)
     const policy = String(headers['content-security-policy'])
     t.strictSame(new CspEvaluator(new CspParser(policy).csp).evaluate(), [], path)

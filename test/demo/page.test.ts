@@ -1,31 +1,21 @@
-/** The portal's page where time passes: step-up, and what is over. In a real browser; the walk from the first sign-in on is in test/wire/browser.test.ts. */
-import type { AddressInfo } from 'node:net'
+/** The portal's pages where time passes: step-up, and what is over. In a real browser; the walk from the first sign-in on is in test/wire/browser.test.ts. */
 import { TOTP } from 'otpauth'
 import type { Page } from 'playwright-core'
 import t, { type Test } from 'tap'
-import { browsing, withAuthenticator } from '../fixtures/chromium.js'
+import { withAuthenticator } from '../fixtures/chromium.js'
+import { open, pages } from '../fixtures/pages.js'
 import { chromium } from '../services.js'
-import { build, ORIGIN, type PortalUnderTest } from './portal.js'
+import type { PortalUnderTest } from './portal.js'
 
 t.setTimeout(600_000)
 const PASSWORD = 'Newcomer-pass-1'
 const LATER = 301_000
 
 /** A page at which somebody new has signed in. */
-async function signedIn (t: Test, executable: string): Promise<{ portal: PortalUnderTest, page: Page, faults: string[] }> {
-  const portal = await build(t)
-  await portal.app.listen({ host: '127.0.0.1', port: 0 })
-  const { port } = portal.app.server.address() as AddressInfo
-  const { person, faults } = await browsing(t, executable, { [new URL(ORIGIN).host]: `127.0.0.1:${port}` })
+async function withNewcomer (t: Test, executable: string): Promise<{ portal: PortalUnderTest, page: Page, faults: string[] }> {
+  const { portal, signedIn, faults } = await pages(t, executable)
   const { username } = await portal.newcomer()
-  const page = await (await person()).newPage()
-  await page.goto(ORIGIN)
-  const form = page.locator('#sign-in')
-  await form.getByLabel('Name').fill(username)
-  await form.getByLabel('Password').fill(PASSWORD)
-  await page.keyboard.press('Enter')
-  await page.getByRole('heading', { name: 'Your profile' }).waitFor()
-  return { portal, page, faults }
+  return { portal, page: await signedIn(username, PASSWORD), faults }
 }
 
 async function cookieOf (page: Page): Promise<string | undefined> {
@@ -35,11 +25,12 @@ async function cookieOf (page: Page): Promise<string | undefined> {
 const executable = chromium(t)
 if (executable !== null) {
   t.test('what is sensitive asks again who it is, five minutes after the sign-in [ASVS 7.5.1] [ASVS 7.5.3]', async t => {
-    const { portal, page, faults } = await signedIn(t, executable)
+    const { portal, page, faults } = await withNewcomer(t, executable)
     const { passkeys } = await withAuthenticator(page)
     const dialog = page.getByRole('dialog', { name: 'Confirm that it is you' })
     const setUp = page.getByRole('button', { name: 'Set up an authenticator' })
     const refused = (text: string) => page.getByRole('alert').filter({ hasText: text }).waitFor()
+    await open(page, 'Security')
     let totp!: TOTP
     const code = (step = 0) => totp.generate({ timestamp: portal.now() + step * 30_000 })
 
@@ -50,7 +41,7 @@ if (executable !== null) {
       t.equal(await page.evaluate('document.activeElement.name'), 'password')
       await page.keyboard.press('Escape')
       await refused('Not confirmed: nothing was changed')
-      t.equal(await page.locator('#secret').textContent(), '')
+      t.equal(await page.locator('#secret').count(), 0)
     })
 
     await t.test('by the password: what was begun goes on, in a session with a new id [ASVS 7.2.4]', async t => {
@@ -95,18 +86,19 @@ if (executable !== null) {
   })
 
   t.test('a session that is over is told, and nothing of the account is left in the page [ASVS 7.3.1] [ASVS 14.3.1]', async t => {
-    const { portal, page, faults } = await signedIn(t, executable)
+    const { portal, page, faults } = await withNewcomer(t, executable)
     portal.pass(1_801_000)
     await page.getByLabel('About you').fill('Too late')
     await page.getByRole('button', { name: 'Save' }).click()
     await page.getByText('You are signed out. Sign in again.').waitFor()
-    t.equal(await page.evaluate('document.activeElement.name'), 'username')
+    await page.locator('input[name=username]:focus').waitFor()
     t.notMatch(await page.content(), /people\.example/)
     t.strictSame(faults, [])
   })
 
   t.test('on a narrow screen nothing is wider than it', async t => {
-    const { page } = await signedIn(t, executable)
+    const { page } = await withNewcomer(t, executable)
+    await open(page, 'Security')
     await page.setViewportSize({ width: 320, height: 700 })
     await page.getByRole('button', { name: 'Set up an authenticator' }).click()
     await page.locator('#secret:not(:empty)').waitFor()

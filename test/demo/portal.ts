@@ -4,12 +4,14 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { FastifyInstance } from 'fastify'
+import argon2 from 'argon2'
 import type { Test } from 'tap'
 import { buildPortal, type PortalParts } from '../../demo/app.js'
 import { migrate, MIGRATIONS, openDatabase } from '../../demo/data/database.js'
 import { seed } from '../../demo/data/seed.js'
 import type { Mail } from '../../demo/mail.js'
 import type { PortalSettings } from '../../demo/settings.js'
+import type { HashEngine } from '../../plugins/passwords/index.js'
 import type { Sql } from '../../plugins/sql.js'
 import { embedded, textOf } from '../fixtures/embedded.js'
 
@@ -71,6 +73,13 @@ const HEADERS = {
   'cross-origin-resource-policy': 'same-origin',
 }
 
+/** Argon2id at the least that it can cost: what passwords are kept with is the matter of test/passwords and of production.test.ts. */
+const HASHES: HashEngine = {
+  hash: password => argon2.hash(password, { memoryCost: 1024, timeCost: 2, parallelism: 1 }),
+  verify: (hash, password) => argon2.verify(hash, password),
+  isOutdated: () => false,
+}
+
 let people = 0
 
 export async function build (t: Test, settings: Partial<PortalSettings> = {}): Promise<PortalUnderTest> {
@@ -79,7 +88,7 @@ export async function build (t: Test, settings: Partial<PortalSettings> = {}): P
 }
 
 /** `declare` adds routes of the test's own. */
-export async function buildOn (t: Test, sql: Sql, settings: Partial<PortalSettings> = {}, declare: (app: FastifyInstance) => void = () => {}, parts: Partial<Pick<PortalParts, 'outbound' | 'overload' | 'tls'>> = {}): Promise<PortalUnderTest> {
+export async function buildOn (t: Test, sql: Sql, settings: Partial<PortalSettings> = {}, declare: (app: FastifyInstance) => void = () => {}, parts: Partial<Pick<PortalParts, 'hashes' | 'outbound' | 'overload' | 'tls'>> = {}): Promise<PortalUnderTest> {
   const log: string[] = []
   const mails: Mail[] = []
   let time = Date.now()
@@ -94,6 +103,7 @@ export async function buildOn (t: Test, sql: Sql, settings: Partial<PortalSettin
     origin: ORIGIN,
     // The machine may be busy with other tests.
     overload: { maxEventLoopDelay: 60_000 },
+    hashes: HASHES,
     logger: { level: 'trace', stream: { write: (line: string) => { log.push(line) } } },
     // On Redis the time is the server's: then `pass` does nothing.
     ...(settings.REDIS_URL === undefined && { now: () => time }),

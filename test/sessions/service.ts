@@ -67,6 +67,7 @@ export async function service (t: Test, sessions: Partial<SessionsOptions> = {},
     return { value: 'in' }
   })
   app.get('/me', { schema: { response }, config: { access: 'user' } }, async request => ({ value: principalOf(request) }))
+  app.get('/news', { schema: { response }, config: { access: 'user', activity: false } }, async request => ({ value: principalOf(request) }))
   app.get('/write', { schema: { response }, config: { access: { permissions: 'things:write' } } }, async () => ({ value: 'written' }))
   app.get('/public', { schema: { response }, config: { access: 'public' } }, async request => ({ value: request.principal?.id ?? null }))
   app.get('/look', { schema: { response }, config: { access: 'public' } }, async request => ({ value: { cart: request.session.get('cart') ?? null, theme: request.session.get('theme') ?? null } }))

@@ -131,6 +131,20 @@ t.test('a change of rights gives a fresh id: data and absolute lifetime stay, th
   t.match(await ada.ask('GET', '/me'), INVALID, 'counted from the sign-in')
 })
 
+t.test('a page that is left open and asks by itself does not keep it; the control: as any other request it would [ASVS 7.3.1]', async t => {
+  for (const [url, last] of [['/news', INVALID], ['/me', { status: 200 }]] as const) {
+    const { browser, clock } = await service(t, { idleTtl: 600, absoluteTtl: 3600 })
+    const left = browser()
+    await left.signIn()
+    for (let minutes = 0; minutes < 9; minutes++) {
+      clock.ms += 60_000
+      t.equal((await left.ask('GET', url)).status, 200)
+    }
+    clock.ms += 61_000
+    t.match(await left.ask('GET', url), last, url)
+  }
+})
+
 t.test('it ends when nothing is done for a while, and at the latest after its whole lifetime [ASVS 7.3.1] [ASVS 7.3.2]', async t => {
   const { browser, clock } = await service(t, { idleTtl: 600, absoluteTtl: 3600 })
   const idle = browser()

@@ -96,7 +96,6 @@ function isRefusal (t: Test, text: string, status: number, code: string, name: s
 const HOST = 'Host: localhost\r\n'
 
 t.test('what is no HTTP, too large or too odd gets a problem with headers, an event, and no handler [TRAP 2, 27, ASVS 16.3.3]', async t => {
-  const { port, ran, recorded } = await build(t)
   const cases: [string, string, number, string][] = [
     ['a malformed URL', `GET /%zz-s3cret HTTP/1.1\r\n${HOST}\r\n`, 400, 'FST_ERR_BAD_URL'],
     ['a malformed URL with a query', `GET /%?s3cret=1 HTTP/1.1\r\n${HOST}\r\n`, 400, 'FST_ERR_BAD_URL'],
@@ -115,11 +114,12 @@ t.test('what is no HTTP, too large or too odd gets a problem with headers, an ev
     ['a tunnel', `CONNECT s3cret.internal:443 HTTP/1.1\r\n${HOST}\r\n`, 405, 'FST_BASTION_SERVER_TUNNEL'],
   ]
   for (const [name, text, status, code] of cases) {
+    const { port, ran, recorded } = await build(t)
     const { problem } = isRefusal(t, await send(t, port, text), status, code, name)
     const event = recorded.find(({ requestId }) => requestId === problem.requestId)
     t.match(event, { type: 'malformed_request', address: '127.0.0.1', details: { code } }, 'and an event under the same id')
+    t.same(ran, [])
   }
-  t.same(ran, [])
   const { port: bare } = await bareFastify(t)
   const malformed = parse(await send(t, bare, `GET /%zz HTTP/1.1\r\n${HOST}\r\n`))
   t.match({ status: malformed.status, nosniff: malformed.headers['x-content-type-options'] }, { status: 400, nosniff: undefined }, 'negative control: plain Fastify answers without headers')
@@ -211,11 +211,12 @@ t.test('the flood guard counts them before anything else', async t => {
 
 t.test('a request that does not arrive in time is answered 408, head and body alike [ASVS 15.2.2]', async t => {
   const fastify = { http: { connectionsCheckingInterval: 20 } } as FastifyServerOptions
-  const { port, ran, recorded } = await build(t, {}, { requestTimeout: 60, fastify })
+  const { app, port, ran, recorded } = await build(t, {}, { requestTimeout: 60, fastify })
   isRefusal(t, await send(t, port, `GET / HTTP/1.1\r\n${HOST}X-Slow: `), 408, 'FST_BASTION_SERVER_TIMEOUT', 'half a head')
   isRefusal(t, await send(t, port, `POST / HTTP/1.1\r\n${HOST}Content-Type: application/json\r\nContent-Length: 20\r\n\r\n{"a":`), 408, 'FST_BASTION_SERVER_TIMEOUT', 'half a body')
   t.same(ran, [])
-  t.match(recorded.map(({ details }) => details.code), ['FST_BASTION_SERVER_TIMEOUT', 'FST_BASTION_SERVER_TIMEOUT'])
+  app.events.flush()
+  t.strictSame(recorded.map(({ details }) => details), [{ code: 'FST_BASTION_SERVER_TIMEOUT', times: 1 }, { code: 'FST_BASTION_SERVER_TIMEOUT', times: 1 }])
 })
 
 t.test('Expect: 100-continue is met, and a refusal comes all the same', async t => {

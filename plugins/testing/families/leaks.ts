@@ -1,6 +1,6 @@
 /**
  * Failures: what a handler that throws tells, and what odd values make it tell. In an application of this process that runs the suite, each route is
- * made to throw an error full of a canary, right before its handler and by the plan that runs.
+ * made to throw an error full of a canary, by the plan that runs: where its guards stand, so that no valid request is needed; it goes the way of every error.
  */
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { Campaign, Exchange, Family } from '../campaign.js'

@@ -7,6 +7,10 @@ import { isSafe } from '../callers.js'
 import type { Limit, Route } from '../surface.js'
 
 const UNITS: Readonly<Record<string, number>> = { s: 1000, second: 1000, m: 60_000, minute: 60_000, h: 3_600_000, hour: 3_600_000, d: 86_400_000, day: 86_400_000 }
+/** Requests that show a budget of its own. */
+const SEVERAL = 4
+/** Windows that may go by while one is spent. */
+const TOO_SLOW = 3
 
 export const limits: Family = {
   name: 'limits',
@@ -45,6 +49,11 @@ async function tryLimit (campaign: Campaign, route: Route, { windows, by, cost, 
   let refused: Exchange | null = null
   let last: Exchange | null = null
   while (refused === null && passed <= most()) {
+    // Who asks more slowly than the budget fills is never refused.
+    if (performance.now() - started > TOO_SLOW * window.ms) {
+      campaign.unproven(route, 'limits.exceeded', 'requests take so long here that the budget is never spent')
+      return true
+    }
     last = await ask(route.hasHead && passed % 2 === 1 ? { method: 'HEAD' } : {})
     if (last.status === 429) refused = last
     else passed += 1
@@ -55,12 +64,12 @@ async function tryLimit (campaign: Campaign, route: Route, { windows, by, cost, 
   }
   campaign.check('limits.exceeded', refused, true, '')
   campaign.check('limits.retry', refused, /^[1-9]\d*$/.test(String(refused.headers['retry-after'])), 'Retry-After in whole seconds', `Retry-After: ${String(refused.headers['retry-after'])}`)
-  await tryVariants(campaign, route, ask, path!, address)
+  await tryVariants(campaign, route, ask, path!, { allowed, ms: window.ms })
   return true
 }
 
 /** The budget is spent: nobody who is the same gets another one. */
-async function tryVariants (campaign: Campaign, route: Route, ask: (more: Partial<Shot>) => Promise<Exchange>, path: string, address: string): Promise<void> {
+async function tryVariants (campaign: Campaign, route: Route, ask: (more: Partial<Shot>) => Promise<Exchange>, path: string, { allowed, ms }: { allowed: number, ms: number }): Promise<void> {
   if (campaign.isOff(route, 'limits.variant')) return
   const [plain = '', query] = path.split('?')
   const search = query === undefined ? '' : `?${query}`
@@ -77,10 +86,19 @@ async function tryVariants (campaign: Campaign, route: Route, ask: (more: Partia
     ['another agent', { headers: { 'user-agent': 'another/1' } }],
   ]
   for (const [what, shot] of variants) {
-    const exchange = await ask({ ...shot, address })
-    // What no route takes has a budget of its own, and rightly.
-    campaign.check('limits.variant', exchange, exchange.status === 429 || exchange.status === 404 || exchange.status === 405, `429, as without ${what}`)
+    const started = performance.now()
+    let exchange = await ask(shot)
+    // What fills up meanwhile lets one through, and a budget of its own several.
+    for (let i = 1; i < Math.min(SEVERAL, allowed) && passes(exchange); i++) exchange = await ask(shot)
+    const filled = allowed * (performance.now() - started) / ms
+    if (passes(exchange) && filled > 1) campaign.unproven(route, 'limits.variant', 'requests take so long here that the budget fills meanwhile')
+    else campaign.check('limits.variant', exchange, !passes(exchange), `429, as without ${what}`)
   }
+}
+
+/** What no route takes has a budget of its own, and rightly. */
+function passes ({ status }: Exchange): boolean {
+  return status !== 429 && status !== 404 && status !== 405
 }
 
 export function readWindow (text: string): { limit: number, ms: number } | null {

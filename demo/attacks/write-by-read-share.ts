@@ -1,0 +1,21 @@
+import type { Attack } from '../lab/attack.js'
+
+export default {
+  title: 'Write a document that was shared for reading',
+  risk: 'API1',
+  cwe: 863,
+  concern: 'access',
+  story: 'Anna lets Mallory read a document. Mallory writes it.',
+  defence: 'A share is for actions, and the action of the route is compared with them.',
+  refusal: { status: 403, code: 'FST_BASTION_ACCESS_FORBIDDEN' },
+  async run ({ step, person }) {
+    const [anna, mallory] = [await person(), await person()]
+    step('Anna shares a document with Mallory, for reading')
+    const { body: { id } } = await anna.ask('POST', '/documents', { json: { title: 'Price list', content: 'Lamp: 19.00' } })
+    await anna.ask('POST', `/documents/${id}/shares`, { json: { userId: mallory.id, actions: ['read'] } })
+    step('Mallory writes it')
+    const decisive = await mallory.ask('PUT', `/documents/${id}`, { json: { title: 'Price list', content: 'Lamp: 0.19' } })
+    const { body: { content } } = await anna.ask('GET', `/documents/${id}`)
+    return { succeeded: content === 'Lamp: 0.19', decisive, evidence: `Anna reads: ${content}` }
+  },
+} satisfies Attack
