@@ -171,15 +171,19 @@ export class Campaign {
     return true
   }
 
-  /** One attack, and whether the service held. */
-  check (id: FindingId, exchange: Exchange, isHeld: boolean, expected: string, got = describe(exchange)): boolean {
+  /**
+   * One attack, and whether the service held.
+   *
+   * @param way of several that lead to the same kind of finding: each is told of
+   */
+  check (id: FindingId, exchange: Exchange, isHeld: boolean, expected: string, got = describe(exchange), way = ''): boolean {
     const { shot: { route, as = null, made = [] }, sent } = exchange
     if (route !== null && this.isOff(route, id)) return isHeld
     const tally = this.#tallies.get(id)!
     tally.tried += 1
     if (isHeld) return true
     const name = route?.name ?? '*'
-    const key = PASSIVE.has(familyOf(id)) || id.startsWith('input') ? `${id} ${name}` : `${id} ${name} ${as}`
+    const key = PASSIVE.has(familyOf(id)) || id.startsWith('input') ? `${id} ${name} ${way}` : `${id} ${name} ${as} ${way}`
     if (this.#findings.has(key)) return false
     tally.found += 1
     this.#findings.set(key, { id, severity: CATALOGUE[id].severity, route: name, principal: as, expected, got, reproduce: curlOf(this.target.origin, sent, as, new Set(made)) })
@@ -210,7 +214,9 @@ export class Campaign {
     const known = this.#open.get(route.name)
     if (known !== undefined) return known
     const path = await this.path(route, null, 'any') ?? await this.path(route, null, 'missing')
-    const { status } = await this.ask({ route, path: path!, ...!isSafe(route.method) && { body: '{"', type: 'application/json' } })
+    // Elsewhere than in the suite a body is read before anybody asks who sent it.
+    const filled = isSafe(route.method) ? {} : this.surface.isSuite ? { body: '{"', type: 'application/json' } : await this.body(route).catch(() => ({}))
+    const { status } = await this.ask({ route, path: path!, ...filled })
     const isOpen = status < 300
     this.#open.set(route.name, isOpen)
     return isOpen

@@ -84,12 +84,24 @@ export interface RoutePolicy {
   headers?: Readonly<Record<string, string | true>> | false
   /** What its body is read as (default `application/json`). */
   mediaType?: string
+  /** What its body holds is good once: the same request is refused the second time. */
+  once?: boolean
+  /** A field of its body, of which nobody is told whether there is an account of this name; `values` or the body of its hints names one that there is. */
+  conceals?: string
+}
+
+/** A credential that must be refused. */
+export type RefusedPrincipal = Principal & {
+  /** Which one it is, for findings: `after the sign-out`. */
+  what?: string
 }
 
 /** What a service that does not run the suite promises, or what one that does must promise at least. */
 export interface Policy {
   /** `GET /orders/:orderId`. */
   routes: Readonly<Record<string, PolicyAccess | RoutePolicy>>
+  /** Hosts that are answered; of others none. The first is the one that is asked. */
+  hosts?: readonly string[]
   roles?: Readonly<Record<string, { inherits?: readonly string[], permissions?: readonly string[] }>>
   /** What every answer carries: a value, or `true` for any (default: `nosniff`, and something against framing); `false`: nothing. */
   headers?: Readonly<Record<string, string | true>> | false
@@ -119,7 +131,7 @@ export type AttackOptions = Static<typeof AttackOptions> & {
   /** By `GET /orders/:orderId`. */
   routes?: Readonly<Record<string, RouteHints>>
   /** Credentials that must be refused on every guarded route, by what is wrong with them: `{ expired: { token }, revoked: { key } }`. */
-  refused?: { readonly [Fault in 'garbage' | 'forged' | 'expired' | 'audience' | 'kind' | 'revoked']?: Principal | readonly Principal[] }
+  refused?: { readonly [Fault in 'garbage' | 'forged' | 'expired' | 'audience' | 'kind' | 'revoked']?: RefusedPrincipal | readonly RefusedPrincipal[] }
   /** Signs claims with the service's own key, so that tokens can be wrong in one thing alone: expired, for another audience. */
   sign?: (claims: Readonly<Record<string, unknown>>) => string | Promise<string>
   /** Called after each request that changed something; then the functions of principals are asked again. */

@@ -28,7 +28,7 @@ export { CATALOGUE } from './catalogue.js'
 export { AttackOptions } from './contract.js'
 export { asJson, asSarif, asTap, asText } from './reporters.js'
 export type { FamilyName, FindingId, Kind } from './catalogue.js'
-export type { Check, Finding, Made, Objects, ObjectSource, Policy, PolicyAccess, Principal, Principals, PrincipalSource, Report, RouteHints, RoutePolicy, Severity } from './contract.js'
+export type { Check, Finding, Made, Objects, ObjectSource, Policy, PolicyAccess, Principal, Principals, PrincipalSource, RefusedPrincipal, Report, RouteHints, RoutePolicy, Severity } from './contract.js'
 
 /** An option of the attack kit is wrong, or nothing says what is to be proven. */
 export const TestingMisconfigured = createError<[string]>('FST_BASTION_TESTING_MISCONFIGURED', '%s', 500, TypeError)

@@ -65,6 +65,8 @@ const TEXTS = [
   'A text of some words', 'example', 'Example_1', 'a', '1', '123456', 'user@example.com', 'https://example.com/', 'example.com', '127.0.0.1', '+491701234567', '2026-01-31', '2026-01-31T12:00:00Z',
   '8f3b1c1e-6f0b-4c53-9b3c-0b1d4a5b6c7d', 'EUR', 'en', 'DE', 'tok_visa_4242', 'AAAAAAAAAAAAAAAAAAAAAA', '123-45-6789', '#336699', '1.0.0', '12:00', '0',
 ]
+/** What most patterns refuse, one of them at least. */
+const UNLIKE = ['javascript:alert(1)', '<b>not of its pattern</b>', ' ', '']
 const FORMATS: Record<string, string> = {
   email: 'user@example.com',
   uri: 'https://example.com/',
@@ -178,6 +180,9 @@ function beyond (schema: Schema): Wrong[] {
     if (typeof minLength === 'number' && minLength > 0 && html === undefined) found.push([`${minLength - 1} characters`, 'x'.repeat(minLength - 1)])
     if (typeof minLength === 'number' && minLength > 0 && (trim as unknown) === true) found.push(['blanks alone', ' '.repeat(minLength)])
     if (Array.isArray(listed) || fixed !== undefined) found.push(['a value that is not listed', 'not-one-of-these'])
+    const { pattern } = schema
+    const unlike = typeof pattern === 'string' ? UNLIKE.find(text => text.length <= (maxLength ?? Infinity) && text.length >= (minLength ?? 0) && !new RegExp(pattern, 'u').test(text)) : undefined
+    if (unlike !== undefined) found.push(['a text that is not of its pattern', unlike])
     if (schema.format === 'email' || schema.format === 'date' || schema.format === 'date-time' || schema.format === 'uuid') found.push([`no ${schema.format}`, 'not of this format'])
   }
   if (type === 'integer' || type === 'number') {

@@ -26,6 +26,10 @@ export interface Route {
   csrf: 'cookies' | 'all' | 'origin' | 'off' | null
   cards: boolean
   isGone: boolean
+  /** Its body is good once. */
+  isOnce: boolean
+  /** A field that tells of no account. */
+  conceals: string | null
   /** Answers in a form of its own. */
   ownForm: boolean
   /** Wants tokens that are bound to a key, which the kit has none of. */
@@ -104,6 +108,8 @@ function routesOf (route: PlannedRoute, { plan }: Suite): Route[] {
     csrf: controls.csrf === false ? 'off' : check === 'origin' ? 'origin' : check === 'token' ? of as 'cookies' | 'all' : null,
     cards: has('cards'),
     isGone: (controls.versions as { status?: string } | undefined)?.status === 'gone',
+    isOnce: false,
+    conceals: null,
     ownForm: (options.config as { errorForm?: unknown } | undefined)?.errorForm !== undefined,
     wantsProof: controls.dpop === true || (controls.dpop as { required?: boolean } | undefined)?.required === true,
     planned: route,
@@ -137,14 +143,14 @@ const BASELINE = { 'x-content-type-options': 'nosniff', framing: true } as const
 
 /** What a policy file promises. */
 export function surfaceOfPolicy (policy: Policy): Surface {
-  const { roles = {}, headers = BASELINE, problems = false, strict = false } = policy
+  const { roles = {}, hosts = [], headers = BASELINE, problems = false, strict = false } = policy
   const names = Object.keys(policy.routes)
   return {
     routes: names.map(name => routeOfPolicy(name, policy.routes[name]!, headers === false ? null : headers)).map(route => ({ ...route, hasHead: route.method === 'GET' && !names.includes(`HEAD ${route.url}`) })),
     isSuite: false,
     problems,
     strict,
-    host: null,
+    host: hosts[0] ?? null,
     cors: true,
     unlisted: [],
     permissionsOf: held => new Set(held.flatMap(role => lineage(role)).flatMap(role => roles[role]?.permissions ?? [])),
@@ -161,7 +167,7 @@ export function surfaceOfPolicy (policy: Policy): Surface {
 function routeOfPolicy (name: string, given: PolicyAccess | RoutePolicy, common: Readonly<Record<string, string | true>> | null): Route {
   const [method = '', url = ''] = name.split(' ')
   const rule: RoutePolicy = typeof given === 'string' || isBareRule(given) ? { access: given as PolicyAccess } : given as RoutePolicy
-  const { access = null, override, body, params, query, answers, limits, headers, mediaType = 'application/json' } = rule
+  const { access = null, override, body, params, query, answers, limits, headers, mediaType = 'application/json', once, conceals } = rule
   const isOwned = typeof access === 'object' && access?.resource !== undefined
   return {
     name,
@@ -180,6 +186,8 @@ function routeOfPolicy (name: string, given: PolicyAccess | RoutePolicy, common:
     csrf: null,
     cards: false,
     isGone: false,
+    isOnce: once === true,
+    conceals: conceals ?? null,
     ownForm: false,
     wantsProof: false,
     planned: null,
@@ -209,6 +217,8 @@ export function heldTo (surface: Surface, policy: Policy): Surface {
         body: must.body ?? route.body,
         answers: must.answers ?? route.answers,
         limits: must.limits ?? route.limits,
+        isOnce: must.isOnce,
+        conceals: must.conceals,
         headers: must.headers === null ? route.headers : { ...route.headers, ...must.headers },
       }
     }),
@@ -218,7 +228,7 @@ export function heldTo (surface: Surface, policy: Policy): Surface {
 /** The routes of any Fastify application, from how it draws them itself. */
 export function drawnRoutes (app: FastifyInstance): string[] {
   const path: string[] = []
-  return app.printRoutes({ commonPrefix: false }).split('\n').flatMap(line => {
+  return app.printRoutes().split('\n').flatMap(line => {
     const [, indent = '', text = '', methods = ''] = /^([│ ]*)[├└]── (.*?)(?: \(([A-Z, ]+)\))?$/.exec(line) ?? []
     if (text === '') return []
     const depth = indent.length / 4

@@ -2,6 +2,7 @@
 import { createHmac, timingSafeEqual } from 'node:crypto'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import t from 'tap'
+import { NotFound } from '../../plugins/errors.js'
 import type { PlannedRoute } from '../../plugins/plan/index.js'
 import { asText, attack, CATALOGUE, type FamilyName, type FindingId, type Policy } from '../../plugins/testing/index.js'
 import { ACCESS_KEY, build, REFRESH_KEY, type Weakness } from './service.js'
@@ -22,7 +23,8 @@ const POLICY: Policy = {
     'GET /reports': { permissions: 'reports:read' },
     'POST /people/:personId/ban': { roles: 'admin', stepUp: true },
     'GET /search': 'public',
-    'POST /session': 'public',
+    'POST /session': { access: 'public', conceals: 'name' },
+    'POST /tickets': { access: 'public', once: true },
   },
 }
 
@@ -109,6 +111,7 @@ const MUTATIONS: readonly Mutation[] = [
   { finds: 'credentials.revoked', what: 'a reader that does not know which tokens were ended', before: handWritten('end') },
   { finds: 'credentials.several', what: 'a server that takes the cookie away where there is a token', server: { fastify: { rewriteUrl (request) { if (request.headers.authorization !== undefined) { delete request.headers.cookie } return request.url! } } } },
   { finds: 'credentials.session', what: 'a cookie that is believed', before: trusting('x-cookie'), server: { fastify: { rewriteUrl (request) { if (request.headers.cookie !== undefined) { request.headers['x-cookie'] = request.headers.cookie; delete request.headers.cookie } return request.url! } } } },
+  { finds: 'credentials.fixation', what: 'a hook that keeps the cookie that was sent', before: onSend((reply, _payload, { headers: { cookie } }) => { if (cookie !== undefined) reply.header('set-cookie', `${cookie}; HttpOnly; SameSite=Lax`) }) },
   { finds: 'credentials.csrf', what: 'an origin of others that is trusted', suite: options => ({ ...options, csrf: { ...options.csrf!, origins: ['https://attacker.example'] } }) },
   { finds: 'credentials.csrf', what: 'a route that checks nothing', config: { 'POST /notes': { access: { permissions: 'notes:write' }, csrf: false } } },
   { finds: 'mutations.path', what: 'a server that takes endings and case away after a hook has let them pass', server: { fastify: { rewriteUrl: request => request.url!.endsWith('.json') ? '/search' : request.url! } } },
@@ -133,6 +136,8 @@ const MUTATIONS: readonly Mutation[] = [
   { finds: 'input.missing', what: 'a hook that fills in what is missing', before: preValidation((body, { url }) => { if (url !== '/session') body.text ??= 'x' }) },
   { finds: 'input.query', what: 'a hook that takes the query away', before: app => { app.addHook('preValidation', async function undo (request) { request.query = {} }) } },
   { finds: 'input.card', what: 'the plan of a route without its look at bodies', after: without('parsed', 'POST /notes') },
+  { finds: 'input.injection', what: 'a statement that ends where a quotation mark stands', before: preValidation(body => { if (String(body.text).split("'").length % 2 === 0) throw new Error('unterminated') }) },
+  { finds: 'input.replay', what: 'a ticket that is good for ever', ticketsLast: true, policy: POLICY },
   { finds: 'exposure.undeclared', what: 'a hook that adds a field', before: onSend((_reply, payload) => typeof payload === 'string' && payload.startsWith('{"id"') ? payload.replace('{', '{"internal":1,') : payload) },
   { finds: 'exposure.hidden', what: 'a field that everybody sees', emailIsOpen: true, policy: POLICY },
   { finds: 'exposure.canary', what: 'a secret in a field that is declared', person: ({ passwordHash }) => ({ bio: passwordHash }) },
@@ -145,10 +150,14 @@ const MUTATIONS: readonly Mutation[] = [
   { finds: 'answers.cache', what: 'a hook that lets caches keep refusals', before: onSend(reply => { reply.header('cache-control', 'public, max-age=60') }) },
   { finds: 'answers.names', what: 'a hook that names the server', before: onSend(reply => { reply.header('x-powered-by', 'Fastify') }) },
   { finds: 'answers.cors', what: 'a hook that gives every origin leave', before: onSend((reply, _payload, { headers: { origin } }) => { if (origin !== undefined) reply.header('access-control-allow-origin', origin) }) },
+  { finds: 'answers.cookie', what: 'a hook that opens cookies to scripts', before: onSend(reply => { const cookies = [reply.getHeader('set-cookie') ?? []].flat().map(String); if (cookies.length > 0) reply.removeHeader('set-cookie').header('set-cookie', cookies.map(one => one.replace(/; HttpOnly/i, ''))) }), families: ['authorization', 'answers'] },
+  { finds: 'answers.markup', what: 'a page that repeats what was not found', before: onSend((reply, _payload, { url }) => reply.statusCode === 404 ? (reply.type('text/html'), `There is no ${decodeURIComponent(url)}`) : undefined) },
+  { finds: 'answers.redirect', what: 'a hook that takes a slash away', before: onSend((reply, _payload, { url }) => { if (url.startsWith('//')) reply.code(301).header('location', url.slice(0, -1)) }) },
   { finds: 'answers.form', what: 'a hook that answers in a form of its own', before: onSend((reply, payload) => reply.statusCode === 404 ? (reply.type('application/json'), '{"message":"not found"}') : payload) },
   { finds: 'answers.challenge', what: 'a hook that takes the challenge away', before: onSend(reply => { reply.removeHeader('www-authenticate') }), families: ['authorization', 'answers'] },
   { finds: 'leaks.canary', what: 'a hook that tells what went wrong', before: app => { app.addHook('onError', async function undo (_request, reply, error) { reply.header('x-error', String(error.message).replace(/[^ -~]/g, '')) }) } },
   { finds: 'leaks.internal', what: 'a message of the database in a refusal', note: ({ params }) => { if ((params as { noteId: string }).noteId !== 'x') throw Object.assign(new Error('invalid input syntax for type uuid'), { statusCode: 400 }) }, families: ['authorization', 'leaks'] },
+  { finds: 'leaks.accounts', what: 'a sign-in that tells who is unknown', before: preValidation((body, { url }) => { if (url === '/session' && body.name !== 'bob') throw new NotFound() }), policy: POLICY },
   { finds: 'leaks.failure', what: 'a handler that stumbles', reports: () => { throw new TypeError('oops') }, families: ['leaks', 'authorization'] },
 ]
 
@@ -159,7 +168,7 @@ t.test('the service as it is has no finding', async t => {
     t.strictSame(report.findings, [], asText(report))
     t.strictSame(report.unproven, [])
     const proven = report.checks.filter(({ state }) => state === 'held').map(({ id }) => id)
-    t.strictSame(Object.keys(CATALOGUE).filter(id => !proven.includes(id as FindingId)), policy === undefined ? ['authorization.unlisted'] : ['authorization.unlisted'], 'every check was tried')
+    t.strictSame(Object.keys(CATALOGUE).filter(id => !proven.includes(id as FindingId)), policy === undefined ? ['authorization.unlisted', 'input.replay', 'leaks.accounts'] : ['authorization.unlisted'], 'every check was tried')
   }
 })
 

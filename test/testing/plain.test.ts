@@ -11,12 +11,13 @@ import events from '../../plugins/events.js'
 import plan from '../../plugins/plan/index.js'
 import { server } from '../../plugins/server.js'
 import { asJson, asSarif, asTap, asText, attack, type AttackOptions, type FindingId, type Policy } from '../../plugins/testing/index.js'
-import { FLAWS, plainService, policy, tokenOf, type Flaw } from './plain.js'
+import { FLAWS, PLANTED, plainService, policy, tokenOf, type Flaw } from './plain.js'
 
 t.setTimeout(120_000)
 
 const options: AttackOptions = {
   policy,
+  canaries: [PLANTED],
   principals: { ada: { token: tokenOf('ada', ['user']) }, bob: { token: tokenOf('bob', ['user']) }, root: { token: tokenOf('root', ['admin']) } },
   objects: { orderId: { ada: 'o-1', bob: 'o-2' } },
 }
@@ -34,6 +35,10 @@ const FOUND: Readonly<Record<Flaw, FindingId>> = {
   path: 'mutations.path',
   head: 'authorization.head',
   'media-type': 'mutations.media-type',
+  override: 'authorization.method',
+  decoded: 'credentials.forged',
+  traversal: 'exposure.canary',
+  checks: 'mutations.media-type',
 }
 
 t.test('a plain service that does what its policy says has no finding, by inject and over a socket', async t => {
@@ -53,7 +58,7 @@ t.test('each flaw is found by its right name, and with it none that is not there
     const { findings } = await attack(app, options)
     const ids = [...new Set(findings.map(({ id }) => id))]
     t.ok(ids.includes(FOUND[flaw]), `${flaw}: ${ids.join(', ')}`)
-    const kin: Partial<Record<Flaw, FindingId[]>> = { open: ['answers.cache'], assignment: ['input.type', 'input.bounds', 'input.missing', 'mutations.malformed', 'mutations.media-type', 'exposure.undeclared', 'assignment.prototype', 'leaks.failure'], leak: ['leaks.failure'], signature: ['credentials.algorithm', 'credentials.garbage'], 'media-type': ['exposure.undeclared'], headers: ['answers.cache'], path: ['authorization.head'] }
+    const kin: Partial<Record<Flaw, FindingId[]>> = { open: ['answers.cache'], assignment: ['input.type', 'input.bounds', 'input.missing', 'mutations.malformed', 'mutations.media-type', 'exposure.undeclared', 'assignment.prototype', 'leaks.failure'], leak: ['leaks.failure'], signature: ['credentials.algorithm', 'credentials.garbage'], 'media-type': ['exposure.undeclared'], headers: ['answers.cache'], path: ['authorization.head', 'authorization.method'], decoded: ['credentials.algorithm', 'credentials.garbage'], checks: ['mutations.malformed', 'exposure.undeclared', 'assignment.prototype', 'leaks.failure'] }
     t.strictSame(ids.filter(id => id !== FOUND[flaw] && !(kin[flaw] ?? []).includes(id)), [], flaw)
   }
 })
@@ -94,7 +99,7 @@ t.test('reports for people, test runners and code scanning; no credential is in 
     t.notOk(text.includes('eyJ'), 'no token')
     t.ok(text.includes('authorization.object'))
   }
-  t.match(texts[0], /^8 routes, \d+ requests in [\d.]+ s, seed 1: \d findings/)
+  t.match(texts[0], /^12 routes, \d+ requests in [\d.]+ s, seed 1: \d findings/)
   t.match(texts[1], /^TAP version 14\n1\.\.\d+\n/)
   t.match(texts[1], /not ok 3 - authorization\.object \(\d+ tried\)\n {2}---\n/)
   t.match(texts[1], /ok \d+ - authorization\.step-up \(0 tried\) # SKIP not applicable/)

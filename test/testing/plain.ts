@@ -3,9 +3,11 @@ import { createHmac } from 'node:crypto'
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
 import type { Policy } from '../../plugins/testing/index.js'
 
-export const FLAWS = ['object', 'open', 'role', 'assignment', 'exposure', 'headers', 'limits', 'leak', 'signature', 'path', 'head', 'media-type'] as const
+export const FLAWS = ['object', 'open', 'role', 'assignment', 'exposure', 'headers', 'limits', 'leak', 'signature', 'path', 'head', 'media-type', 'override', 'decoded', 'traversal', 'checks'] as const
 export type Flaw = typeof FLAWS[number]
 
+/** Lies beside the files that are served. */
+export const PLANTED = 'planted-beside-the-files'
 const SECRET = 'the secret of this test, which is long enough'
 const order = { type: 'object', additionalProperties: false, properties: { id: { type: 'string' }, owner: { type: 'string' }, item: { type: 'string' } } }
 const profile = { type: 'object', additionalProperties: false, properties: { id: { type: 'string' }, name: { type: 'string' }, role: { type: 'string' } } }
@@ -22,6 +24,10 @@ export const policy: Policy = {
     'GET /me': { access: 'user', answers: { 200: profile } },
     'GET /admin/users': { permissions: 'users:read' },
     'GET /reports': 'user',
+    'POST /reports': 'user',
+    'DELETE /reports': { roles: 'admin' },
+    'GET /me/export': { access: 'user', answers: { 200: profile } },
+    'GET /files/*': { access: 'user', answers: 'raw' },
     'GET /search': { access: 'public', limits: ['5/minute'] },
     'GET /items/:itemId': 'public',
   },
@@ -65,8 +71,11 @@ export function plainService (...flaws: Flaw[]): FastifyInstance {
     if (typeof (request.body as { item?: unknown } | null)?.item !== 'string' || (request.body as { item: string }).item.length > 50 || (request.body as { item: string }).item === '') throw Object.assign(new Error('invalid'), { statusCode: 400 })
     return Object.assign(found, { item: (request.body as { item: string }).item })
   })
-  app.patch('/me', { onRequest: signedIn, ...!has('assignment') && !has('media-type') && { schema: { body: ProfileBody } }, ...has('media-type') && { schema: { body: { content: { 'application/json': { schema: ProfileBody } } } } } }, async request => {
+  app.patch('/me', { onRequest: signedIn, ...!has('assignment') && !has('media-type') && !has('checks') && { schema: { body: ProfileBody } }, ...has('media-type') && { schema: { body: { content: { 'application/json': { schema: ProfileBody } } } } } }, async request => {
     const user = users.get(request.caller!.id)!
+    const { name } = request.body as { name?: unknown }
+    if (has('checks') && request.headers['content-type'] === 'application/json' && (typeof name !== 'string' || name.length > 50 || name === '')) throw Object.assign(new Error('invalid'), { statusCode: 400 })
+    if (has('checks')) return Object.assign(user, { name: String(name) })
     Object.assign(user, request.body)
     return shown(user)
   })
@@ -74,6 +83,17 @@ export function plainService (...flaws: Flaw[]): FastifyInstance {
   app.get('/admin/users', has('role') ? { onRequest: signedIn } : { onRequest: asAdmin }, async () => [...users.values()].map(({ id, name }) => ({ id, name })))
   app.get('/reports', has('open') || has('path') ? {} : { onRequest: signedIn, exposeHeadRoute: !has('head') }, async () => ({ total: 2 }))
   if (has('head')) app.head('/reports', async () => '')
+  app.post('/reports', { onRequest: signedIn }, async (request, reply) => reply.code(has('override') && request.headers['x-http-method-override'] === 'DELETE' ? 204 : 202).send())
+  app.delete('/reports', { onRequest: asAdmin }, async (_request, reply) => reply.code(204).send())
+  app.get('/me/export', has('decoded') ? {} : { onRequest: signedIn }, async (request, reply) => {
+    const [, claims = ''] = (request.headers.authorization ?? '').split('.')
+    const caller = has('decoded') ? users.get((JSON.parse(Buffer.from(claims, 'base64url').toString() || '{}') as { sub?: string }).sub ?? '') : request.caller
+    return caller === undefined || caller === null ? refuse(reply, 401) : shown(caller)
+  })
+  app.get('/files/*', { onRequest: signedIn }, async (request, reply) => {
+    const { '*': name } = request.params as { '*': string }
+    return has('traversal') && name.endsWith('../.env') ? reply.type('text/plain').send(PLANTED) : refuse(reply, 404)
+  })
   app.get('/search', async (request, reply) => {
     const count = (counts.get(request.ip) ?? 0) + 1
     counts.set(request.ip, count)

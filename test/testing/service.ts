@@ -33,6 +33,8 @@ export interface Weakness {
   emailIsOpen?: boolean
   /** Strangers are told that a note is there. */
   tells?: boolean
+  /** A ticket is good for ever. */
+  ticketsLast?: boolean
   /** How notes are found. */
   notes?: NonNullable<BastionOptions['access']>['resources']
 }
@@ -102,6 +104,13 @@ export async function build (t: Test, weak: Weakness = {}): Promise<{ app: Fasti
     await app.sessions.start(request, { id: 'bob', roles: ['member'] })
     return { csrf: reply.generateCsrf() }
   })
+  const spent = new Set<string>()
+  app.post('/tickets', { schema: { body: closed({ ticket: Type.String({ maxLength: 20 }) }), response: { 204: Type.Null() } }, config: { access: 'public' } as never }, async (request, reply) => {
+    const { ticket } = request.body as { ticket: string }
+    if (spent.has(ticket)) throw new NotFound()
+    if (weak.ticketsLast !== true) spent.add(ticket)
+    reply.code(204)
+  })
   t.teardown(() => app.close())
   await app.ready()
   weak.after?.(app)
@@ -122,6 +131,7 @@ function optionsFor (app: FastifyInstance, notes: Map<string, Note>): AttackOpti
   const token = (id: string, role: string, authTime?: number) => async () => ({ token: (await app.tokens.issue({ id, roles: [role], ...authTime !== undefined && { authTime } })).access_token })
   return {
     canaries: [CANARY],
+    values: { name: 'bob', ticket: () => `ticket-${++fresh}` },
     principals: {
       ada: token('ada', 'member'),
       bob: token('bob', 'member'),

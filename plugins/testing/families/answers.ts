@@ -1,5 +1,6 @@
 /** What every answer has, whatever it answers: its security headers, the form of refusals, nothing of who made it. Looks at every answer of every attack. */
 import type { Campaign, Exchange, Family } from '../campaign.js'
+import { cookiesOf, isOfSession } from '../cookies.js'
 import { matches } from '../paths.js'
 import type { Route } from '../surface.js'
 import { CLOSED } from '../target.js'
@@ -9,7 +10,9 @@ const BY_ANSWER: ReadonlySet<string> = new Set(['cache-control', 'strict-transpo
 const NONCE = '{nonce}'
 const PROBLEM = ['type', 'title', 'status', 'detail', 'code', 'requestId', 'errors', 'mfaToken', 'factors', 'violated-policies', 'instance']
 const NAMED = /^(?:server|x-powered-by|x-aspnet-version|x-generator|via)$/
-const ORIGIN = 'https://attacker.example'
+const HOST = 'attacker.example'
+const ORIGIN = `https://${HOST}`
+const MARKUP = '<b/id=attack>'
 
 export const answers: Family = {
   name: 'answers',
@@ -18,6 +21,7 @@ export const answers: Family = {
       if (campaign.surface.routes.some(route => route.method === method && matches(route.url, path))) continue
       await campaign.ask({ route: null, method, path, ...body !== undefined && { body, type: 'application/json' } })
     }
+    await tryReflection(campaign)
     if (!campaign.surface.cors) campaign.notApplicable('answers.cors', 'any origin may read, by policy')
     for (const route of campaign.surface.cors ? campaign.routes : []) {
       if (route.isGone || campaign.isOff(route, 'answers.cors')) continue
@@ -33,6 +37,9 @@ export const answers: Family = {
     if (exchange.status === CLOSED) return
     checkHeaders(campaign, exchange)
     checkForm(campaign, exchange)
+    checkCookies(campaign, exchange)
+    checkEcho(campaign, exchange)
+    campaign.notApplicable('answers.cookie', 'no answer sets a cookie of a sign-in')
   },
 }
 
@@ -61,6 +68,39 @@ function checkHeaders (campaign: Campaign, exchange: Exchange): void {
   if (status >= 400 && campaign.surface.isSuite ? true : isPrivate && status < 400) {
     const kept = String(headers['cache-control'] ?? '')
     campaign.check('answers.cache', exchange, /no-store|private/.test(kept), 'Cache-Control: no-store', `${status}, cache-control: ${kept}`)
+  }
+}
+
+function checkCookies (campaign: Campaign, exchange: Exchange): void {
+  for (const { name, value, attributes } of cookiesOf(exchange)) {
+    if (!isOfSession(name) || value === '') continue
+    const isKept = attributes.has('httponly') && /^(?:lax|strict)$/i.test(attributes.get('samesite') ?? '')
+    campaign.check('answers.cookie', exchange, isKept, `${name} with HttpOnly and SameSite`, `${exchange.status}, ${name} with ${[...attributes.keys()].join(', ') || 'no attributes'}`)
+  }
+}
+
+/** Markup in a path that no route has, and paths that name another host. */
+async function tryReflection (campaign: Campaign): Promise<void> {
+  for (const path of [`/${encodeURIComponent(MARKUP)}`, `/nowhere?q=${encodeURIComponent(MARKUP)}`, `/${MARKUP}`, `//${HOST}/`, `/\\${HOST}/`, `/%5c${HOST}/`, `/nowhere/..//${HOST}/`]) {
+    await campaign.ask({ route: null, method: 'GET', path })
+  }
+}
+
+function checkEcho (campaign: Campaign, exchange: Exchange): void {
+  const { headers, text, sent, status } = exchange
+  const search = sent.path
+  if (search.includes('attack')) campaign.check('answers.markup', exchange, !/html|xml/.test(String(headers['content-type'])) || !text.includes(MARKUP), 'what was asked for, as text or not at all', `${status}, with it as ${String(headers['content-type'])}`)
+  if (!search.includes(HOST)) return
+  const told = headers.location
+  campaign.check('answers.redirect', exchange, typeof told !== 'string' || !leadsTo(told, HOST), 'no Location on another host', `${status}, Location: ${String(told)}`)
+}
+
+/** As browsers read it. */
+function leadsTo (location: string, host: string): boolean {
+  try {
+    return new URL(location, 'https://service.example/').hostname === host
+  } catch {
+    return false
   }
 }
 

@@ -140,6 +140,6 @@ async function tryPrototypes (campaign: Campaign, route: Route, as: string | nul
     const exchange = await campaign.ask({ ...shot, isAllowed: true, body: text === '{}' ? `${opening.slice(0, -1)}}` : opening + text.slice(1) })
     const isPolluted = Object.hasOwn(Object.prototype, 'polluted')
     if (isPolluted) delete (Object.prototype as { polluted?: unknown }).polluted
-    campaign.check(id, exchange, !isPolluted && (campaign.surface.strict ? exchange.status >= 400 : !exchange.text.includes('by-attack')), '400: the field names the prototype of objects', isPolluted ? 'every object of the process was changed' : undefined)
+    campaign.check(id, exchange, !isPolluted && (campaign.surface.strict ? exchange.status >= 400 : exchange.status >= 400 || !exchange.text.includes('by-attack')), '400: the field names the prototype of objects', isPolluted ? 'every object of the process was changed' : undefined)
   }
 }

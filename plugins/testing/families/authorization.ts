@@ -46,8 +46,8 @@ async function tryRefused (campaign: Campaign, route: Route, caller: Caller | nu
   const path = await campaign.path(route, as, 'any') ?? await campaign.path(route, as, 'missing')
   const filled = isSuite ? isSafe(route.method) ? {} : { body: BROKEN, type: route.body?.type ?? 'application/json' } : await campaign.body(route).catch(() => ({}))
   const exchange = await campaign.ask({ route, as, path: path!, ...filled })
-  if (!isSuite && UNDECIDED.has(exchange.status)) {
-    campaign.unproven(route, id, `the request was refused for its form (${exchange.status}) before anybody asked who sent it: give a valid body in routes`)
+  if (!isSuite && (UNDECIDED.has(exchange.status) || exchange.status >= 500)) {
+    campaign.unproven(route, id, exchange.status >= 500 ? `it fails (${exchange.status})` : `the request was refused for its form (${exchange.status}) before anybody asked who sent it: give a valid body in routes`)
     return
   }
   const isHeld = campaign.check(id, exchange, statuses.includes(exchange.status), expected)
@@ -97,6 +97,7 @@ async function tryForeign (campaign: Campaign, route: Route, caller: Caller): Pr
   const shot = await campaign.valid(route, caller.name, 'foreign')
   if (typeof shot === 'string') return campaign.unproven(route, 'authorization.object', shot)
   const exchange = await campaign.ask({ ...shot, isAllowed: true })
+  if (!campaign.surface.isSuite && exchange.status >= 500) return campaign.unproven(route, 'authorization.object', `it fails (${exchange.status})`)
   if (UNDECIDED.has(exchange.status)) return campaign.unproven(route, 'authorization.object', `the request was refused for its form (${exchange.status}): give a valid body in routes`)
   const hidden = route.resource?.hidden ?? null
   const isRefused = [401, 403, 404, 405].includes(exchange.status)
@@ -132,8 +133,10 @@ async function tryMethods (campaign: Campaign, route: Route): Promise<void> {
   const path = (await campaign.path(route, null, 'any').catch(() => null) ?? await campaign.path(route, null, 'missing').catch(() => null))?.split('?')[0]
   if (path === undefined) return
   if (isGuarded && !isSafe(method)) {
-    for (const carrier of ['GET', 'POST'].filter(one => one !== method)) {
-      const plain = { route, method: carrier, path, ...carrier === 'POST' && { body: '{}', type: 'application/json' } }
+    // Nobody, and who is signed in and may not: what hides behind another method may ask less, and not nothing.
+    const refused = (await campaign.callers.all()).find(caller => campaign.judge.verdictOn(route, caller).passes === false)
+    for (const [carrier, as] of ['GET', 'POST'].filter(one => one !== method).flatMap(one => [[one, null], ...refused === undefined ? [] : [[one, refused.name]]] as [string, string | null][])) {
+      const plain = { route, method: carrier, path, as, ...carrier === 'POST' && { body: '{}', type: 'application/json' } }
       const overridden = await campaign.ask({ ...plain, path: `${path}?_method=${method}`, headers: { 'x-http-method-override': method, 'x-http-method': method, 'x-method-override': method } })
       if (overridden.status < 400) {
         const without = await campaign.ask(plain)

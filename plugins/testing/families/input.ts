@@ -5,6 +5,9 @@ import type { Route } from '../surface.js'
 
 const CARD = '4111 1111 1111 1111'
 const LONG = 100_000
+/** Harmless, and their answer stands in none of them. */
+const COMMANDS = [';expr 1931 \\* 7', '$(expr 1931 \\* 7)']
+const CARRIED_OUT = '13517'
 const READ: ReadonlySet<string> = new Set(['application/json', 'application/x-www-form-urlencoded'])
 
 export const input: Family = {
@@ -16,9 +19,13 @@ export const input: Family = {
       if (route.body !== null && READ.has(route.body.type)) await tryBody(campaign, route, as)
       if (route.querySchema !== null) await tryQuery(campaign, route, as)
       if (route.paramsSchema !== null) await tryParams(campaign, route, as)
+      await tryInjection(campaign, route, as)
+      await tryReplay(campaign, route, as)
     }
     campaign.notApplicable(['input.type', 'input.bounds', 'input.missing'], 'no route says what bodies it takes')
     campaign.notApplicable('input.query', 'no route says what query it takes')
+    campaign.notApplicable('input.injection', 'no route says what it takes')
+    campaign.notApplicable('input.replay', 'no route says that its body is good once')
     campaign.notApplicable('input.card', 'no route looks for card numbers in a text')
   },
 }
@@ -49,14 +56,14 @@ async function tryBody (campaign: Campaign, route: Route, as: string | null): Pr
       if (campaign.isOff(route, id) || (isForm && (kind === 'type' || typeof value !== 'string' || value.trim() === '')) || (!strict && isCoercible)) continue
       const exchange = await send(body => ({ ...body as object, [name]: value }))
       if (typeof exchange === 'string') return campaign.unproven(route, id, exchange)
-      campaign.check(id, exchange, isRefused(exchange.status), `400: ${name} is ${what}`)
+      campaign.check(id, exchange, isRefused(exchange.status), `400: ${name} is ${what}`, undefined, name)
     }
   }
   const required = isUnion ? [] : (object?.required ?? []) as string[]
   for (const name of campaign.isOff(route, 'input.missing') ? [] : required) {
     const exchange = await send(body => Object.fromEntries(Object.entries(body as object).filter(([key]) => key !== name)))
     if (typeof exchange === 'string') return
-    campaign.check('input.missing', exchange, isRefused(exchange.status), `400: ${name} is missing`)
+    campaign.check('input.missing', exchange, isRefused(exchange.status), `400: ${name} is missing`, undefined, name)
   }
   if (!isForm && object !== null && !campaign.isOff(route, 'input.type')) {
     for (const value of [[], 'text', 7, true]) {
@@ -65,6 +72,46 @@ async function tryBody (campaign: Campaign, route: Route, as: string | null): Pr
     }
   }
   await tryCard(campaign, route, as)
+}
+
+/** A statement that ends where a quotation mark stands, and is whole again with two; a command that is carried out. */
+async function tryInjection (campaign: Campaign, route: Route, as: string | null): Promise<void> {
+  if (campaign.isOff(route, 'input.injection')) return
+  const shot = await requestOf(campaign, route, as, body => body)
+  if (typeof shot === 'string') return
+  const [path = '', search = ''] = shot.path!.split('?')
+  const inQuery = Object.keys(propertiesOf(route.querySchema)).map(name => (text: string) => {
+    const query = new URLSearchParams(search)
+    query.set(name, `${query.get(name) ?? ''}${text}`)
+    return campaign.ask({ ...shot, path: `${path}?${query}`, isAllowed: true })
+  })
+  const isObject = route.body !== null && route.body.type === 'application/json'
+  const texts = isObject ? Object.entries(propertiesOf(route.body!.schema)).filter(([, part]) => typesOf(part).includes('string')) : []
+  const inBody = texts.map(([name]) => async (text: string) => {
+    const filled = await requestOf(campaign, route, as, body => ({ ...body as object, [name]: `${String((body as Record<string, unknown>)[name] ?? '')}${text}` }))
+    return typeof filled === 'string' ? null : campaign.ask({ ...filled, isAllowed: true })
+  })
+  for (const send of [...inQuery, ...inBody]) {
+    const one = await send("'")
+    if (one === null) return
+    const two = one.status >= 500 ? await send("''") : null
+    campaign.check('input.injection', one, two === null || two.status >= 500, 'a quotation mark, as any other character', `${one.status}, and ${two?.status ?? ''} where there are two: it ends a text in a statement`)
+    for (const command of COMMANDS) {
+      const exchange = await send(command)
+      campaign.check('input.injection', exchange!, !exchange!.text.includes(CARRIED_OUT), 'no command that is carried out', `${exchange!.status}, with what the command says`)
+    }
+  }
+}
+
+/** What is good once, twice. */
+async function tryReplay (campaign: Campaign, route: Route, as: string | null): Promise<void> {
+  if (!route.isOnce || campaign.isOff(route, 'input.replay')) return
+  const shot = await campaign.valid(route, as)
+  if (typeof shot === 'string') return campaign.unproven(route, 'input.replay', shot)
+  const first = await campaign.ask({ ...shot, isAllowed: true })
+  if (first.status >= 400) return campaign.unproven(route, 'input.replay', `a valid request was answered ${first.status}: give its body or values`)
+  const second = await campaign.ask(shot)
+  campaign.check('input.replay', second, second.status >= 400, 'a refusal: it was good once')
 }
 
 async function tryCard (campaign: Campaign, route: Route, as: string | null): Promise<void> {
@@ -88,7 +135,7 @@ async function tryQuery (campaign: Campaign, route: Route, as: string | null): P
     for (const { what, value } of wrongValues(part)) {
       // What comes in a query is a text, and a text that says the right thing is right.
       const isText = typesOf(part).includes('string')
-      if (typeof value === 'object' || (isText && (typeof value !== 'string' || (!what.includes('characters') && !what.startsWith('no ')))) || (!isText && (value === '1' || value === 'true' || value === true || typeof value === 'boolean'))) continue
+      if (typeof value === 'object' || (isText && (typeof value !== 'string' || (!what.includes('characters') && !what.startsWith('no ') && !what.includes('pattern')))) || (!isText && (value === '1' || value === 'true' || value === true || typeof value === 'boolean'))) continue
       const query = without(name)
       query.set(name, String(value))
       attempts.push([`${name} is ${what}`, query.toString()])

@@ -13,8 +13,10 @@ const INTERNAL = [
   /\bSQLITE_[A-Z]+|\bER_[A-Z]+_[A-Z]+|\bORA-\d{5}|near \\?"[^"]*\\?": syntax error|unrecognized token/, /\b(?:ECONNREFUSED|ENOENT|EACCES|ENOTDIR|EISDIR)\b/, /Cannot (?:read|set) propert(?:y|ies) of|is not (?:a function|iterable|defined)|Unexpected token .+ in JSON/, /"stack":"/,
   /\b(?:select|insert into|update|delete from)\s.{1,200}\b(?:from|values|set|where)\b/i, /(?:^|[\s"'(])\/(?:home|usr|srv|opt|var|root|app|tmp)\/[\w./-]+\.\w+/,
 ]
-const ODD_IDS = ["'", "'%20or%20'1'='1", '-1', '0', '99999999999999999999', 'NaN', '[object%20Object]', '%00', '..%2f..%2fetc%2fpasswd', '%24%7b7*7%7d', '__proto__', 'constructor', '%E2%80%AE', "1'--"]
+const ODD_IDS = ["'", "'%20or%20'1'='1", '-1', '0', '99999999999999999999', 'NaN', '[object%20Object]', '%00', '..%2f..%2fetc%2fpasswd', '%24%7b7*7%7d', '__proto__', 'constructor', '%E2%80%AE', "1'--", '..%2f.env', '..%2f..%2f.env', '..%2fpackage.json', '%2e%2e/.env']
 const ODD_QUERIES = ['limit=-1', 'limit=abc', "sort='", 'q[]=1&q[a]=2', '__proto__[x]=1', 'q=%00', "q='%22%5C", 'q=%25', 'cursor=x', 'page=99999999999999999999']
+
+const SECRET = /pass|secret|code|token/i
 
 type Chain = (request: FastifyRequest, reply: FastifyReply, payload: unknown, done: (error?: Error) => void) => void
 
@@ -24,7 +26,9 @@ export const leaks: Family = {
     for (const route of campaign.routes) {
       await tryThrowing(campaign, route)
       await tryOdd(campaign, route)
+      await tryAccounts(campaign, route)
     }
+    campaign.notApplicable('leaks.accounts', 'no route says of which field it tells nothing')
     campaign.notApplicable('leaks.canary', 'only an application of this process that runs the suite can be made to fail')
   },
   observe (campaign, exchange) {
@@ -66,6 +70,33 @@ function faultWith (canary: string): Error {
   return Object.assign(new Error(`${canary}: select * from users at postgres://app:${canary}@db.internal/app`, { cause: new Error(canary) }), {
     code: canary, detail: canary, hint: canary, response: { data: canary }, headers: { 'x-canary': canary, 'set-cookie': canary }, name: canary, validation: canary,
   })
+}
+
+/** Somebody whom there is and somebody whom there is not, with nothing that would let them in. */
+async function tryAccounts (campaign: Campaign, route: Route): Promise<void> {
+  const { conceals } = route
+  if (conceals === null || route.isGone || campaign.isOff(route, 'leaks.accounts')) return
+  const ask = async (isThere: boolean) => {
+    const shot = await campaign.valid(route, null, 'any', body => Object.fromEntries(Object.entries(body as object).map(([name, value]) => [name, name === conceals ? isThere ? value : unlike(String(value)) : SECRET.test(name) ? 'Not-the-right-1-of-this' : value])))
+    return typeof shot === 'string' ? shot : campaign.ask(shot)
+  }
+  const [known, unknown] = [await ask(true), await ask(false)]
+  if (typeof known === 'string' || typeof unknown === 'string' || known.sent.body === undefined || route.body?.type !== 'application/json') return campaign.unproven(route, 'leaks.accounts', 'no valid body can be made: give it in values')
+  campaign.check('leaks.accounts', unknown, known.status === unknown.status && said(known) === said(unknown), `${known.status}, as where there is such an account`)
+}
+
+/** What is answered, without what was sent and what is different each time. */
+function said ({ status, json, text, sent: { body } }: Exchange): string {
+  // What lets in is different each time, and has the same fields.
+  if (status < 400) return Object.keys((json ?? {}) as object).join()
+  const { requestId, instance, stack, ...rest } = (typeof json === 'object' && json !== null ? json : { text }) as Record<string, unknown>
+  return Object.values(JSON.parse(String(body)) as object).reduce<string>((all, value) => all.replaceAll(String(value), ''), JSON.stringify(rest))
+}
+
+/** Of nobody, and of the same form and length. */
+function unlike (value: string): string {
+  const end = value.includes('@') ? value.indexOf('@') : value.length
+  return `${'zq'.repeat(end).slice(0, end)}${value.slice(end)}`
 }
 
 /** Values on which drivers and parsers stumble. */

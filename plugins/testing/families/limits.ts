@@ -92,7 +92,7 @@ async function tryVariants (campaign: Campaign, route: Route, ask: (more: Partia
     for (let i = 1; i < Math.min(SEVERAL, allowed) && passes(exchange); i++) exchange = await ask(shot)
     const filled = allowed * (performance.now() - started) / ms
     if (passes(exchange) && filled > 1) campaign.unproven(route, 'limits.variant', 'requests take so long here that the budget fills meanwhile')
-    else campaign.check('limits.variant', exchange, !passes(exchange), `429, as without ${what}`)
+    else campaign.check('limits.variant', exchange, !passes(exchange), `429, as without ${what}`, undefined, what)
   }
 }
 

@@ -2,7 +2,7 @@
 import type { Campaign, Family, Shot } from '../campaign.js'
 import { isSafe } from '../callers.js'
 import { matches, spellings } from '../paths.js'
-import { branchesOf, propertiesOf, typesOf } from '../schemas.js'
+import { branchesOf, objectOf, propertiesOf, typesOf, wrongValues } from '../schemas.js'
 import type { Route } from '../surface.js'
 
 const MEDIA_TYPES = [
@@ -10,6 +10,8 @@ const MEDIA_TYPES = [
   'application/vnd.api+json', 'application/json ; charset=utf-7', 'x', '',
 ]
 const DEEP = 5000
+/** Values of which one is refused. */
+const CHECKS = 6
 
 export const mutations: Family = {
   name: 'mutations',
@@ -53,6 +55,7 @@ async function tryBodies (campaign: Campaign, route: Route, type: string): Promi
       campaign.check('mutations.media-type', exchange, exchange.status >= 400, `400 or 415: the body is not of the declared form, whatever ${JSON.stringify(mediaType)} is taken for`)
     }
   }
+  await tryChecks(campaign, route, as)
   if (campaign.isOff(route, 'mutations.malformed')) return
   const text = String(base.body)
   const twice = text.replace(/^\{("[^"]+":)/, '{$1null,$1')
@@ -63,6 +66,23 @@ async function tryBodies (campaign: Campaign, route: Route, type: string): Promi
     if (what === 'nothing' && takesNothing(route)) continue
     const exchange = await send({ body })
     campaign.check('mutations.malformed', exchange, exchange.status >= 400 && exchange.status < 500, `400: ${what}`)
+  }
+}
+
+/** One value that is beyond its bounds, and refused for it: in every other spelling of the media type too. */
+async function tryChecks (campaign: Campaign, route: Route, as: string | null): Promise<void> {
+  const { schema } = route.body!
+  if (campaign.isOff(route, 'mutations.media-type') || objectOf(schema) !== schema) return
+  const wrong = Object.entries(propertiesOf(schema)).flatMap(([name, part]) => wrongValues(part).filter(({ kind }) => kind === 'bounds').map(({ what, value }) => ({ name, what, value })))
+  for (const { name, what, value } of wrong.slice(0, CHECKS)) {
+    const shot = await campaign.valid(route, as, campaign.objects.ownedParam(route) === null || as === null ? 'any' : 'own', body => ({ ...body as object, [name]: value }))
+    if (typeof shot === 'string') return
+    if ((await campaign.ask({ ...shot, isAllowed: true })).status < 400) continue
+    for (const mediaType of ['application/json; charset=utf-8', 'Application/JSON', 'application/json;', 'application/merge-patch+json']) {
+      const exchange = await campaign.ask({ ...shot, type: mediaType, isAllowed: true })
+      campaign.check('mutations.media-type', exchange, exchange.status >= 400, `400 or 415: ${name} is ${what}, whatever the media type is spelled like`)
+    }
+    return
   }
 }
 
