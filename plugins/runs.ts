@@ -71,7 +71,7 @@ export class Runs<Subject, Event extends { time: string, details: Details }> {
     run.untold += 1
     if (isQuiet(run, now) && (isShared || !isGrave || run.isGrave)) {
       this.#parts.leave(subject)
-      run.left ??= this.#parts.compose(subject, said)
+      run.left ??= copyOf(this.#parts.compose(subject, said))
       this.#watch()
       return
     }
@@ -156,4 +156,13 @@ export class Runs<Subject, Event extends { time: string, details: Details }> {
 /** A clock that was set back makes nobody quiet. */
 function isQuiet ({ toldAt, quietMs }: { toldAt: number, quietMs: number }, now: number): boolean {
   return now >= toldAt && now - toldAt < quietMs
+}
+
+/** What is kept holds nothing else in memory: a part of a header would hold all of it. */
+function copyOf<Event> (event: Event): Event {
+  try {
+    return structuredClone(event)
+  } catch {
+    return event // whose details nobody can copy
+  }
 }

@@ -1,4 +1,6 @@
-/** Runs: what is recorded of many like events, and that nobody hides theirs among others. */
+/** Runs: what is recorded of many like events, and that nobody hides theirs among others, or fills the memory. */
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import t from 'tap'
 import { Runs, type RunTerms } from '../plugins/runs.js'
 
@@ -74,4 +76,19 @@ t.test('who is forgotten is told of to the end, and what comes next is recorded'
   runs.forget('b')
   come('a', 2)
   t.strictSame(told.map(({ times }) => times), [1, 3, 1])
+})
+
+t.test('attack: of what is long, and cut before it is kept, the rest is not held in memory', async t => {
+  setFlagsFromString('--expose-gc')
+  const gc = runInNewContext('gc') as () => void
+  const { runs } = build({ max: 2000 })
+  gc()
+  const before = process.memoryUsage().heapUsed
+  for (let i = 0; i < 4000; i++) runs.record(`${i >> 1}`, null, { text: Buffer.alloc(15_000, 97).toString('latin1').slice(0, 256) })
+  gc()
+  const each = (process.memoryUsage().heapUsed - before) / 2000
+  t.ok(each < 5000, `${Math.round(each)} bytes a run`)
+  runs.flush()
+  runs.record('a', null, { broken () {} })
+  runs.record('a', null, { broken () {} })
 })
