@@ -55,6 +55,14 @@ t.test('an event that stands for many counts as many; one that stands for those 
   t.strictSame(names(), ['guesses'])
 })
 
+t.test('attack: from more addresses than are told of by themselves: what they share counts in full where all are counted together', async t => {
+  const { see, names } = await build(t, { builtIn: NONE, rules: [{ ...guesses, by: 'all' }] })
+  await see('login_failure', { details: { times: 4, shared: true } })
+  t.strictSame(names(), [])
+  await see('login_failure')
+  t.strictSame(names(), ['guesses'])
+})
+
 t.test('the window is exact, also across any seam: the threshold within it, and never what is older', async t => {
   const { see, names, clock } = await build(t, { builtIn: NONE, rules: [guesses] })
   await see('login_failure')
