@@ -70,7 +70,8 @@ export function webRoutes ({ app, accounts, registration, sendsMail }: Portal): 
     schema: { hide: true, response: { 200: Caller } },
     config: { access: 'public' },
   }, async ({ principal }) => {
-    const user = principal === null ? null : await accounts.byId(principal.userId)
+    // A key is no person at a page.
+    const user = principal?.kind === 'user' ? await accounts.byId(principal.userId) : null
     return {
       user: user === null ? null : ownProfile(user),
       permissions: user === null ? [] : [...app.access.permissionsOf([user.role])].sort(),

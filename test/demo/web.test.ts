@@ -104,6 +104,8 @@ t.test('GET /portal.json says who asks and what the portal has, to anybody', asy
   t.match((await tab.ask('GET', '/portal.json')).body, nobody)
   const admin = await call('GET', '/portal.json', { token: await portal.token('admin') })
   for (const permission of ['audit:read', 'posture:read', 'users:read:private']) t.ok(admin.body.permissions.includes(permission))
+  const { body: { key } } = await call('POST', '/api-keys', { token: await portal.token('alice'), body: { name: 'Reader', scopes: ['posts:read'] } })
+  t.match(await call('GET', '/portal.json', { headers: { 'x-api-key': key } }), { status: 200, body: nobody }, 'a key is told nothing of its owner')
 })
 
 t.test('what the pages ask of users is private where it should be [OWASP API3]', async t => {
