@@ -61,6 +61,8 @@ export interface Target {
   password: string
   /** Says what the attacker is about from here on. */
   step: (text: string) => void
+  /** What the attack rests on has to be so: nothing is told of an attack that was not carried out. @throws Error where it is answered otherwise, so that the verdict is `unclear` */
+  must: (asked: Exchange | Promise<Exchange>, status: number) => Promise<Exchange>
   /** Asks without any credential of its own. */
   ask: Ask
   /** Signs in. @throws Error where that is refused */
@@ -116,11 +118,10 @@ export function targetOf ({ side, port, password, stolen }: Side, machines: (n: 
   }
 
   const signIn: Target['signIn'] = async (username, secret = password) => {
-    const { status, body, text } = await ask('POST', '/auth/login', { json: { username, password: secret } })
-    if (status !== 200) throw new Error(`${username} cannot sign in: ${status} ${text.slice(0, 200)}`)
+    const { body } = await must(ask('POST', '/auth/login', { json: { username, password: secret } }), 200)
     const token = body.access_token as string
     const mine: Ask = (method, path, call) => ask(method, path, { token, ...call })
-    const { body: profile } = await mine('GET', '/users/me')
+    const { body: profile } = await must(mine('GET', '/users/me'), 200)
     return { id: String(profile.id), username, password: secret, token, refreshToken: body.refresh_token, ask: mine }
   }
 
@@ -129,13 +130,13 @@ export function targetOf ({ side, port, password, stolen }: Side, machines: (n: 
     origin,
     password,
     step: text => { step = text },
+    must,
     ask,
     signIn,
     async person () {
       const username = `p${randomBytes(6).toString('hex')}`
       const secret = `Riverbed-${randomBytes(6).toString('hex')}-7`
-      const { status, text } = await ask('POST', '/auth/register', { json: { username, email: `${username}@people.example`, password: secret } })
-      if (status !== 201) throw new Error(`${username} cannot register: ${status} ${text.slice(0, 200)}`)
+      await must(ask('POST', '/auth/register', { json: { username, email: `${username}@people.example`, password: secret } }), 201)
       return signIn(username, secret)
     },
     tab: () => tabOf(origin, ask),
@@ -162,6 +163,13 @@ export function targetOf ({ side, port, password, stolen }: Side, machines: (n: 
     stolen,
   }
   return { target, exchanges, left: () => dropped, close: () => { for (const end of ends) end() } }
+}
+
+async function must (asked: Exchange | Promise<Exchange>, wanted: number): Promise<Exchange> {
+  const exchange = await asked
+  const { method, path, status, text } = exchange
+  if (status !== wanted) throw new Error(`${method} ${path} was answered ${status}, not ${wanted}: ${text.slice(0, 200)}`)
+  return exchange
 }
 
 function tabOf (origin: string, ask: Ask): Tab {
