@@ -18,9 +18,9 @@ export function textOf (header: Fields, claims: Fields): string {
 }
 
 /** A token of these parts with a signature of one's own making: by this secret, or what `make` makes of the text. */
-export function forged (header: Fields, claims: Fields, make: string | ((text: string) => Buffer)): string {
+export function forged (header: Fields, claims: Fields, make: string | Buffer | ((text: string) => Buffer)): string {
   const text = textOf(header, claims)
-  const signature = typeof make === 'string' ? createHmac('sha256', make).update(text).digest() : make(text)
+  const signature = typeof make === 'function' ? make(text) : createHmac('sha256', make).update(text).digest()
   return `${text}.${signature.toString('base64url')}`
 }
 
