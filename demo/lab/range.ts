@@ -10,12 +10,14 @@ import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import type { Attack, Exchange } from './attack.js'
+import { FRIEND, Spent, type Attack, type Exchange } from './attack.js'
 import { targetOf, type Side, type Target } from './target.js'
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url))
 const ATTACKS = new URL('../attacks/', import.meta.url)
 const PROGRAMS = { portal: 'demo/server.ts', twin: 'demo/vulnerable/server.ts' }
+/** Of the portal: one other origin may read its answers, and its tokens are checked by a key that is published. */
+const SETTINGS = { CORS_ORIGINS: FRIEND, JWT_ALGORITHM: 'EdDSA' }
 /** Milliseconds: to start, on a machine that is busy; and to end before it is ended. */
 const START_DEADLINE = 120_000
 const GRACE = 10_000
@@ -71,24 +73,32 @@ export async function openRange (signal?: AbortSignal): Promise<Range> {
       isFirst = false
       const number = next++
       const machines = (n: number) => isShared ? '127.0.0.1' : `127.${1 + (number >> 8) % 250}.${number & 255}.${10 + n}`
-      const [twin, portal] = await Promise.all([fight(attack, sides.twin, machines), fight(attack, sides.portal, machines)])
+      const both = () => Promise.all([fight(attack, sides.twin, machines), fight(attack, sides.portal, machines)])
+      let results = await both()
+      if (results.some(({ isSpent }) => isSpent)) {
+        await closeAll(sides)
+        sides = await openSides(signal)
+        results = await both()
+      }
+      const [{ result: twin }, { result: portal }] = results
       return { name, twin, portal }
     },
     close: () => closeAll(sides),
   }
 }
 
-async function fight (attack: Attack, side: Side, machines: (n: number) => string): Promise<Result> {
+/** `isSpent`: it found nothing left of what each attack of its kind uses up. */
+async function fight (attack: Attack, side: Side, machines: (n: number) => string): Promise<{ result: Result, isSpent: boolean }> {
   const { target, exchanges, left, close } = targetOf(side, machines)
   const since = performance.now()
-  const result = (verdict: Result['verdict'], evidence: string, decisive: number): Result => ({ verdict, evidence, exchanges, decisive, left: left(), ms: performance.now() - since })
+  const result = (verdict: Result['verdict'], evidence: string, decisive: number, isSpent = false) => ({ result: { verdict, evidence, exchanges, decisive, left: left(), ms: performance.now() - since }, isSpent })
   try {
     const { succeeded, evidence, decisive } = await attack.run(target)
     const place = exchanges.indexOf(decisive)
     if (succeeded) return result('succeeded', evidence, place)
     return isRefusal(decisive, attack, target) ? result('refused', evidence, place) : result('unclear', `not the refusal that is expected: ${decisive.status} ${decisive.body?.code ?? ''}`, place)
   } catch (error) {
-    return result('unclear', (error as Error).message, -1)
+    return result('unclear', (error as Error).message, -1, error instanceof Spent)
   } finally {
     close()
   }
@@ -104,7 +114,7 @@ interface Opened extends Side { close: () => Promise<void> }
 
 async function openSides (signal?: AbortSignal): Promise<Sides> {
   const password = `Range-${randomBytes(9).toString('base64url')}-1a`
-  const opening = [open('twin', { DEMO_PASSWORD: password }, signal), open('portal', { DEMO_PASSWORD: password, NODE_ENV: 'production', APP_SECRET: randomBytes(48).toString('base64url') }, signal)] as const
+  const opening = [open('twin', { DEMO_PASSWORD: password }, signal), open('portal', { DEMO_PASSWORD: password, NODE_ENV: 'production', APP_SECRET: randomBytes(48).toString('base64url'), ...SETTINGS }, signal)] as const
   try {
     const [twin, portal] = await Promise.all(opening)
     return { twin, portal }
