@@ -13,6 +13,8 @@ const QUIET = 300
 const ANSWER_LIMIT = 8 * 1024 * 1024
 /** Attacks ask much: the first and the last of what they did tell what it was. */
 const KEPT_AT_EACH_END = 20
+/** See demo/vulnerable/guard.ts. */
+const KEY_HEADER = 'x-range-key'
 
 export interface Call {
   headers?: Record<string, string>
@@ -74,19 +76,21 @@ export interface Target {
   write: (text: string) => Promise<Exchange>
   /** Opens a server of the attacker's, for as long as the attack lasts. */
   lair: (listener?: RequestListener) => Promise<Lair>
-  /** What a stolen backup holds: the log and every file of the data directory, as text of bytes (latin1). */
-  stolen: () => Promise<string>
+  /** What a stolen backup holds of what is looked for: every match in the log and in each file of the data directory, with its groups. Bytes are letters (latin1). */
+  stolen: (pattern: RegExp) => Promise<string[][]>
 }
 
 export interface Side {
   side: Target['side']
   port: number
   password: string
-  stolen: () => Promise<string>
+  /** Without which the twin answers nobody: sent with every request, and shown in none. */
+  key?: string
+  stolen: Target['stolen']
 }
 
 /** A target, and what was asked of it so far. `machines` gives an address of the attacker's for a number. */
-export function targetOf ({ side, port, password, stolen }: Side, machines: (n: number) => string): { target: Target, exchanges: Exchange[], left: () => number, close: () => void } {
+export function targetOf ({ side, port, password, key, stolen }: Side, machines: (n: number) => string): { target: Target, exchanges: Exchange[], left: () => number, close: () => void } {
   const exchanges: Exchange[] = []
   const ends: (() => void)[] = []
   const origin = `http://localhost:${port}`
@@ -104,7 +108,7 @@ export function targetOf ({ side, port, password, stolen }: Side, machines: (n: 
       ...call.headers,
     }
     const since = performance.now()
-    const answer = await send(port, machines(call.machine ?? 0), method, path, headers, body)
+    const answer = await send(port, machines(call.machine ?? 0), method, path, { ...headers, ...key !== undefined && { [KEY_HEADER]: key } }, body)
     return recorded({ step, method, path, requestHeaders: headers, requestBody: body === undefined ? '' : body.toString('latin1'), ...answer, ms: performance.now() - since })
   }
 
@@ -142,7 +146,9 @@ export function targetOf ({ side, port, password, stolen }: Side, machines: (n: 
     tab: () => tabOf(origin, ask),
     async write (written) {
       const since = performance.now()
-      const text = await write(port, machines(0), written)
+      // The first request of a connection opens it: what is hidden in its body is the attacker's.
+      const sent = key === undefined ? written : written.replace('\r\n', `\r\n${KEY_HEADER}: ${key}\r\n`)
+      const text = await write(port, machines(0), sent)
       const [, method = '', path = ''] = /^(\S+) (\S+)/.exec(written) ?? []
       const [, status = 0] = /^HTTP\/1\.1 (\d{3})/.exec(text) ?? []
       return recorded({ step, method, path, requestHeaders: {}, requestBody: written, status: Number(status), headers: {}, text, body: undefined, ms: performance.now() - since })
