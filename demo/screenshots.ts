@@ -2,7 +2,6 @@
  * `npm run screenshots`: pictures of the pages for README, `docs/screenshots/<name>.png`, taken of a portal of its own. Names after it take
  * only those: `npm run screenshots -- lab posture`. A chromium has to be on the machine.
  */
-import { spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
@@ -12,6 +11,7 @@ import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { chromium, type Page } from 'playwright-core'
 import sharp from 'sharp'
+import { startProgram } from './lab/program.js'
 
 interface Shot {
   /** Of the file. */
@@ -76,9 +76,8 @@ const executablePath = ['chromium', 'chromium-browser', 'google-chrome'].flatMap
 if (executablePath === undefined) throw new Error('a chromium is needed: `apt-get install chromium`')
 const data = mkdtempSync(join(tmpdir(), 'portal-pictures-'))
 const password = `${randomBytes(9).toString('base64url')}-Aa1`
-const portal = spawn(process.execPath, ['--import', 'tsx', fileURLToPath(new URL('server.ts', import.meta.url))], {
-  stdio: ['ignore', 'pipe', 'inherit'], env: { ...process.env, HOST: '127.0.0.1', PORT: '0', NODE_ENV: 'development', DATA_DIR: data, DEMO_PASSWORD: password, LOG_LEVEL: 'error' },
-})
+const portal = startProgram('demo/server.ts', data, { HOST: '127.0.0.1', PORT: '0', NODE_ENV: 'development', DATA_DIR: join(data, 'data'), DEMO_PASSWORD: password, LOG_LEVEL: 'error' })
+portal.stderr!.pipe(process.stderr)
 const browser = await chromium.launch({ executablePath, args: ['--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', '--hide-scrollbars'] })
 try {
   const origin = await originOf()
@@ -103,10 +102,10 @@ try {
 
 /** Where it listens: by name, for passkeys are for one. */
 async function originOf (): Promise<string> {
-  for await (const line of createInterface(portal.stdout)) {
+  for await (const line of createInterface(portal.stdout!)) {
     const [, port] = /^listening on \S+:(\d+)$/.exec(line) ?? []
     if (port === undefined) continue
-    portal.stdout.resume()
+    portal.stdout!.resume()
     return `http://localhost:${port}`
   }
   throw new Error('the portal did not start')
@@ -123,7 +122,7 @@ async function signIn (page: Page, name: string): Promise<void> {
 async function take (page: Page, origin: string, { name, hash, prepare }: Shot): Promise<void> {
   await page.goto(`${origin}/#${hash}`)
   await page.reload()
-  await page.locator('main:not([aria-busy=true]) h1:not([hidden])').waitFor()
+  await page.locator('main:has(#outlet:not([aria-busy=true])) h1:not([hidden])').waitFor()
   await page.waitForLoadState('load')
   await prepare?.(page)
   await page.mouse.move(SIZE.width - 1, SIZE.height - 1)

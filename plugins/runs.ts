@@ -71,7 +71,7 @@ export class Runs<Subject, Event extends { time: string, details: Details }> {
     run.untold += 1
     if (isQuiet(run, now) && (isShared || !isGrave || run.isGrave)) {
       this.#parts.leave(subject)
-      run.left ??= this.#parts.compose(subject, said)
+      run.left ??= copyOf(this.#parts.compose(subject, said))
       this.#watch()
       return
     }
@@ -83,7 +83,9 @@ export class Runs<Subject, Event extends { time: string, details: Details }> {
   /** What comes next is recorded. */
   forget (key: string): void {
     const run = this.#runs.get(key)
-    if (run !== undefined) Object.assign(run, { toldAt: -Infinity, isGrave: false })
+    if (run === undefined) return
+    this.#runs.delete(key)
+    this.#end(run, this.#now())
   }
 
   /** Records what was left out; `isOver`: of those runs alone that are over. */
@@ -91,20 +93,22 @@ export class Runs<Subject, Event extends { time: string, details: Details }> {
     clearTimeout(this.#timer ?? undefined)
     this.#timer = null
     const now = this.#now()
-    let ends = 0
+    const ended: [key: string, run: Run<Event>][] = []
     let isWaiting = false
-    for (const [key, run] of this.#runs) {
-      if (isOver && isQuiet(run, now)) {
-        isWaiting ||= run.untold > 0
-        continue
-      }
-      this.#runs.delete(key)
-      if (run.untold === 0) continue
-      ends += 1
-      if (ends <= MAX_ENDS) this.#end(run)
-      else this.#merge(run)
+    for (const entry of this.#runs) {
+      const [key, run] = entry
+      if (isQuiet(run, now) && (isOver || run.untold === 0)) isWaiting ||= run.untold > 0
+      else if (run.untold > 0) ended.push(entry)
+      else this.#runs.delete(key)
     }
-    if (!isOver || !isQuiet(this.#others, now)) this.#end(this.#others)
+    // The largest by themselves: who makes many small ones has not hidden a large one among the others.
+    ended.sort(([, a], [, b]) => b.untold - a.untold)
+    for (const [, run] of ended.slice(0, MAX_ENDS)) this.#end(run, now)
+    for (const [key, run] of ended.slice(MAX_ENDS)) {
+      this.#runs.delete(key)
+      this.#merge(run)
+    }
+    if (!isOver || !isQuiet(this.#others, now)) this.#end(this.#others, now)
     if (isWaiting || this.#others.untold > 0) this.#watch()
   }
 
@@ -126,11 +130,7 @@ export class Runs<Subject, Event extends { time: string, details: Details }> {
   #makeRoom (now: number): void {
     if (isQuiet({ toldAt: this.#madeRoomAt, quietMs: this.#terms.quietMs }, now)) return
     this.#madeRoomAt = now
-    for (const [key, run] of this.#runs) {
-      if (isQuiet(run, now)) continue
-      this.#runs.delete(key)
-      this.#merge(run)
-    }
+    this.flush(true)
   }
 
   #merge ({ untold, left }: Run<Event>): void {
@@ -139,10 +139,11 @@ export class Runs<Subject, Event extends { time: string, details: Details }> {
     this.#others.left ??= { ...left, details: { ...left.details, shared: true } }
   }
 
-  #end (run: Run<Event>): void {
+  /** It begins anew: this too is recorded once in its time. */
+  #end (run: Run<Event>, now: number): void {
     const { left, untold } = run
     if (left === null) return
-    Object.assign(run, { untold: 0, left: null })
+    Object.assign(run, { ...this.#begin(), toldAt: now })
     this.#parts.publish({ ...left, time: new Date().toISOString(), details: { ...left.details, times: untold } }, null)
   }
 
@@ -155,4 +156,13 @@ export class Runs<Subject, Event extends { time: string, details: Details }> {
 /** A clock that was set back makes nobody quiet. */
 function isQuiet ({ toldAt, quietMs }: { toldAt: number, quietMs: number }, now: number): boolean {
   return now >= toldAt && now - toldAt < quietMs
+}
+
+/** What is kept holds nothing else in memory: a part of a header would hold all of it. */
+function copyOf<Event> (event: Event): Event {
+  try {
+    return structuredClone(event)
+  } catch {
+    return event // whose details nobody can copy
+  }
 }

@@ -8,11 +8,11 @@ export default {
   story: 'Somebody new changes their profile, and sends a role beside it, as the answer showed that there is one.',
   defence: 'Bodies are closed: a field that the schema does not name is refused, not dropped.',
   refusal: { status: 400 },
-  async run ({ step, person }) {
+  async run ({ step, must, person }) {
     const mallory = await person()
     step('Mallory changes her profile, and her role with it')
     const decisive = await mallory.ask('PATCH', '/users/me', { json: { bio: 'Hello', role: 'admin' } })
-    const { body: profile } = await mallory.ask('GET', '/users/me')
+    const { body: profile } = await must(mallory.ask('GET', '/users/me'), 200)
     return { succeeded: profile.role === 'admin', decisive, evidence: `Her role is ${profile.role}` }
   },
 } satisfies Attack

@@ -8,10 +8,10 @@ export default {
   story: 'Posts say who wrote them. Mallory takes these ids, one after another, and asks for the orders of each.',
   defence: 'The orders of a user are a resource whose owner is that user: whoever asks for those of others is refused.',
   refusal: { status: 403, code: 'FST_BASTION_ACCESS_FORBIDDEN' },
-  async run ({ step, ask, person }) {
+  async run ({ step, must, ask, person }) {
     const mallory = await person()
     step('Mallory reads who wrote the public posts')
-    const { body: { items } } = await ask('GET', '/posts?limit=50')
+    const { body: { items } } = await must(ask('GET', '/posts?limit=50'), 200)
     const authors = [...new Set<string>(items.map((post: Record<string, unknown>) => String(post.authorId ?? post.author_id)))].filter(id => id !== mallory.id).slice(0, 8)
     step('She asks for the orders of each')
     let orders = 0

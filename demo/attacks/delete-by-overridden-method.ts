@@ -8,11 +8,12 @@ export default {
   story: 'Deleting is for moderators. Mallory sends a POST whose header asks to take it for a DELETE.',
   defence: 'No header makes another method of a request, and what guards hangs on the route that runs.',
   refusal: { status: 404, code: 'FST_BASTION_ERRORS_NOT_FOUND' },
-  async run ({ step, ask, person }) {
+  async run ({ step, must, ask, person }) {
     const [anna, mallory] = [await person(), await person()]
-    const { body: { id } } = await anna.ask('POST', '/posts', { json: { title: 'What I saw', content: '<p>I have seen it all.</p>' } })
+    const { body: { id } } = await must(anna.ask('POST', '/posts', { json: { title: 'What I saw', content: '<p>I have seen it all.</p>' } }), 201)
+    await must(ask('GET', `/posts/${id}`), 200)
     step('Mallory tries a DELETE')
-    await mallory.ask('DELETE', `/posts/${id}`)
+    await must(mallory.ask('DELETE', `/posts/${id}`), 403)
     step('And a POST that says that it is one')
     const decisive = await mallory.ask('POST', `/posts/${id}`, { headers: { 'x-http-method-override': 'DELETE', 'x-method-override': 'DELETE' } })
     const { status } = await ask('GET', `/posts/${id}`)

@@ -9,10 +9,11 @@ export default {
   story: 'Mallory knows how a file of Anna is called, and downloads it.',
   defence: 'Who has which file is on record, and is asked before the file is opened.',
   refusal: { status: 404, code: 'FST_BASTION_ERRORS_NOT_FOUND' },
-  async run ({ step, person }) {
+  async run ({ step, must, person }) {
     const [anna, mallory] = [await person(), await person()]
     step('Anna uploads an image')
-    const { body: { name } } = await anna.ask('POST', '/upload/image', { file: { name: `${anna.username}.png`, type: 'image/png', content: PNG } })
+    const { body: { name } } = await must(anna.ask('POST', '/upload/image', { file: { name: `${anna.username}.png`, type: 'image/png', content: PNG } }), 201)
+    await must(anna.ask('GET', `/files/${name}`), 200)
     step('Mallory downloads it')
     const decisive = await mallory.ask('GET', `/files/${name}`)
     const succeeded = decisive.status === 200 && decisive.text.includes('PNG')

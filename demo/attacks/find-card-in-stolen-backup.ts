@@ -17,7 +17,7 @@ export default {
     const json = { orderId: String(order.id), paymentToken: 'tok_visa', amount: 1, currency: order.currency, cardNumber }
     const decisive = await buyer.ask('POST', '/payments', { json })
     target.step('Mallory looks through the log and the files')
-    const succeeded = (await target.stolen()).includes(cardNumber)
+    const succeeded = (await target.stolen(new RegExp(cardNumber))).length > 0
     return { succeeded, decisive, evidence: succeeded ? `The backup holds ${cardNumber}` : 'The backup does not hold the card' }
   },
 } satisfies Attack

@@ -8,14 +8,13 @@ export default {
   story: 'A backup of data and logs was left where Mallory found it. She looks for what has the form of a key, and tries it.',
   defence: 'Of a key a keyed hash is kept, the key to which is not in the database; the key itself is shown once.',
   refusal: { status: 401, code: 'FST_BASTION_API_KEYS_INVALID' },
-  async run ({ step, ask, person, stolen }) {
+  async run ({ step, must, ask, person, stolen }) {
     const victim = await person()
     step('The victim makes a key, and uses it')
-    const { status, body: { id, key } } = await victim.ask('POST', '/api-keys', { json: { name: 'Figures', scopes: ['data:read'] } })
-    if (status !== 201) throw new Error('the victim cannot make a key')
-    await ask('GET', '/api/data', { key })
+    const { body: { id, key } } = await must(victim.ask('POST', '/api-keys', { json: { name: 'Figures', scopes: ['data:read'] } }), 201)
+    await must(ask('GET', '/api/data', { key }), 200)
     step('Mallory looks through the backup')
-    const found = [...new Set((await stolen()).match(/sk_live_\w{32,}/g) ?? [])].slice(0, 10)
+    const found = [...new Set((await stolen(/sk_live_\w{32,}/)).map(([text]) => text!))].slice(0, 10)
     step('And tries what has the form of a key')
     let decisive = await ask('GET', '/api/data', { key: `sk_live_${id}`, machine: 1 })
     // The byte that stands behind a text may look like one more letter of it.

@@ -14,7 +14,7 @@ export default {
   async run ({ step, ask, person, stolen }) {
     const { username } = await person()
     step('Mallory looks beside the address')
-    const rows = [...(await stolen()).matchAll(new RegExp(`${username}@people\\.example(.{0,200})`, 'gs'))].map(([, row = '']) => row)
+    const rows = (await stolen(new RegExp(`${username}@people\\.example(.{0,200})`, 's'))).map(([, row = '']) => row)
     // The first byte of a text in PostgreSQL is its length.
     const texts = rows.flatMap(row => (row.match(/[\x20-\x7e]{8,}/g) ?? []).flatMap(text => [text.slice(1), text]))
     step('And signs in with what stands there')

@@ -6,7 +6,7 @@ export default {
   cwe: 601,
   concern: 'outbound',
   story: "What Mallory's receiver answers is believed: it says that the delivery belongs elsewhere, and names a service inside.",
-  defence: 'Deliveries follow no redirect, and where one is followed, its target is looked at like the first. Here the first step does not lead outside either, and is refused.',
+  defence: 'What is measured here is the first step: all of the range is on this machine, so that the receiver is inside itself, and is refused. Deliveries follow no redirect; the tests of outbound show that.',
   refusal: { status: 400, code: 'FST_BASTION_OUTBOUND_REFUSED' },
   async run ({ step, person, lair }) {
     const inside = await lair((_request, response) => { response.end('the keys of the house') })
@@ -17,7 +17,7 @@ export default {
     let decisive
     for (const url of [`http://127.1:${port}/`, 'https://127.0.0.1/']) {
       decisive = await mallory.ask('PUT', '/users/me/webhook', { json: { url } })
-      if (decisive.status === 200) break
+      if (decisive.status !== 400) break
     }
     const { body } = await mallory.ask('POST', '/users/me/webhook/test')
     const succeeded = inside.hits.some(hit => hit.url === '/admin')

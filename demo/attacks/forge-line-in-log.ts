@@ -14,7 +14,7 @@ export default {
     step('Somebody searches for two lines')
     const decisive = await ask('GET', `/search?q=${encodeURIComponent(`steps\r\n${forged}`)}`)
     step('The admins read the log')
-    const succeeded = (await stolen()).split(/\r?\n/).includes(forged)
+    const succeeded = (await stolen(/^2026-01-01T.*$/m)).some(([line]) => line === forged)
     return { succeeded, decisive, evidence: succeeded ? `A line says: ${forged}` : 'No line says what she wrote' }
   },
 } satisfies Attack

@@ -1,31 +1,28 @@
-import { createHmac } from 'node:crypto'
+import { forged, partsOf } from '../lab/forge.js'
 import type { Attack } from '../lab/attack.js'
 
 /** What tutorials sign with. */
 const KNOWN = ['password', 'changeme', 'supersecret', 'your-256-bit-secret', 'secret', 'keyboard cat', 'jwt-secret', 'some-secret', 'shhhhh']
-
-const part = (value: object) => Buffer.from(JSON.stringify(value)).toString('base64url')
-const sign = (text: string, secret: string) => createHmac('sha256', secret).update(text).digest('base64url')
 
 export default {
   title: "Sign an admin's token with a guessed secret",
   risk: 'API2',
   cwe: 1391,
   concern: 'tokens',
-  story: 'A token is taken home, secrets of tutorials are tried on it, and one for the admin is signed with the secret that fits.',
-  defence: 'Keys are derived from one master secret of 32 bytes or more; short and known ones stop boot.',
-  refusal: { status: 401 },
+  story: 'Secrets of tutorials are tried: with each a token for the admin is signed by HS256, until one is taken.',
+  defence: 'Keys are derived from one master secret of 32 bytes or more, short and known ones stop boot; and no token is taken of another algorithm than the key has.',
+  refusal: { status: 401, code: 'FST_BASTION_TOKENS_INVALID' },
   async run ({ step, ask, signIn, person }) {
-    const mallory = await person()
-    const [head = '', payload = '', signature] = mallory.token.split('.')
-    step('The secrets of tutorials are tried on a token of her own')
-    const secret = KNOWN.find(known => sign(`${head}.${payload}`, known) === signature) ?? KNOWN[0]!
-    step("With the one that fits, or the first where none does, the admin's token is signed")
+    const { header, claims } = partsOf((await person()).token)
     const { id } = await signIn('admin')
-    const claims = JSON.parse(Buffer.from(payload, 'base64url').toString())
-    const text = `${part({ ...JSON.parse(Buffer.from(head, 'base64url').toString()) })}.${part({ ...claims, sub: id, role: 'admin' })}`
-    const decisive = await ask('GET', '/users/me', { token: `${text}.${sign(text, secret)}` })
-    const succeeded = decisive.status === 200 && decisive.body.username === 'admin'
-    return { succeeded, decisive, evidence: succeeded ? `Signed with “${secret}”: the service greets the admin` : 'No known secret fits' }
+    step("The admin's token, signed with the secrets of tutorials one after the other")
+    let decisive
+    let secret
+    for (secret of KNOWN) {
+      decisive = await ask('GET', '/users/me', { token: forged({ ...header, alg: 'HS256' }, { ...claims, sub: id, role: 'admin' }, secret) })
+      if (decisive.status === 200) break
+    }
+    const succeeded = decisive!.status === 200 && decisive!.body.username === 'admin'
+    return { succeeded, decisive: decisive!, evidence: succeeded ? `Signed with “${secret}”: the service greets the admin` : `None of ${KNOWN.length} known secrets is taken` }
   },
 } satisfies Attack

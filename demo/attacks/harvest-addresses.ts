@@ -8,11 +8,11 @@ export default {
   story: 'A moderator may look people up by name. The answer holds their addresses too.',
   defence: 'The address says who may see it: its owner, and who has a permission for it.',
   refusal: { status: 200 },
-  async run ({ step, person, signIn }) {
+  async run ({ step, must, person, signIn }) {
     const anna = await person()
     const mona = await signIn('mona')
     step('Mona looks Anna up')
-    const decisive = await mona.ask('GET', `/users?username=${anna.username}`)
+    const decisive = await must(mona.ask('GET', `/users?username=${anna.username}`), 200)
     const { items: [found] } = decisive.body
     return { succeeded: found.email !== undefined, decisive, evidence: found.email === undefined ? `Of Anna she reads: ${Object.keys(found).join(', ')}` : `Anna's address: ${found.email}` }
   },

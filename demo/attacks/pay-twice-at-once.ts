@@ -17,6 +17,8 @@ export default {
     const json = { orderId: String(order.id), paymentToken: 'tok_visa', amount: order.total, currency: order.currency }
     const paid = await Promise.all(Array.from({ length: TIMES }, () => buyer.ask('POST', '/payments', { json })))
     const taken = paid.filter(({ status }) => status === 201)
-    return { succeeded: taken.length > 1, decisive: paid.find(({ status }) => status !== 201) ?? paid[0]!, evidence: `${taken.length} of ${TIMES} payments of one order were taken` }
+    if (taken.length === 0) throw new Error(`no payment was taken: ${paid[0]!.status} ${paid[0]!.text.slice(0, 200)}`)
+    const succeeded = taken.length > 1
+    return { succeeded, decisive: succeeded ? taken[1]! : paid.find(({ status }) => status !== 201)!, evidence: `${taken.length} of ${TIMES} payments of one order were taken` }
   },
 } satisfies Attack

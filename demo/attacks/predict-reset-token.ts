@@ -9,12 +9,12 @@ export default {
   story: 'Mallory asks for a new password for the victim. She cannot read the mail, and tries what hurried teams make such tokens of.',
   defence: 'Links are signed, timed, bound to the password that they replace, and good once.',
   refusal: { status: 400, code: 'FST_BASTION_TOKENS_LINK_INVALID' },
-  async run ({ step, ask, person }) {
+  async run ({ step, must, ask, person }) {
     const { id, username } = await person()
     const email = `${username}@people.example`
     const newPassword = 'Mallory-was-here-1'
     step('A new password is asked for')
-    await ask('POST', '/auth/forgot', { json: { email }, machine: 1 })
+    await must(ask('POST', '/auth/forgot', { json: { email }, machine: 1 }), 202)
     step('Hashes of what is known of the victim')
     const hash = (algorithm: string, text: string) => createHash(algorithm).update(text).digest('hex')
     const guesses = [hash('md5', username), hash('md5', id), hash('md5', email), hash('sha1', email), hash('sha256', email)]

@@ -8,11 +8,12 @@ export default {
   story: 'A script of Mallory runs in a page of the service, and sends her all that it can read of its cookies.',
   defence: 'The cookie of the session is HttpOnly, Secure and SameSite, with the prefix that lets no other host set it.',
   refusal: { status: 401, code: 'FST_BASTION_ACCESS_UNAUTHENTICATED' },
-  async run ({ step, ask, person, tab }) {
+  async run ({ step, must, ask, person, tab }) {
     const { username, password } = await person()
     const browser = tab()
     step('The victim signs in')
-    const { headers } = await browser.signIn(username, password)
+    const { headers } = await must(browser.signIn(username, password), 200)
+    await must(browser.ask('GET', '/session/me'), 200)
     const readable = [headers['set-cookie'] ?? []].flat().filter(line => !/;\s*httponly/i.test(line))
     step('With the cookies that a script can read, Mallory asks who she is')
     const cookie = readable.map(line => line.split(';')[0]).join('; ')

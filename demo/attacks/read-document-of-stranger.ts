@@ -8,10 +8,10 @@ export default {
   story: 'Mallory has seen the id of a document in a link that was passed on, and asks for it.',
   defence: 'The document is loaded, and its owner and shares looked at, before the handler runs. To strangers it does not exist.',
   refusal: { status: 404, code: 'FST_BASTION_ERRORS_NOT_FOUND' },
-  async run ({ step, person }) {
+  async run ({ step, must, person }) {
     step('Anna writes a document')
     const anna = await person()
-    const { body: { id } } = await anna.ask('POST', '/documents', { json: { title: 'Salaries', content: 'Anna earns 4,200' } })
+    const { body: { id } } = await must(anna.ask('POST', '/documents', { json: { title: 'Salaries', content: 'Anna earns 4,200' } }), 201)
     step('Mallory asks for it')
     const mallory = await person()
     const decisive = await mallory.ask('GET', `/documents/${id}`)

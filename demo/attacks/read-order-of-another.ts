@@ -8,10 +8,10 @@ export default {
   story: 'Bob is signed in, and puts the id of an order of Alice into the path of his own.',
   defence: 'The route names its resource; the order is loaded and its owner compared before the handler runs. To strangers it does not exist.',
   refusal: { status: 404 },
-  async run ({ step, signIn }) {
+  async run ({ step, must, signIn }) {
     step('Alice looks at her orders')
     const alice = await signIn('alice')
-    const { body: { items: [order] } } = await alice.ask('GET', `/users/${alice.id}/orders`)
+    const { body: { items: [order] } } = await must(alice.ask('GET', `/users/${alice.id}/orders`), 200)
     step('Bob asks for the first of them')
     const bob = await signIn('bob')
     const decisive = await bob.ask('GET', `/orders/${order.id}`)

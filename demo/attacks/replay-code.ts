@@ -9,19 +9,18 @@ export default {
   story: 'Mallory knows the password, and looks over a shoulder while the code is typed. It is good for half a minute.',
   defence: 'A code is good once: the first use claims it, in parallel too.',
   refusal: { status: 401, code: 'FST_BASTION_MFA_REFUSED' },
-  async run ({ step, ask, person }) {
+  async run ({ step, must, ask, person }) {
     const victim = await person()
     const { username, password } = victim
     step('The victim turns the second factor on')
     const { secret } = await enrol(victim)
     const code = codeOf(secret, 1)
     const signIn = async (machine: number) => {
-      const { body: { mfaToken } } = await ask('POST', '/auth/login', { json: { username, password }, machine })
+      const { body: { mfaToken } } = await must(ask('POST', '/auth/login', { json: { username, password }, machine }), 401)
       return ask('POST', '/auth/mfa', { json: { mfaToken, code }, machine })
     }
     step('And signs in with a code')
-    const { status } = await signIn(0)
-    if (status !== 200) throw new Error('the code of the victim does not work')
+    await must(signIn(0), 200)
     step('Mallory types the same code')
     const decisive = await signIn(1)
     const succeeded = typeof decisive.body?.access_token === 'string'

@@ -12,11 +12,10 @@ export default {
   story: 'One password a name, so that no name is ever locked: among many there is one whose owner chose what many choose.',
   defence: 'Failures count by address too: thirty over ten names or more lock it.',
   refusal: { status: 429, code: 'FST_BASTION_SIGN_IN_LOCKED' },
-  async run ({ step, ask }) {
+  async run ({ step, must, ask }) {
     const password = 'Septemberfair-2026'
     const username = `v${randomBytes(6).toString('hex')}`
-    const { status } = await ask('POST', '/auth/register', { json: { username, email: `${username}@people.example`, password } })
-    if (status !== 201) throw new Error('nobody registered with the password of many')
+    await must(ask('POST', '/auth/register', { json: { username, email: `${username}@people.example`, password } }), 201)
     const attempt = (name: string) => ask('POST', '/session/login', { json: { username: name, password }, machine: 1 })
     step('The same password on one name after the other')
     for (let i = 0; i < NAMES; i += AT_ONCE) await Promise.all(Array.from({ length: AT_ONCE }, () => attempt(`n${randomBytes(6).toString('hex')}`)))

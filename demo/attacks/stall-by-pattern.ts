@@ -1,4 +1,4 @@
-import type { Attack } from '../lab/attack.js'
+import type { Attack, Exchange } from '../lab/attack.js'
 
 /** Letters: the pattern of a hurried team takes twice as long for each more. */
 const FROM = 18
@@ -19,13 +19,16 @@ export default {
   async run ({ step, person }) {
     const mallory = await person()
     const post = (letters: number) => mallory.ask('POST', '/posts', { json: { title: 'A tag', content: '<p>What a tag!</p>', tags: [`${'a'.repeat(letters)}!`] } })
-    step('Mallory writes posts with longer and longer tags')
-    let decisive = await post(FROM)
+    // A machine that is busy otherwise is not meant: it has to be slow each time, and for this tag alone.
+    const stalls = async (letters: number) => {
+      decisive = await post(letters)
+      return decisive.ms >= STALL && decisive.ms >= TIMES * (await post(1)).ms
+    }
+    step('Mallory writes posts with longer and longer tags, and those that take long again')
+    let decisive!: Exchange
     let slow = 0
-    for (let letters = FROM + 1; letters <= TO && slow < TRIES; decisive = await post(letters)) {
-      // A machine that is busy otherwise is not meant: it has to be slow each time, and for this tag alone.
-      if (decisive.ms >= STALL && decisive.ms >= TIMES * (await post(1)).ms) slow++
-      else [slow, letters] = [0, letters + 1]
+    for (let letters = FROM; letters <= TO && slow < TRIES; letters++) {
+      for (slow = 0; slow < TRIES && await stalls(letters); slow++);
     }
     const succeeded = slow === TRIES
     const [tag] = JSON.parse(decisive.requestBody).tags

@@ -10,10 +10,10 @@ export default {
   story: 'Posts are written as HTML. Mallory writes one that runs in the browser of whoever reads it.',
   defence: 'HTML is cut down to a few elements and attributes while it is validated, and so before it is stored.',
   refusal: { status: 200 },
-  async run ({ step, ask, person }) {
+  async run ({ step, must, ask, person }) {
     const mallory = await person()
     step('Mallory writes a post')
-    const { body: { id } } = await mallory.ask('POST', '/posts', { json: { title: 'Holidays', content: SCRIPT } })
+    const { body: { id } } = await must(mallory.ask('POST', '/posts', { json: { title: 'Holidays', content: SCRIPT } }), 201)
     step('Somebody reads it')
     const decisive = await ask('GET', `/posts/${id}`)
     const { content } = decisive.body

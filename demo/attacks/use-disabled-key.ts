@@ -8,13 +8,12 @@ export default {
   story: 'A key was seen where it should not be, and its owner switches it off. Mallory has it, and goes on.',
   defence: 'A key is asked at each use whether it still stands.',
   refusal: { status: 403, code: 'FST_BASTION_API_KEYS_DISABLED' },
-  async run ({ step, ask, person }) {
+  async run ({ step, must, ask, person }) {
     const victim = await person()
     step('The victim makes a key, uses it, and switches it off')
-    const { body: { id, key } } = await victim.ask('POST', '/api-keys', { json: { name: 'Figures', scopes: ['data:read'] } })
-    const before = await ask('GET', '/api/data', { key })
-    const { status } = await victim.ask('PATCH', `/api-keys/${id}`, { json: { isActive: false } })
-    if (before.status !== 200 || status !== 200) throw new Error('the key cannot be used, or not be switched off')
+    const { body: { id, key } } = await must(victim.ask('POST', '/api-keys', { json: { name: 'Figures', scopes: ['data:read'] } }), 201)
+    await must(ask('GET', '/api/data', { key }), 200)
+    await must(victim.ask('PATCH', `/api-keys/${id}`, { json: { isActive: false } }), 200)
     step('Mallory goes on with it')
     const decisive = await ask('GET', '/api/data', { key, machine: 1 })
     const succeeded = decisive.status === 200 && String(decisive.body.userId) === victim.id

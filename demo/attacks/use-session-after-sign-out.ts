@@ -8,14 +8,14 @@ export default {
   story: 'The victim signs out. A copy of the cookie lies in the log of a proxy, and Mallory sends it.',
   defence: 'Signing out ends the session on the server, and what is ended is never written anew.',
   refusal: { status: 401, code: 'FST_BASTION_SESSIONS_INVALID' },
-  async run ({ step, ask, person, tab }) {
+  async run ({ step, must, ask, person, tab }) {
     const { username, password } = await person()
     const browser = tab()
     step('The victim signs in, and out')
-    await browser.signIn(username, password)
+    await must(browser.signIn(username, password), 200)
     const cookie = [...browser.jar].map(([name, value]) => `${name}=${value}`).join('; ')
-    const { status } = await browser.ask('POST', '/session/logout')
-    if (status !== 204) throw new Error('the victim cannot sign out')
+    await must(ask('GET', '/session/me', { headers: { cookie }, machine: 1 }), 200)
+    await must(browser.ask('POST', '/session/logout'), 204)
     step('Mallory sends the cookie')
     const decisive = await ask('GET', '/session/me', { headers: { cookie }, machine: 1 })
     const succeeded = decisive.status === 200 && decisive.body.username === username

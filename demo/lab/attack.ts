@@ -16,6 +16,12 @@ export const RISKS = {
 } as const
 export type Risk = keyof typeof RISKS
 
+/** The other origin that may read answers of both. */
+export const FRIEND = 'https://portal.example'
+
+/** Nothing is left of what each attack of a kind uses up: it is carried out again, on servers that are new. */
+export class Spent extends Error {}
+
 export interface Attack {
   /** What is done, in a few words: `Read a stranger's document`. */
   title: string

@@ -13,6 +13,8 @@ const QUIET = 300
 const ANSWER_LIMIT = 8 * 1024 * 1024
 /** Attacks ask much: the first and the last of what they did tell what it was. */
 const KEPT_AT_EACH_END = 20
+/** See demo/vulnerable/guard.ts. */
+const KEY_HEADER = 'x-range-key'
 
 export interface Call {
   headers?: Record<string, string>
@@ -61,6 +63,8 @@ export interface Target {
   password: string
   /** Says what the attacker is about from here on. */
   step: (text: string) => void
+  /** What the attack rests on has to be so: nothing is told of an attack that was not carried out. @throws Error where it is answered otherwise, so that the verdict is `unclear` */
+  must: (asked: Exchange | Promise<Exchange>, status: number) => Promise<Exchange>
   /** Asks without any credential of its own. */
   ask: Ask
   /** Signs in. @throws Error where that is refused */
@@ -72,19 +76,21 @@ export interface Target {
   write: (text: string) => Promise<Exchange>
   /** Opens a server of the attacker's, for as long as the attack lasts. */
   lair: (listener?: RequestListener) => Promise<Lair>
-  /** What a stolen backup holds: the log and every file of the data directory, as text of bytes (latin1). */
-  stolen: () => Promise<string>
+  /** What a stolen backup holds of what is looked for: every match in the log and in each file of the data directory, with its groups. Bytes are letters (latin1). */
+  stolen: (pattern: RegExp) => Promise<string[][]>
 }
 
 export interface Side {
   side: Target['side']
   port: number
   password: string
-  stolen: () => Promise<string>
+  /** Without which the twin answers nobody: sent with every request, and shown in none. */
+  key?: string
+  stolen: Target['stolen']
 }
 
 /** A target, and what was asked of it so far. `machines` gives an address of the attacker's for a number. */
-export function targetOf ({ side, port, password, stolen }: Side, machines: (n: number) => string): { target: Target, exchanges: Exchange[], left: () => number, close: () => void } {
+export function targetOf ({ side, port, password, key, stolen }: Side, machines: (n: number) => string): { target: Target, exchanges: Exchange[], left: () => number, close: () => void } {
   const exchanges: Exchange[] = []
   const ends: (() => void)[] = []
   const origin = `http://localhost:${port}`
@@ -102,7 +108,7 @@ export function targetOf ({ side, port, password, stolen }: Side, machines: (n: 
       ...call.headers,
     }
     const since = performance.now()
-    const answer = await send(port, machines(call.machine ?? 0), method, path, headers, body)
+    const answer = await send(port, machines(call.machine ?? 0), method, path, { ...headers, ...key !== undefined && { [KEY_HEADER]: key } }, body)
     return recorded({ step, method, path, requestHeaders: headers, requestBody: body === undefined ? '' : body.toString('latin1'), ...answer, ms: performance.now() - since })
   }
 
@@ -116,11 +122,10 @@ export function targetOf ({ side, port, password, stolen }: Side, machines: (n: 
   }
 
   const signIn: Target['signIn'] = async (username, secret = password) => {
-    const { status, body, text } = await ask('POST', '/auth/login', { json: { username, password: secret } })
-    if (status !== 200) throw new Error(`${username} cannot sign in: ${status} ${text.slice(0, 200)}`)
+    const { body } = await must(ask('POST', '/auth/login', { json: { username, password: secret } }), 200)
     const token = body.access_token as string
     const mine: Ask = (method, path, call) => ask(method, path, { token, ...call })
-    const { body: profile } = await mine('GET', '/users/me')
+    const { body: profile } = await must(mine('GET', '/users/me'), 200)
     return { id: String(profile.id), username, password: secret, token, refreshToken: body.refresh_token, ask: mine }
   }
 
@@ -129,19 +134,21 @@ export function targetOf ({ side, port, password, stolen }: Side, machines: (n: 
     origin,
     password,
     step: text => { step = text },
+    must,
     ask,
     signIn,
     async person () {
       const username = `p${randomBytes(6).toString('hex')}`
       const secret = `Riverbed-${randomBytes(6).toString('hex')}-7`
-      const { status, text } = await ask('POST', '/auth/register', { json: { username, email: `${username}@people.example`, password: secret } })
-      if (status !== 201) throw new Error(`${username} cannot register: ${status} ${text.slice(0, 200)}`)
+      await must(ask('POST', '/auth/register', { json: { username, email: `${username}@people.example`, password: secret } }), 201)
       return signIn(username, secret)
     },
     tab: () => tabOf(origin, ask),
     async write (written) {
       const since = performance.now()
-      const text = await write(port, machines(0), written)
+      // The first request of a connection opens it: what is hidden in its body is the attacker's.
+      const sent = key === undefined ? written : written.replace('\r\n', `\r\n${KEY_HEADER}: ${key}\r\n`)
+      const text = await write(port, machines(0), sent)
       const [, method = '', path = ''] = /^(\S+) (\S+)/.exec(written) ?? []
       const [, status = 0] = /^HTTP\/1\.1 (\d{3})/.exec(text) ?? []
       return recorded({ step, method, path, requestHeaders: {}, requestBody: written, status: Number(status), headers: {}, text, body: undefined, ms: performance.now() - since })
@@ -162,6 +169,13 @@ export function targetOf ({ side, port, password, stolen }: Side, machines: (n: 
     stolen,
   }
   return { target, exchanges, left: () => dropped, close: () => { for (const end of ends) end() } }
+}
+
+async function must (asked: Exchange | Promise<Exchange>, wanted: number): Promise<Exchange> {
+  const exchange = await asked
+  const { method, path, status, text } = exchange
+  if (status !== wanted) throw new Error(`${method} ${path} was answered ${status}, not ${wanted}: ${text.slice(0, 200)}`)
+  return exchange
 }
 
 function tabOf (origin: string, ask: Ask): Tab {

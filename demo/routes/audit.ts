@@ -52,6 +52,7 @@ const VerdictShape = closed({ whole: Type.Boolean(), events: Type.Integer(), pur
 
 const StreamQuery = closed({
   after: Type.Optional({ ...Place, description: 'The place of the last event that was read: it goes on from there. Who connects again says it by Last-Event-ID' }),
+  expectedUser: Type.Optional(Type.String({ maxLength: 64, description: 'The id of the user whose page asks: refused where another one is signed in by now' })),
   named: Type.Optional(Type.Boolean({ default: true, description: 'Whether each event goes by the name of its type; without names a page hears all of them as `message`' })),
 })
 

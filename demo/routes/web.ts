@@ -9,11 +9,16 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { extname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { brotliCompressSync, constants, gzipSync } from 'node:zlib'
+import { createError } from '@fastify/error'
 import { Type } from '@sinclair/typebox'
+import type { FastifyRequest } from 'fastify'
 import { NotFound } from '../../plugins/errors.js'
 import { closed } from '../../schemas/index.js'
 import type { Portal } from '../app.js'
 import { OwnProfile, ownProfile } from './shapes.js'
+
+/** A tab that was opened as somebody acts for them alone, whoever signed in beside it since: the browser sends the cookie of the last. */
+const OtherUser = createError('FST_PORTAL_OTHER_USER', 'Somebody else is signed in here by now: nothing was done', 409)
 
 const FOLDER = new URL('../web/', import.meta.url)
 const TYPES: Readonly<Record<string, string>> = { '.js': 'text/javascript; charset=utf-8', '.css': 'text/css; charset=utf-8' }
@@ -42,6 +47,8 @@ const Caller = closed({
 })
 
 export function webRoutes ({ app, accounts, registration, sendsMail }: Portal): void {
+  app.addHook('onRequest', refuseForAnother)
+
   app.get('/', {
     schema: { hide: true },
     config: { access: 'public', answers: 'raw', headers: { contentSecurityPolicy: 'page', permissionsPolicy: ['publickey-credentials-get', 'publickey-credentials-create'] } },
@@ -70,7 +77,8 @@ export function webRoutes ({ app, accounts, registration, sendsMail }: Portal): 
     schema: { hide: true, response: { 200: Caller } },
     config: { access: 'public' },
   }, async ({ principal }) => {
-    const user = principal === null ? null : await accounts.byId(principal.userId)
+    // A key is no person at a page.
+    const user = principal?.kind === 'user' ? await accounts.byId(principal.userId) : null
     return {
       user: user === null ? null : ownProfile(user),
       permissions: user === null ? [] : [...app.access.permissionsOf([user.role])].sort(),
@@ -80,6 +88,15 @@ export function webRoutes ({ app, accounts, registration, sendsMail }: Portal): 
       docs: app.hasRoute({ method: 'GET', url: '/docs' }) || app.hasRoute({ method: 'GET', url: '/docs/' }),
     }
   })
+}
+
+/**
+ * Pages say whom they act for, by id, or that they act for nobody (empty); streams of events cannot send headers and say it in the query. What a session
+ * of somebody else would do or show instead is refused, once all that the route itself refuses is.
+ */
+async function refuseForAnother ({ principal, headers, query }: FastifyRequest): Promise<void> {
+  const expected = headers['x-expected-user'] ?? (query as { expectedUser?: string }).expectedUser
+  if (expected !== undefined && principal?.via === 'session' && principal.userId !== expected) throw new OtherUser()
 }
 
 function read (name: string): WebFile {

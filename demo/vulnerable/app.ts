@@ -1,9 +1,9 @@
 /**
  * The portal's vulnerable twin: the same routes as a hurried team writes them, one flaw a file in `flaws/`. It is there to be attacked, from this machine alone: it
- * listens on loopback, refuses production, and is not in the package.
+ * listens on loopback, answers the range alone that started it (guard.ts), refuses production, and is not in the package.
  */
 import { readdir } from 'node:fs/promises'
-import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
+import Fastify, { type FastifyInstance, type FastifyRequest, type FastifyServerFactory } from 'fastify'
 import type { PGlite } from '@electric-sql/pglite'
 import type { User } from './data.js'
 
@@ -21,8 +21,9 @@ export interface Twin {
   userById: (id: unknown) => Promise<User | null>
 }
 
-export async function buildTwin (db: PGlite, directory: string): Promise<FastifyInstance> {
-  const app = Fastify({ logger: { level: 'info' }, bodyLimit: 512 * 1024 * 1024, ajv: { customOptions: { removeAdditional: false } } })
+/** `serverFactory`: of its server, where it listens: see guard.ts. */
+export async function buildTwin (db: PGlite, directory: string, serverFactory?: FastifyServerFactory): Promise<FastifyInstance> {
+  const app = Fastify({ ...serverFactory !== undefined && { serverFactory }, logger: { level: 'info' }, bodyLimit: 512 * 1024 * 1024, ajv: { customOptions: { removeAdditional: false } } })
   const readers: Twin['readers'] = []
   const twin: Twin = {
     app,

@@ -4,24 +4,59 @@ import { button, field, form, h } from './dom.js'
 
 /** @typedef {'password' | 'totp' | 'passkey'} Factor */
 
-/** One at a time: who asks meanwhile waits for the same answer. @type {Promise<void> | null} */
+/** What is asked for, as people call it: whoever confirms sees what they confirm. @type {readonly (readonly [string, RegExp, string])[]} */
+const PURPOSES = [
+  ['PATCH', /^\/users\/me$/, 'to change your address'],
+  ['DELETE', /^\/users\/me$/, 'to delete your account'],
+  ['GET', /^\/users\/me\/export$/, 'to read all that the portal holds about you'],
+  ['POST', /^\/mfa\//, 'to set up an authenticator'],
+  ['DELETE', /^\/mfa$/, 'to remove the authenticator'],
+  ['POST', /^\/passkeys\//, 'to add a passkey'],
+  ['DELETE', /^\/passkeys\//, 'to remove a passkey'],
+  ['POST', /^\/api-keys$/, 'to make an API key'],
+  ['POST', /^\/api-keys\//, 'to replace an API key'],
+  ['PATCH', /^\/api-keys\//, 'to change an API key'],
+  ['DELETE', /^\/api-keys\//, 'to delete an API key'],
+  ['PATCH', /^\/users\/[^/]+\/role$/, 'to give somebody another role'],
+  ['PATCH', /^\/users\/[^/]+\/active$/, 'to activate or deactivate an account'],
+  ['POST', /^\/users\/[^/]+\/unlock$/, 'to unlock an account'],
+  ['DELETE', /^\/users\/[^/]+\/sessions$/, 'to sign somebody out everywhere'],
+  ['DELETE', /^\/users\/[^/]+\/factors$/, 'to take away factors and keys of somebody'],
+  ['DELETE', /^\/users\/[^/]+$/, 'to delete the account of somebody'],
+]
+
+/** One at a time: who asks meanwhile in the same page waits for the same answer. @type {{ page: AbortSignal | undefined, purposes: Set<string>, place: HTMLElement, done: Promise<void> } | null} */
 let asking = null
 
 /**
+ * @param {string} method of what needs it
+ * @param {string} url
+ * @param {AbortSignal} [page] where it was begun: once that is left, nobody is asked
  * @returns {Promise<void>} once they have
  * @throws Refused where they do not
  */
-export function confirmIdentity () {
-  asking ??= show().finally(() => { asking = null })
-  return asking
+export function confirmIdentity (method, url, page) {
+  page?.throwIfAborted()
+  const purpose = PURPOSES.find(([of, path]) => of === method && path.test(url))?.[2] ?? 'to go on'
+  if (asking === null || asking.page !== page) {
+    const place = h('strong')
+    const mine = { page, purposes: new Set([purpose]), place, done: show(place, page).finally(() => { if (asking === mine) asking = null }) }
+    asking = mine
+  }
+  asking.purposes.add(purpose)
+  asking.place.textContent = `${[...asking.purposes].join(', and ')}.`
+  return asking.done
 }
 
-async function show () {
-  const [{ user }, { items }] = await Promise.all([ask('GET', '/portal.json'), ask('GET', '/passkeys')])
+/** @param {HTMLElement} purpose @param {AbortSignal | undefined} signal */
+async function show (purpose, signal) {
+  const [{ user }, { items }] = await Promise.all([ask('GET', '/portal.json', undefined, { signal }), ask('GET', '/passkeys', undefined, { signal })])
+  signal?.throwIfAborted()
   /** @type {HTMLDialogElement} */
-  const dialog = h('dialog', { id: 'confirm', 'aria-labelledby': 'confirm-title' },
+  const dialog = h('dialog', { id: 'confirm', 'aria-labelledby': 'confirm-title', 'aria-describedby': 'confirm-purpose' },
     h('h2', { id: 'confirm-title' }, 'Confirm that it is you'),
-    h('p', { class: 'quiet' }, 'What you are about to do needs a sign-in of the last five minutes.'),
+    h('p', { id: 'confirm-purpose' }, 'You are about ', purpose),
+    h('p', { class: 'quiet' }, 'It needs a sign-in of the last five minutes.'),
     form({}, values => prove(dialog, values), // what a password manager needs to know: whose it is
       h('input', { autocomplete: 'username', readonly: true, hidden: true, value: user?.username ?? '' }),
       factor('password', field('Password', { name: 'password', type: 'password', autocomplete: 'current-password', required: true, maxlength: '1024' })),
@@ -29,7 +64,7 @@ async function show () {
       h('div', { class: 'toolbar' },
         factor('password totp', h('button', { class: 'first' }, 'Confirm')),
         hasPasskeys && factor('passkey', button('Use a passkey', async () => {
-          await ask('POST', '/session/step-up', { passkey: await showPasskey({ stepUp: true }) })
+          await ask('POST', '/session/step-up', { passkey: await showPasskey({ stepUp: true }, { signal }) }, { signal })
           dialog.close('confirmed')
         })),
         button('Cancel', () => dialog.close()))),

@@ -1,17 +1,10 @@
 /** Elements, made without markup: whatever text the portal gives stays text. */
 import { Refused, Unreachable } from './ask.js'
 
-/** What browsers call the ends of a ceremony with a passkey. */
-const CEREMONY = /** @type {Record<string, string>} */ ({
-  NotAllowedError: 'No passkey was used',
-  AbortError: 'No passkey was used',
-  InvalidStateError: 'This device has a passkey of yours already',
-  SecurityError: 'Passkeys are for the name of this service: open it by that, and not by its address',
-})
 /** Attributes that are code or markup. */
 const REFUSED = /^(?:on|srcdoc$|style$|innerhtml$|outerhtml$)/i
 const ADDRESSES = ['href', 'src', 'action', 'formaction']
-const SAFE_ADDRESS = /^(?:#|\/(?![/\\])|https?:\/\/|mailto:|blob:|data:image\/)/i
+const SAFE_ADDRESS = /^(?:https?:\/\/|mailto:|data:image\/)/i
 const dateTime = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium', timeStyle: 'short' })
 const date = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium' })
 
@@ -39,9 +32,15 @@ function set (element, key, value) {
   if (value === null || value === undefined || value === false) return
   if (key.startsWith('on') && typeof value === 'function') element.addEventListener(key.slice(2), /** @type {EventListener} */ (value))
   else if (REFUSED.test(key)) throw new TypeError(`h: ${key} is no attribute of this page's elements`)
-  else if (ADDRESSES.includes(key) && !SAFE_ADDRESS.test(String(value))) throw new TypeError(`h: no address for ${key}`)
+  else if (ADDRESSES.includes(key) && !isSafe(String(value))) throw new TypeError(`h: no address for ${key}`)
   else if (key === 'value' && element instanceof HTMLTextAreaElement) element.defaultValue = String(value)
   else element.setAttribute(key, value === true ? '' : String(value))
+}
+
+/** In this portal, or with a scheme of the list: as the browser reads it, which leaves out tabs and turns backslashes. @param {string} address */
+function isSafe (address) {
+  if (!URL.canParse(address, window.location.href)) return false
+  return new URL(address, window.location.href).origin === window.location.origin || SAFE_ADDRESS.test(address)
 }
 
 /** @type {(element: Node, children: any) => void} */
@@ -195,7 +194,7 @@ export const day = time => date.format(new Date(time))
  * @param {() => unknown} action
  */
 export async function run (element, action) {
-  const place = /** @type {HTMLElement} */ (element.closest('.card, dialog') ?? document.getElementById('main'))
+  const place = /** @type {HTMLElement} */ (element.closest('.card, dialog') ?? document.getElementById('outlet'))
   if (place.ariaBusy === 'true') return
   place.ariaBusy = 'true'
   const status = document.getElementById('status')
@@ -211,7 +210,7 @@ export async function run (element, action) {
  * @param {() => unknown} action
  */
 export async function attempt (place, action) {
-  const alert = place.querySelector(':scope > [role=alert]')
+  const alert = place.querySelector(':scope > [role=alert]') ?? document.getElementById('fault')
   if (alert !== null) alert.textContent = ''
   try {
     await action()
@@ -228,8 +227,8 @@ export async function attempt (place, action) {
  */
 export function said (error) {
   if (error instanceof Refused || error instanceof Unreachable) return error.message
-  const ceremony = error instanceof DOMException ? CEREMONY[error.name] : undefined
-  if (ceremony !== undefined) return ceremony
+  // The page was left, or somebody stopped it.
+  if (error instanceof DOMException && error.name === 'AbortError') return ''
   console.error(error)
   return 'Something went wrong in this page. Load it again.'
 }

@@ -1,6 +1,6 @@
 /** The shell: who is signed in, which page is open, and the way from one to another. What is secret is gone from the page after the sign-out. */
-import { ask, know, OTHER, OVER } from './ask.js'
-import { h, run, said } from './dom.js'
+import { ask, know, opened, OTHER, OVER } from './ask.js'
+import { h, said } from './dom.js'
 import { HOME, PAGES } from './pages.js'
 
 /** @import { Caller, Context, Entry, Page } from './pages.js' */
@@ -14,6 +14,9 @@ const outlet = at('outlet')
 const navigation = at('navigation')
 const menu = at('menu')
 
+/** Other tabs of this browser hear who is signed in now. */
+const tabs = new BroadcastChannel('portal')
+
 /** @type {Caller} */
 let caller
 /** Ends what the open page does. @type {() => void} */
@@ -22,6 +25,8 @@ let leavePage = () => {}
 let visits = 0
 /** A page led to the next one, and what it said is still said there. */
 let isSent = false
+/** The sign-out is on its way. */
+let isLeaving = false
 
 /** @param {string} text */
 function tell (text) {
@@ -63,6 +68,8 @@ async function open () {
   close()
   const controller = new AbortController()
   leavePage = () => controller.abort()
+  opened(controller.signal)
+  outlet.removeAttribute('aria-busy')
   const heading = entry?.title ?? 'There is no such page'
   document.title = `${heading} · ${SERVICE}`
   title.textContent = heading
@@ -73,8 +80,7 @@ async function open () {
     outlet.append(h('p', {}, 'It does not exist, or it is not for your role.'))
     return
   }
-  const main = at('main')
-  main.setAttribute('aria-busy', 'true')
+  outlet.setAttribute('aria-busy', 'true')
   try {
     const { default: page } = /** @type {{ default: Page }} */ (await import(`./pages/${entry.name}.js`))
     if (visit !== visits) return
@@ -86,7 +92,7 @@ async function open () {
   } catch (error) {
     if (visit === visits) fault.textContent = said(error)
   } finally {
-    if (visit === visits) main.removeAttribute('aria-busy')
+    if (visit === visits) outlet.removeAttribute('aria-busy')
   }
 }
 
@@ -118,9 +124,9 @@ function mark (entry) {
   }
 }
 
-/** Asks the portal who is here. */
+/** Asks the portal who is here, whoever it is. */
 async function meet () {
-  caller = await ask('GET', '/portal.json')
+  caller = await ask('GET', '/portal.json', undefined, { whom: undefined })
   know(caller.user?.id ?? null)
   drawNavigation()
 }
@@ -128,11 +134,18 @@ async function meet () {
 async function enter () {
   tell('')
   await meet()
+  tabs.postMessage(caller.user?.id ?? null)
   await open()
 }
 
 /** @param {string} message */
 function leave (message) {
+  tabs.postMessage(null)
+  end(message)
+}
+
+/** @param {string} message */
+function end (message) {
   know(null)
   caller = { ...caller, user: null, permissions: [], lab: false }
   for (const form of document.forms) form.reset()
@@ -148,11 +161,24 @@ function changed (user) {
   mark(asked().entry)
 }
 
-at('sign-out').addEventListener('click', () => run(at('sign-out'), async () => {
-  await ask('POST', '/session/logout')
-  window.history.replaceState(null, '', '/')
-  leave('You are signed out.')
-}))
+/** Whatever the open page does or waits for. */
+async function signOut () {
+  if (isLeaving) return
+  isLeaving = true
+  fault.textContent = ''
+  try {
+    await ask('POST', '/session/logout')
+    window.history.replaceState(null, '', '/')
+    leave('You are signed out.')
+  } catch (error) {
+    // Where nobody was signed in any more the shell has said so.
+    if (caller.user !== null) fault.textContent = said(error)
+  } finally {
+    isLeaving = false
+  }
+}
+
+at('sign-out').addEventListener('click', signOut)
 menu.addEventListener('click', () => { menu.ariaExpanded = String(menu.ariaExpanded !== 'true') })
 at('skip').addEventListener('click', event => {
   event.preventDefault()
@@ -163,8 +189,9 @@ window.addEventListener('hashchange', () => {
   isSent = false
   open()
 })
-window.addEventListener(OVER, () => leave('You are signed out. Sign in again.'))
+window.addEventListener(OVER, () => end('You are signed out. Sign in again.'))
 window.addEventListener(OTHER, () => window.location.reload())
+tabs.addEventListener('message', ({ data }) => { if (caller !== undefined && data !== (caller.user?.id ?? null)) window.location.reload() })
 for (const element of document.querySelectorAll('[data-origin]')) element.textContent = window.location.origin
 
 meet().then(open, error => { fault.textContent = said(error) })

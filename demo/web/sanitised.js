@@ -2,7 +2,7 @@
  * HTML that people wrote, as elements of this page. The portal has cleaned it before it kept it, and writes what it cleaned in one form; that is
  * not believed here: only what has exactly that form, and stands on this list, becomes an element, made anew. All else stays the text that it is.
  *
- * No parser of the browser reads it. However inert a template or a `DOMParser` is, the page's policy reports each handler and style that they meet, and
+ * No parser of the browser reads it. However inert what a template or a parser of documents makes of it is, the page's policy reports each handler and style that they meet, and
  * Trusted Types want an exception for them; and what two parsers understand in two ways cannot be brought in where none is.
  */
 import { h } from './dom.js'

@@ -105,7 +105,7 @@ export class Counting {
       rule.waiting += 1
       this.#pending.set(key, pending = { rule, subject, times: 0, members: new Set(), event })
     }
-    pending.times += timesOf(event)
+    pending.times += timesOf(event, by)
     pending.event = event
     if (member !== null && pending.members.size < threshold) pending.members.add(member)
     this.#counting ??= this.#countAll().finally(() => { this.#counting = null })
@@ -159,7 +159,7 @@ export class Counting {
   }
 }
 
-/** A run is as many as it says; what is shared is of many subjects, and this one is in it once. */
-function timesOf ({ details: { times, shared } }: SecurityEvent): number {
-  return Number.isSafeInteger(times) && (times as number) > 0 && shared !== true ? times as number : 1
+/** A run is as many as it says; what is shared is of many subjects, and one that is named is in it once. */
+function timesOf ({ details: { times, shared } }: SecurityEvent, by: SettledRule['by']): number {
+  return Number.isSafeInteger(times) && (times as number) > 0 && (shared !== true || by === 'all') ? times as number : 1
 }

@@ -110,6 +110,7 @@ async function alerts (app: FastifyInstance, options: AlertsOptions): Promise<vo
   app.decorate('alerts', { rules, settled: () => counting.settled() })
   if (webhook !== null) measured(app).gauge('bastion_alerts_waiting', 'Alerts on their way to the webhook', () => webhook.waiting)
   app.addHook('onClose', async function tellWhatIsLeft () {
+    app.events.flush() // what is counted there and not told yet counts here too
     stop()
     await counting.settled()
     for (const rule of [...withheld.keys()]) tellWithheld(rule)

@@ -55,6 +55,23 @@ t.test('an event that stands for many counts as many; one that stands for those 
   t.strictSame(names(), ['guesses'])
 })
 
+t.test('attack: from more addresses than are told of by themselves: what they share counts in full where all are counted together', async t => {
+  const { see, names } = await build(t, { builtIn: NONE, rules: [{ ...guesses, by: 'all' }] })
+  await see('login_failure', { details: { times: 4, shared: true } })
+  t.strictSame(names(), [])
+  await see('login_failure')
+  t.strictSame(names(), ['guesses'])
+})
+
+t.test('what is counted and not told yet when the service closes counts too', async t => {
+  const { app, names } = await build(t, { builtIn: NONE, rules: [{ ...guesses, events: ['malformed_request'] }] })
+  for (let i = 0; i < 5; i++) app.events.recordUnguarded('malformed_request', { id: 'r1', ip: '192.0.2.1' })
+  await app.alerts.settled()
+  t.strictSame(names(), [])
+  await app.close()
+  t.strictSame(names(), ['guesses'])
+})
+
 t.test('the window is exact, also across any seam: the threshold within it, and never what is older', async t => {
   const { see, names, clock } = await build(t, { builtIn: NONE, rules: [guesses] })
   await see('login_failure')

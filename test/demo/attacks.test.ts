@@ -1,15 +1,19 @@
 /** Every attack of the lab: it succeeds on the vulnerable twin, and fails on the portal by the refusal that it names. */
-import { spawn } from 'node:child_process'
+import type { ChildProcess } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
+import { existsSync } from 'node:fs'
 import { access, readdir, readFile } from 'node:fs/promises'
-import { fileURLToPath } from 'node:url'
-import t from 'tap'
+import { join } from 'node:path'
+import t, { type Test } from 'tap'
 import { RISKS } from '../../demo/lab/attack.js'
+import { startProgram } from '../../demo/lab/program.js'
 import { attacks, openRange, type Duel } from '../../demo/lab/range.js'
 import { ENOUGH, lines, painter, summary } from '../../demo/lab/table.js'
+import { targetOf } from '../../demo/lab/target.js'
 
 t.setTimeout(600_000)
-const ROOT = fileURLToPath(new URL('../../', import.meta.url))
+const KEY = randomBytes(32).toString('hex').replace(/^./, 'k')
 const PLUGINS = new URL('../../plugins/', import.meta.url)
 
 const known = await attacks()
@@ -65,19 +69,87 @@ t.test('each succeeds on the twin and fails on the portal', async t => {
     const { twin, portal } = await range.run(name)
     t.equal(twin.verdict, 'succeeded', `${title}: on the twin (${twin.evidence})`)
     t.equal(portal.verdict, 'refused', `${title}: on the portal (${portal.evidence})`)
+    t.notMatch(JSON.stringify(twin.exchanges), /x-range-key/i, `${title}: the key of the range is not shown`)
   }
 })
 
-t.test('the twin refuses production, and to listen elsewhere than on loopback', async t => {
-  for (const env of [{ NODE_ENV: 'production' }, { HOST: '0.0.0.0' }, {}] as Record<string, string>[]) {
-    const { PATH } = process.env
-    const child = spawn(process.execPath, ['--import', 'tsx', 'demo/vulnerable/server.ts'], { cwd: ROOT, env: { PATH, ...env }, stdio: ['ignore', 'ignore', 'pipe'] })
+/** Starts the twin in a folder of its own, by these settings. */
+function twinOf (t: Test, settings: Record<string, string>): ChildProcess {
+  const directory = t.testdir({})
+  const child = startProgram('demo/vulnerable/server.ts', directory, { DATA_DIR: directory, ...settings })
+  t.teardown(() => { child.kill('SIGKILL') })
+  return child
+}
+
+t.test('the twin refuses production, to listen elsewhere than on loopback, and to start without what the range gives it', async t => {
+  const given = { DEMO_PASSWORD: 'Range-password-1a', RANGE_KEY: KEY }
+  const refused: [Record<string, string>, RegExp][] = [
+    [{ ...given, NODE_ENV: 'production' }, /The vulnerable twin does not run in production/],
+    [{ ...given, HOST: '0.0.0.0' }, /The vulnerable twin listens on 127\.0\.0\.1 alone/],
+    [{ RANGE_KEY: KEY }, /The vulnerable twin is started by/],
+    [{ DEMO_PASSWORD: given.DEMO_PASSWORD }, /The vulnerable twin answers nobody without a key/],
+  ]
+  for (const [settings, message] of refused) {
+    const child = twinOf(t, settings)
     let said = ''
-    child.stderr.setEncoding('utf8').on('data', (text: string) => { said += text })
+    for (const stream of [child.stdout!, child.stderr!]) {
+      stream.setEncoding('utf8').on('data', (text: string) => {
+        said += text
+        if (said.includes('listening on')) child.kill()
+      })
+    }
     const [code] = await once(child, 'close')
-    t.equal(code, 1)
-    t.match(said, /The vulnerable twin (does not run in production|listens on 127\.0\.0\.1 alone|is started by)/)
+    t.equal(code, 1, said)
+    t.match(said, message)
+    t.notMatch(said, /listening on/)
   }
+})
+
+t.test('the twin answers the range alone: without its key no route, no error and no command runs', async t => {
+  const password = 'Range-password-1a'
+  const child = twinOf(t, { DEMO_PASSWORD: password, RANGE_KEY: KEY, PORT: '0' })
+  const ended = once(child, 'close')
+  const port = await new Promise<number>((resolve, reject) => {
+    let said = ''
+    for (const stream of [child.stdout!, child.stderr!]) {
+      stream.setEncoding('utf8').on('data', (text: string) => {
+        said += text
+        const [, port] = /^listening on \S+:(\d+)$/m.exec(said) ?? []
+        if (port !== undefined) resolve(Number(port))
+      })
+    }
+    ended.then(() => reject(new Error(said)), reject)
+  })
+  const side = { side: 'twin', port, password, stolen: async () => [] } as const
+  const { target: known } = targetOf({ ...side, key: KEY }, () => '127.0.0.1')
+  const { target: stranger } = targetOf(side, () => '127.0.0.1')
+  const { target: guesser } = targetOf({ ...side, key: KEY.replace('k', 'l') }, () => '127.0.0.1')
+
+  const { paths } = (await known.ask('GET', '/docs/json')).body as { paths: Record<string, Record<string, object>> }
+  const routes = Object.entries(paths).flatMap(([path, methods]) => Object.keys(methods).map(method => [method.toUpperCase(), path.replaceAll(/:\w+|\*/g, '1')] as const))
+  t.ok(routes.length >= 60, `${routes.length} routes`)
+  for (const { ask } of [stranger, guesser]) {
+    for (const [method, path] of [...routes, ['GET', '/nowhere'], ['GET', '/%zz'], ['OPTIONS', '/users'], ['POST', '/auth/login/']] as const) {
+      const { status, text } = await ask(method, path, method === 'POST' ? { raw: '{', headers: { 'content-type': 'application/json' } } : {})
+      t.match({ status, text }, { status: 403, text: '' }, `${method} ${path}`)
+    }
+  }
+
+  const mona = await known.signIn('mona')
+  const mark = join(t.testdir({}), 'mark')
+  const ping = `/ping?host=${encodeURIComponent(`127.0.0.1;touch ${mark}`)}`
+  t.equal((await stranger.ask('GET', ping, { token: mona.token })).status, 403)
+  t.match(await stranger.write(`GET ${ping} HTTP/1.1\r\nHost: rebound.example:${port}\r\nAuthorization: Bearer ${mona.token}\r\n\r\n`), { status: 403 })
+  // Nor with the key in the body of a request that has not brought it.
+  const inner = `GET ${ping} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ${mona.token}\r\nX-Range-Key: no\r\n\r\n`
+  t.match((await stranger.write(`GET / HTTP/1.1\r\nHost: a\r\n\r\n${inner}`)).text.match(/HTTP\/1\.1 \d+/g), ['HTTP/1.1 403'])
+  t.equal(existsSync(mark), false, 'no command has run')
+  // The negative control.
+  t.equal((await mona.ask('GET', ping)).status, 200)
+  t.equal(existsSync(mark), true, 'with the key it runs')
+  t.notMatch((await known.ask('GET', '/debug/settings')).text, KEY, 'the key is not in what it shows of itself')
+  child.kill()
+  await ended
 })
 
 t.test('each flaw says at its top what it is, and what closes it', async t => {

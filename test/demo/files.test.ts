@@ -233,7 +233,9 @@ t.test('a Content-Length of 10 GB is refused at once; cut off at several stages,
       await answer
     }
   }
-  t.ok(await until(() => stored().length === before.length), `${stored().length - before.length} left`)
+  // What was sent before a socket was cut may be read a moment after it.
+  let quiet = 0
+  t.ok(await until(() => (quiet = stored().length === before.length ? quiet + 1 : 0) > 20), `${stored().length - before.length} left`)
   t.strictSame(stored().sort(), before.sort())
   const reserved = async () => (await sql.query('select 1 from uploads where owner = $1', [id])).length
   for (let i = 0; i < 100 && await reserved() > 0; i++) await new Promise(resolve => { setTimeout(resolve, 10) })

@@ -10,8 +10,8 @@ t.setTimeout(600_000)
 const NEWCOMERS = 'Newcomer-pass-1'
 const NEW = 'Another-pass-2'
 const LATER = 301_000
-/** What a browser says of forms that the portal did not take. */
-const INVALID = /^Failed to load resource: the server responded with a status of 400 /
+/** What a browser says of forms that the portal did not take, and of what somebody else was to do. */
+const INVALID = /^Failed to load resource: the server responded with a status of 4(?:00|09) /
 /** Keys that are pressed until what is looked for is reached. */
 const PATIENCE = 40
 
@@ -248,6 +248,7 @@ if (executable !== null) {
       for (const [name, done] of [['Unlock', 'may try again'], ['End sign-ins', 'is signed out everywhere']] as const) {
         await page.getByRole('button', { name }).click()
         await said(page, done)
+        await page.locator('h2:focus').filter({ hasText: 'Access' }).waitFor()
       }
       await page.getByRole('button', { name: 'Delete the account' }).click()
       t.equal((await call('POST', '/auth/login', { body: { username, password: NEWCOMERS } })).status, 200, 'not without their name')
@@ -259,17 +260,119 @@ if (executable !== null) {
       for (const one of [page, theirs]) await one.context().close()
     })
 
-    await t.test('attack: what was begun as one is not done as another who signed in beside it', async t => {
+    await t.test('attack: what was begun as one is not done as another who signed in beside it, also where the page was loaded anew before; nor is anything of them shown', async t => {
+      const [one, other] = [await newcomer(), await newcomer()]
+      const page = await tab()
+      // It hears nothing of other tabs: what it believes is wrong.
+      await page.addInitScript('BroadcastChannel.prototype.addEventListener = () => {}')
+      await page.goto(origin)
+      await page.evaluate('globalThis.isSamePage = true')
+      await signIn(page, one.username, NEWCOMERS)
+      t.equal(await page.evaluate('globalThis.isSamePage'), true, 'signing in loads nothing anew')
+      const beside = await page.context().newPage()
+      await beside.goto(origin)
+      const becomes = async ({ username }: { username: string }) => {
+        await beside.reload()
+        await beside.getByRole('button', { name: 'Sign out', exact: true }).click()
+        await signIn(beside, username, NEWCOMERS)
+      }
+      const shows = ({ username }: { username: string }) => page.getByText(`${username} (user)`).waitFor()
+      const profile = async ({ username }: { username: string }) => call('GET', '/users/me', { token: await portal.token(username, NEWCOMERS) })
+
+      await becomes(other)
+      await page.getByLabel('About you').fill('Written by one')
+      await page.getByRole('button', { name: 'Save' }).click()
+      await shows(other)
+      for (const who of [one, other]) t.notMatch((await profile(who)).body, { bio: 'Written by one' })
+
+      await becomes(one)
+      await page.reload()
+      await shows(one)
+      await open(page, 'Privacy')
+      await becomes(other)
+      await page.getByLabel('Type your name').fill(one.username)
+      await page.getByRole('button', { name: 'Delete my account' }).click()
+      await shows(other)
+      for (const who of [one, other]) t.match(await profile(who), { status: 200, body: { username: who.username } }, 'nobody is erased')
+
+      await becomes(one)
+      await page.reload()
+      await shows(one)
+      await shown(page, 'Privacy')
+      await becomes(other)
+      const [answer] = await Promise.all([
+        page.waitForResponse(response => new URL(response.url()).pathname === '/sessions'),
+        page.getByRole('navigation').getByRole('link', { name: 'Devices' }).click(),
+      ])
+      t.equal(answer.status(), 409)
+      await shows(other)
+      await page.context().close()
+    })
+
+    await t.test('who signs out or in beside it is seen at once', async t => {
       const [one, other] = [await newcomer(), await newcomer()]
       const page = await signedIn(one.username, NEWCOMERS)
       const beside = await page.context().newPage()
       await beside.goto(origin)
       await beside.getByRole('button', { name: 'Sign out', exact: true }).click()
+      await shown(page, 'Sign in')
+      t.notMatch(await page.content(), one.username)
       await signIn(beside, other.username, NEWCOMERS)
-      await page.getByLabel('About you').fill('Written by one')
-      await page.getByRole('button', { name: 'Save' }).click()
       await page.getByText(`${other.username} (user)`).waitFor()
-      for (const { username } of [one, other]) t.notMatch((await call('GET', '/users/me', { token: await portal.token(username, NEWCOMERS) })).body, { bio: 'Written by one' })
+      await page.context().close()
+    })
+
+    await t.test('signing out waits for nothing that the page loads; and what is said is heard meanwhile', async t => {
+      const { username } = await newcomer()
+      const page = await signedIn(username, NEWCOMERS)
+      const held: (() => void)[] = []
+      await page.route('**/sessions', async route => {
+        await new Promise<void>(resolve => { held.push(resolve) })
+        await route.continue().catch(() => {})
+      })
+      await page.getByRole('navigation').getByRole('link', { name: 'Devices' }).click()
+      await page.locator('#outlet[aria-busy=true]').waitFor()
+      t.equal(await page.locator('[aria-busy=true] :is(#status, #fault), main[aria-busy]').count(), 0)
+      await page.getByRole('button', { name: 'Sign out', exact: true }).click()
+      await said(page, 'You are signed out.')
+      await shown(page, 'Sign in')
+      for (const release of held) release()
+      await page.context().close()
+    })
+
+    await t.test('who is asked again who they are is told what for, and only as long as they are where they began it', async t => {
+      const { username, token } = await newcomer()
+      const page = await signedIn(username, NEWCOMERS)
+      const dialog = page.getByRole('dialog')
+      const change = async () => {
+        await page.getByLabel('New address').fill('never@people.example')
+        await page.getByRole('button', { name: 'Change the address' }).click()
+      }
+      pass(LATER)
+      let release = () => {}
+      const isAsked = new Promise<void>(resolve => {
+        page.route('**/passkeys', async route => {
+          resolve()
+          await new Promise<void>(resolve => { release = resolve })
+          await route.continue().catch(() => {})
+        }).catch(() => {})
+      })
+      await change()
+      await isAsked
+      await page.getByRole('navigation').getByRole('link', { name: 'Devices' }).click()
+      await shown(page, 'Devices')
+      await page.unroute('**/passkeys')
+      release()
+      await page.evaluate("(async () => { for (let i = 0; i < 3; i++) await (await fetch('/passkeys')).text(); await new Promise(resolve => setTimeout(resolve, 200)) })()")
+      t.equal(await dialog.count(), 0, 'not above another page')
+
+      await open(page, 'Your profile')
+      await change()
+      await dialog.getByText('You are about to change your address.').waitFor()
+      await page.evaluate("window.location.hash = '#devices'")
+      await shown(page, 'Devices')
+      t.equal(await dialog.count(), 0)
+      t.notMatch((await call('GET', '/users/me', { token })).body, { email: 'never@people.example' })
       await page.context().close()
     })
 
@@ -299,10 +402,12 @@ if (executable !== null) {
       const clean = await tab()
       await clean.goto(origin)
       await shown(clean, 'Sign in')
-      for (const attributes of [{ href: 'javascript:alert(1)' }, { onclick: 'alert(1)' }, { style: 'color:red' }, { srcdoc: '<p>' }, { innerHTML: '<p>' }, { href: '//evil.example' }, { src: 'data:text/html,<p>' }]) {
+      for (const attributes of [{ href: 'javascript:alert(1)' }, { onclick: 'alert(1)' }, { style: 'color:red' }, { srcdoc: '<p>' }, { innerHTML: '<p>' }, { href: '//evil.example' }, { href: '/\t/evil.example' }, { href: '/\n\\evil.example' }, { action: 'blob:https://evil.example/x' }, { src: 'data:text/html,<p>' }]) {
         t.equal(await clean.evaluate(`import('/web/dom.js').then(({ h }) => h('a', ${JSON.stringify(attributes)})).then(() => 'made', error => error.name)`), 'TypeError', JSON.stringify(attributes))
       }
       t.equal(await clean.evaluate("import('/web/dom.js').then(({ h }) => h('p', {}, '<b>x</b>').outerHTML)"), '<p>&lt;b&gt;x&lt;/b&gt;</p>')
+      for (const href of ['/files/x', '#posts', 'https://a.example/', 'mailto:a@a.example']) t.equal(await clean.evaluate(`import('/web/dom.js').then(({ h }) => h('a', { href: '${href}' }).getAttribute('href'))`), href)
+      t.equal(await clean.evaluate("import('/web/dom.js').then(({ said }) => said(new DOMException('', 'AbortError')))"), '', 'what was stopped is no ceremony')
       await clean.context().close()
     })
 

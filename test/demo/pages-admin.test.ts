@@ -15,7 +15,14 @@ const TITLES = ['Attack lab', 'Audit', 'Posture', 'Limits']
 
 const executable = chromium(t)
 if (executable !== null) {
+  /** Streams of events that are open at the portal. */
+  const streams = new Set<unknown>()
   const { portal, faults, signedIn, origin } = await pages(t, executable, {}, app => {
+    app.addHook('onRequest', async (request, reply) => {
+      if (!request.url.startsWith('/audit/stream?')) return
+      streams.add(request)
+      reply.raw.on('close', () => streams.delete(request))
+    })
     app.post('/planted', {
       schema: { body: closed({ a: Type.String() }), response: { 200: closed({ ok: Type.Boolean() }) } },
       config: { access: 'public', limits: false },
@@ -77,8 +84,15 @@ if (executable !== null) {
     await page.getByLabel('Seconds').fill('30')
     await page.getByRole('button', { name: 'Start' }).click()
     await page.locator('svg .refused').first().waitFor()
+    t.equal(await page.evaluate('document.activeElement.textContent'), 'Start', 'the keyboard stays where it was')
+    const table = page.getByRole('region', { name: 'Second by second' })
+    await table.focus()
+    const before = await number('Sent')
+    await page.waitForFunction(before => Number((globalThis as any).document.querySelector('dl dd').textContent) > before + 5, before)
+    t.equal(await page.evaluate("document.activeElement.getAttribute('role')"), 'region', 'and who reads the table is not thrown out of it')
     await page.getByRole('button', { name: 'Stop' }).click()
     await page.getByText('The burst is over').waitFor()
+    t.equal(await page.evaluate('document.activeElement.textContent'), 'Stop')
     t.ok(await number('Sent') < 600)
     t.equal(await number('Sent'), await number('Allowed') + await number('Refused'))
     t.equal(await number('Allowed'), 5, 'as many as a second has')
@@ -106,8 +120,14 @@ if (executable !== null) {
     await page.getByRole('button', { name: 'Pause' }).click()
     await page.getByText('paused', { exact: true }).waitFor()
     await portal.call('POST', '/auth/login', { body: { username: 'alice', password: 'wrong' }, address: '192.0.2.42' })
-    await portal.app.audit.flush()
+    const beside = await page.context().newPage()
+    await beside.goto(`${origin}/#audit`)
+    await beside.locator('tr.event').filter({ hasText: '192.0.2.42' }).waitFor()
+    // Longer than events gather.
+    await page.evaluate('new Promise(resolve => setTimeout(resolve, 500))')
     t.equal(await events.filter({ hasText: '192.0.2.42' }).count(), 0)
+    t.equal(streams.size, 1, 'that of the other page')
+    await beside.close()
     await page.getByRole('button', { name: 'Resume' }).click()
     await events.filter({ hasText: '192.0.2.42' }).waitFor()
     await isLive()
@@ -134,11 +154,13 @@ if (executable !== null) {
   })
 
   t.test('audit: older events follow, page by page, and no more rows are kept than the page can hold', async t => {
+    await events.last().getByRole('button').focus()
     for (let i = 0; i < 260; i++) portal.app.events.record('logout', null, { i })
     await portal.app.audit.flush()
     const [{ newest }] = await portal.sql.query<{ newest: number }>('select max(seq)::int as newest from audit_events') as [{ newest: number }]
     await page.locator(`tr.event[data-seq="${newest}"]`).waitFor()
     t.equal(await events.count(), 200)
+    t.equal(await page.evaluate('document.activeElement.textContent'), 'Events', 'the keyboard does not go with the row where it was')
     const last = Number(await events.last().getAttribute('data-seq'))
     await page.getByRole('button', { name: 'Older events' }).click()
     await page.locator(`tr.event[data-seq="${last - 1}"]`).waitFor()
@@ -169,6 +191,13 @@ if (executable !== null) {
     await isLive()
   })
 
+  t.test('audit: whoever leaves the page leaves no stream open', async t => {
+    t.equal(streams.size, 1)
+    await open(page, 'Posture')
+    for (let left = 200; left > 0 && streams.size > 0; left--) await new Promise(resolve => { setTimeout(resolve, 50) })
+    t.equal(streams.size, 0)
+  })
+
   t.test('lab: an attack is run, and both sides are there to read, side by side', async t => {
     await open(page, 'Attack lab')
     await page.getByText('None of it goes against the portal that you are using.').waitFor()
@@ -176,6 +205,7 @@ if (executable !== null) {
     await row.getByRole('button', { name: /^Run: / }).click()
     await row.getByText('succeeds').waitFor({ timeout: SLOW })
     t.same((await row.locator('td').allTextContents()).slice(1, 3), ['succeeds', 'refused'])
+    t.match(await page.evaluate('document.activeElement.ariaLabel'), /^Run: /, 'the keyboard is where it was')
     t.match(await page.getByRole('status').allTextContents(), [String, /on the twin it succeeds, on the portal it is refused/])
     await row.getByRole('button', { expanded: false }).first().click()
     const sides = page.locator('.sides > section')

@@ -245,6 +245,7 @@ if (executable !== null) {
     await shares.getByRole('button', { name: `Take back from ${bob.username}` }).click()
     await told(hers, `The document is not shared with ${bob.username} any more.`)
     await shares.getByText('Nobody but you has it.').waitFor()
+    t.equal(await hers.evaluate('document.activeElement.textContent'), 'Shared with', 'the keyboard is where the button was')
     await button(his, 'Save').click()
     await refused(his, 'There is nothing here')
     await his.reload()
@@ -258,6 +259,31 @@ if (executable !== null) {
     await button(hers, 'Yes, delete').click()
     await told(hers, 'The document is deleted.')
     await card(hers, 'Yours').getByText('There are none yet.').waitFor()
+    isQuiet(t)
+  })
+
+  t.test('documents: who may write without reading gets no form that would wipe what is there', async t => {
+    const { body: { id } } = await call('POST', '/documents', { token: alice.token, body: { title: 'Letter box', content: 'What others wrote' } })
+    t.equal((await call('POST', `/documents/${id}/shares`, { token: alice.token, body: { userId: bob.id, actions: ['write'] } })).status, 201)
+    await visit(his, `documents/${id}`, 'Documents')
+    await card(his, 'Letter box').getByText('You may write to it, but not read it').waitFor()
+    t.equal(await his.getByRole('textbox').count(), 0)
+    t.equal(await button(his, 'Save').count(), 0)
+    await call('DELETE', `/documents/${id}`, { token: alice.token })
+    isQuiet(t)
+  })
+
+  t.test('documents: of very many as many are shown as the page can hold, and it says so', async t => {
+    await sql.query("insert into documents (id, owner_id, title, content) select 'flood-' || lpad(n::text, 4, '0'), $1, 'Flood ' || n, 'x' from generate_series(1, 1050) as n", [alice.id])
+    await sql.query("insert into document_shares (document_id, user_id, actions) select id, $1, array['read'] from documents where id like 'flood-%'", [bob.id])
+    const asked: string[] = []
+    his.on('request', request => { if (/\/documents\?/.test(request.url())) asked.push(request.url()) })
+    await open(his, 'Devices')
+    await open(his, 'Documents')
+    await his.getByText('There are more than these 1000: they are not shown here.').waitFor()
+    t.equal(asked.length, 10)
+    await sql.query("delete from documents where id like 'flood-%'")
+    await visit(his, 'devices', 'Devices')
     isQuiet(t)
   })
 
@@ -348,6 +374,7 @@ if (executable !== null) {
       await row('Report.pdf').getByRole('button', { name: 'Delete: Report.pdf' }).click()
       await button(row('Report.pdf'), 'Yes, delete').click()
       await told(page, 'Report.pdf is deleted.')
+      t.equal(await page.evaluate('document.activeElement.textContent'), 'Yours', 'the keyboard is where the button was')
       t.equal(await row('Report.pdf').count(), 0)
       t.equal((await call('GET', '/files', { token: alice.token })).body.items.length, 2)
     })

@@ -8,7 +8,7 @@ import t from 'tap'
 import { inPages, type PrivacySource } from '../../plugins/privacy/index.js'
 import { build, notes, notesOf, write } from './build.js'
 
-t.setTimeout(120_000)
+t.setTimeout(300_000)
 const ADA = 'user-ada-1815'
 const MIB = 1_048_576
 

@@ -210,7 +210,7 @@ t.test('a group of sentinels', async t => {
     for (const load of [...ending, reading]) await load.stop()
 
     const found = await state.within(5000).getMany(ended)
-    t.ok(before > 50)
+    t.ok(before > 10, `${before} were ended before`)
     t.strictSame(found.filter(value => value !== null), [], `none of ${ended.length} is alive on the one that took over`)
     t.strictSame(late([...endings, ...reading.seen]), [], 'nothing takes longer than its deadline')
     t.ok(reading.seen.every(({ error }) => error === null || error instanceof StateUnavailable))

@@ -6,14 +6,7 @@ import type { Twin } from '../app.js'
 const MAY_READ_USERS = ['moderator', 'manager', 'admin']
 
 export default function roleInToken (twin: Twin): void {
-  const { app, db, userOf } = twin
-  app.patch<{ Params: { userId: string }, Body: { role: string } }>('/users/:userId/role', async (request, reply) => {
-    const { role } = await userOf(request)
-    if (role !== 'admin') return reply.code(403).send({ error: 'For admins only' })
-    const { rows: [user] } = await db.query('update users set role = $2 where id = $1 returning *', [Number(request.params.userId), request.body.role])
-    return user
-  })
-
+  const { app, db } = twin
   app.get('/api/v2/users', async (request, reply) => {
     const key = await keyIn(twin, request)
     const mayRead = key === null ? MAY_READ_USERS.includes((await claimsIn(request))?.role ?? '') : key.scopes.includes('users:read')

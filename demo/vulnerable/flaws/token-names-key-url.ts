@@ -1,4 +1,4 @@
-/** The keys are fetched from where the token says (CWE-347, CWE-918; API2). `tokens` refuses such a header; keys of others come from addresses that the service names. */
+/** The keys are fetched from where the token says (CWE-347, CWE-918; API10). `tokens` refuses such a header; keys of others come from addresses that the service names. */
 import { createPublicKey, verify, type JsonWebKey } from 'node:crypto'
 import { bearerIn } from '../bearer.js'
 import type { Twin } from '../app.js'

@@ -37,7 +37,7 @@ const time = new Intl.DateTimeFormat(undefined, { dateStyle: 'short', timeStyle:
 
 /** @type {Page} */
 export default {
-  async show (outlet, { signal, tell }) {
+  async show (outlet, { caller, signal, tell }) {
     /** @type {Filter} */
     let filter = { type: '', userId: '', outcome: '', from: '', to: '' }
     /** The newest place that is known, and that of the oldest row. */
@@ -87,7 +87,8 @@ export default {
 
     const verifier = card('The chain', h('p', { class: 'quiet' }, 'Every event is sealed to the one before it. Who changes, removes or adds one in the database breaks the chain, and it shows where.'),
       chain, button('Verify', verify))
-    outlet.append(verifier, card('Events', asked, h('div', { class: 'toolbar' }, state, pauser), news, trail, none, h('div', { class: 'toolbar' }, older)))
+    const events = card('Events', asked, h('div', { class: 'toolbar' }, state, pauser), news, trail, none, h('div', { class: 'toolbar' }, older))
+    outlet.append(verifier, events)
     run(verifier, verify)
     await begin()
 
@@ -156,6 +157,8 @@ export default {
       const rows = () => body.querySelectorAll('tr.event')
       for (let left = rows().length - MOST; left > 0; left--) {
         const row = end === 'first' ? body.firstElementChild : [...rows()].at(-1)
+        // The keyboard does not go with it.
+        if (row?.contains(document.activeElement)) events.querySelector('h2')?.focus()
         if (row?.nextElementSibling?.classList.contains('more')) row.nextElementSibling.remove()
         row?.remove()
       }
@@ -218,7 +221,7 @@ export default {
 
     function connect () {
       disconnect()
-      source = new EventSource(`/audit/stream?named=false&after=${newest}`)
+      source = new EventSource(`/audit/stream?${new URLSearchParams({ named: 'false', after: String(newest), expectedUser: caller.user?.id ?? '' })}`)
       say('connecting …', 'plain')
       pauser.textContent = 'Pause'
       const mine = source

@@ -27,8 +27,9 @@ const PREVIEW = 512
 export default {
   async show (outlet, { signal, tell }) {
     const rows = h('div')
+    const yours = card('Yours', rows)
     await draw()
-    outlet.append(sender({ signal, tell, draw }), card('Yours', rows))
+    outlet.append(sender({ signal, tell, draw }), yours)
 
     async function draw () {
       const { items } = /** @type {{ items: Stored[] }} */ (await ask('GET', '/files', undefined, { signal }))
@@ -42,6 +43,7 @@ export default {
         h('a', { class: 'button', href: `/files/${encodeURIComponent(name)}`, download: originalName, 'aria-label': `Download ${originalName}` }, 'Download'),
         sure('Delete', 'Delete it?', async () => {
           await ask('DELETE', `/files/${encodeURIComponent(name)}`)
+          yours.querySelector('h2')?.focus()
           await draw()
           tell(`${originalName} is deleted.`)
         }, originalName))

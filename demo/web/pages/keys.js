@@ -35,8 +35,10 @@ export default {
       if (cursor === null) return
       more.append(button('More', async () => {
         const { items, nextCursor } = await ask('GET', `/api-keys?cursor=${encodeURIComponent(cursor)}`, undefined, { signal })
-        rows.querySelector('ul')?.append(...items.map(drawn))
+        const added = items.map(drawn)
+        rows.querySelector('ul')?.append(...added)
         follow(nextCursor)
+        added[0]?.querySelector('button')?.focus()
       }))
     }
 

@@ -24,7 +24,7 @@ export default {
     let isStopped = false
     const lines = items.map(lineOf)
     const all = h('button', { type: 'button', class: 'first', onclick: () => runThese(lines) }, `Run all ${items.length}`)
-    const stop = h('button', { type: 'button', disabled: true, onclick: halt }, 'Stop')
+    const stop = h('button', { type: 'button', 'aria-disabled': 'true', onclick: halt }, 'Stop')
     const progress = h('progress', { max: '1', value: '0', 'aria-label': 'Attacks that were run', hidden: true })
     const said = h('p', { role: 'status' })
     const range = card('The range',
@@ -106,16 +106,16 @@ export default {
     }
 
     function halt () {
+      if (!isRunning || isStopped) return
       isStopped = true
-      stop.disabled = true
+      stop.ariaDisabled = 'true'
       said.textContent = 'Stops after this one …'
     }
 
+    /** Not by `disabled`: that takes the keyboard away from what was pressed. */
     function enable () {
-      const hadStop = document.activeElement === stop
-      for (const control of [all, ...lines.map(({ runner }) => runner)]) control.disabled = isRunning
-      stop.disabled = !isRunning
-      if (hadStop && !isRunning) all.focus()
+      for (const control of [all, ...lines.map(({ runner }) => runner)]) control.ariaDisabled = String(isRunning)
+      stop.ariaDisabled = String(!isRunning)
     }
 
     /** @param {Line} line */

@@ -1,5 +1,5 @@
 /** A burst of requests against each algorithm of the limits, drawn as it goes. */
-import { ask } from '../ask.js'
+import { acting, ask } from '../ask.js'
 import { card, facts, field, h, newId, table } from '../dom.js'
 
 /** @import { Page } from '../pages.js' */
@@ -30,7 +30,7 @@ export default {
     const rate = field('Requests a second', { type: 'number', name: 'rate', min: '1', max: '60', step: '1', required: true, value: '10' })
     const length = field('Seconds', { type: 'number', name: 'seconds', min: '1', max: '30', step: '1', required: true, value: '6' })
     const start = h('button', { class: 'first' }, 'Start')
-    const stop = h('button', { type: 'button', disabled: true }, 'Stop')
+    const stop = h('button', { type: 'button', 'aria-disabled': 'true' }, 'Stop')
     const form = h('form', { onsubmit: begin }, route, h('div', { class: 'toolbar' }, rate, length), h('div', { class: 'toolbar' }, start, stop))
     const area = card('A burst', h('p', {}, 'Requests go from this page to a route that does nothing but count. They spend what this address, or your account, may ask of that route, and nothing else.'), form)
     const fault = /** @type {HTMLElement} */ (area.querySelector('[role=alert]'))
@@ -62,16 +62,19 @@ export default {
     /** @param {Event} event */
     async function begin (event) {
       event.preventDefault()
-      if (start.disabled) return
+      if (start.ariaDisabled === 'true') return
       const values = new FormData(form)
       seconds = Number(values.get('seconds'))
       shots = []
       policy = ''
       fault.textContent = ''
       burst = new AbortController()
-      start.disabled = true
-      stop.disabled = false
+      // Not by `disabled`: that takes the keyboard away from what was pressed.
+      start.ariaDisabled = 'true'
+      stop.ariaDisabled = 'false'
       result.hidden = false
+      numbers.replaceChildren(table('Second by second', ['Second', 'Sent', 'Allowed', 'Refused', 'Left'].map((title, i) => ({ title, class: i === 0 ? undefined : 'number', cell: () => '' })), []))
+      numbers.querySelector('tbody')?.replaceChildren()
       tell('The burst goes on.')
       draw()
       try {
@@ -82,10 +85,8 @@ export default {
     }
 
     function end () {
-      const hadFocus = document.activeElement === stop
-      start.disabled = false
-      stop.disabled = true
-      if (hadFocus) start.focus()
+      start.ariaDisabled = 'false'
+      stop.ariaDisabled = 'true'
       window.clearTimeout(timer)
       timer = 0
       draw()
@@ -116,7 +117,7 @@ export default {
       /** @type {Shot} */
       const shot = { at, status: 0, remaining: null }
       try {
-        const answer = await fetch(url, { signal: burst.signal, cache: 'no-store' })
+        const answer = await fetch(url, { signal: burst.signal, cache: 'no-store', headers: acting() })
         shot.status = answer.status
         const left = /;r=(\d+)/.exec(answer.headers.get('ratelimit') ?? '')
         shot.remaining = left === null ? null : Number(left[1])
@@ -135,7 +136,7 @@ export default {
       if (burst.signal.aborted) return
       burst.abort()
       fault.textContent = status === 0 ? 'The portal cannot be reached. Try again.' : `The portal answered ${status}.`
-      if (status === 401) ask('GET', url).catch(() => {})
+      if ([401, 409].includes(status)) ask('GET', url).catch(() => {})
     }
 
     /** With the next frame; once a second for those who want nothing to move. */
@@ -178,14 +179,19 @@ export default {
         'Left at the end': all.remaining ?? 'unknown',
         Policy: policy === '' ? 'unknown' : h('code', {}, policy),
       }))
-      const rows = Array.from({ length: Math.max(seconds, Math.ceil((shots.at(-1)?.at ?? 0) / 1000)) }, (_none, second) => total(second * 1000, (second + 1) * 1000))
-      numbers.replaceChildren(table('Second by second', [
-        { title: 'Second', cell: (/** @type {Second} */ { second }) => second },
-        { title: 'Sent', class: 'number', cell: ({ sent }) => sent },
-        { title: 'Allowed', class: 'number', cell: ({ allowed }) => allowed },
-        { title: 'Refused', class: 'number', cell: ({ refused }) => refused },
-        { title: 'Left', class: 'number', cell: ({ remaining }) => remaining ?? '' },
-      ], rows))
+      fill(Array.from({ length: Math.max(seconds, Math.ceil((shots.at(-1)?.at ?? 0) / 1000)) }, (_none, second) => total(second * 1000, (second + 1) * 1000)))
+    }
+
+    /** In place: somebody may be reading it. @param {Second[]} rows */
+    function fill (rows) {
+      const lines = numbers.querySelector('tbody')
+      for (const [i, { second, sent, allowed, refused, remaining }] of rows.entries()) {
+        if (lines?.children[i] === undefined) lines?.append(h('tr', {}, h('th', { scope: 'row' }, second), [0, 1, 2, 3].map(() => h('td', { class: 'number' }))))
+        for (const [j, value] of [sent, allowed, refused, remaining ?? ''].entries()) {
+          const cell = lines?.children[i]?.children[j + 1]
+          if (cell !== undefined && cell.textContent !== String(value)) cell.textContent = String(value)
+        }
+      }
     }
   },
 }

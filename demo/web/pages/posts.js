@@ -77,14 +77,15 @@ async function showOne (outlet, context, { id, authorId, title, content, tags, c
 async function comments (postId, { caller, signal, tell }) {
   const found = h('ul', { class: 'list' })
   const more = h('div', { class: 'toolbar' })
-  await page(null)
-  return card('Comments', found, more, mayWrite(caller) && form({}, async (values, element) => {
+  const area = card('Comments', found, more, mayWrite(caller) && form({}, async (values, element) => {
     const comment = await ask('POST', `/posts/${postId}/comments`, values)
     element.reset()
     // Where not all of them are shown the newest is not, either.
     if (more.childElementCount === 0) await add([comment])
     tell('Your comment is there.')
   }, field('Your comment', { as: 'textarea', name: 'content', required: true, maxlength: '2000', rows: '3', hint: 'Text: nothing in it is markup.' }), h('button', {}, 'Comment')))
+  await page(null)
+  return area
 
   /** @param {string | null} cursor */
   async function page (cursor) {
@@ -92,6 +93,7 @@ async function comments (postId, { caller, signal, tell }) {
     await add(items)
     if (found.childElementCount === 0) found.append(h('li', { class: 'quiet none' }, 'There are none yet.'))
     more.replaceChildren(...nextCursor === null ? [] : [button('Show more', () => page(nextCursor))])
+    if (cursor !== null) area.querySelector('h2')?.focus()
   }
 
   /** @param {Comment[]} items */

@@ -1,5 +1,5 @@
 /** What somebody signs in with beside the password: an authenticator app, and passkeys. */
-import { ask, hasPasskeys } from '../ask.js'
+import { ask, ceremony, hasPasskeys } from '../ask.js'
 import { attempt, badge, button, card, field, form, h, item, list, told } from '../dom.js'
 
 /** @import { Page, Context } from '../pages.js' */
@@ -72,9 +72,9 @@ function passkeyCard ({ tell, signal }) {
     h('p', { class: 'quiet' }, 'A passkey signs in alone, without a password, and cannot be shown to a false page.'),
     rows,
     hasPasskeys && form({ id: 'passkey-form' }, async ({ name = '' }, sent) => {
-      const publicKey = PublicKeyCredential.parseCreationOptionsFromJSON(await ask('POST', '/passkeys/register/options'))
-      const passkey = /** @type {PublicKeyCredential} */ (await navigator.credentials.create({ publicKey }))
-      await ask('POST', '/passkeys/register', { ...passkey.toJSON(), ...name.trim() !== '' && { name: name.trim() } })
+      const publicKey = PublicKeyCredential.parseCreationOptionsFromJSON(await ask('POST', '/passkeys/register/options', undefined, { signal }))
+      const passkey = await ceremony(() => navigator.credentials.create({ publicKey, signal }))
+      await ask('POST', '/passkeys/register', { ...passkey, ...name.trim() !== '' && { name: name.trim() } }, { signal })
       sent.reset()
       tell('The passkey is added. Other devices are signed out.')
       await load()

@@ -36,6 +36,8 @@ async function showAll (outlet, { signal }) {
       { title: 'Since', cell: ({ createdAt }) => day(createdAt) },
     ]), all, 'Nobody has this name.'))
     more.replaceChildren(...nextCursor === null ? [] : [button('More', () => load(username, all, nextCursor))])
+    // Where the button was, the first of what it brought.
+    if (before.length > 0) rows.querySelectorAll('a')[before.length]?.focus()
   }
 }
 
@@ -47,14 +49,17 @@ async function showOne (outlet, context, id) {
   const { username } = user
   const known = h('div')
   const access = h('div', { class: 'toolbar' })
+  const accessCard = card('Access', access)
   draw(user)
   outlet.append(h('p', {}, h('a', { href: '#users' }, 'All users')), h('div', { class: 'grid' },
     card(username, known),
-    user.role !== undefined && caller.user?.role === 'admin' && [roleCard(), card('Access', access), endCard()]))
+    user.role !== undefined && caller.user?.role === 'admin' && [roleCard(), accessCard, endCard()]))
 
   /** @param {User} user */
   function draw (user) {
     known.replaceChildren(facts({ Id: h('code', {}, user.id), ...user.email !== undefined && { 'E-mail': user.email, Role: user.role, State: stateOf(user) }, Since: day(user.createdAt) }))
+    // The button that was pressed is made anew.
+    if (access.contains(document.activeElement)) accessCard.querySelector('h2')?.focus()
     access.replaceChildren(
       user.isActive === true
         ? sure('Deactivate', 'Sign-ins and keys stop at once.', () => act('PATCH', '/active', `${username} is deactivated.`, { isActive: false }), username)
