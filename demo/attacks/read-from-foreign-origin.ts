@@ -1,4 +1,5 @@
 import { FRIEND, type Attack } from '../lab/attack.js'
+import { visitor } from '../lab/cross-site.js'
 
 /** Each is read by something as if it were the origin that is allowed. */
 const STRANGERS = [
@@ -14,24 +15,16 @@ export default {
   story: "One other origin may read answers. Anna, who is signed in, looks at a page of Mallory's, whose name is almost that origin. Its script asks the portal in Anna's name, and may read the answer.",
   defence: 'Origins are compared as a whole, letter by letter; a pattern that is not anchored, or any origin with credentials, stops boot.',
   refusal: { status: 200 },
-  async run ({ step, must, person, tab }) {
-    const anna = await person()
-    const browser = tab()
-    await must(browser.signIn(anna.username, anna.password), 200)
-    const askFrom = (origin: string) => must(browser.ask('GET', '/session/me', { headers: { origin, 'sec-fetch-site': 'cross-site' } }), 200)
-    step(`A page of ${FRIEND}, which is allowed, asks for her profile`)
-    const { headers } = await askFrom(FRIEND)
-    if (headers['access-control-allow-origin'] !== FRIEND) throw new Error(`${FRIEND} is not allowed, so that nothing is compared`)
-    step('Pages that are called almost the same ask for it')
-    let decisive
+  async run (target) {
+    const { username, readFrom } = await visitor(target)
+    target.step('Pages that are called almost the same ask for it')
     let read
     for (const origin of STRANGERS) {
-      decisive = await askFrom(origin)
-      const allowed = decisive.headers['access-control-allow-origin']
-      read = decisive.text.includes(anna.username) && (allowed === origin || allowed === '*')
-      if (read) break
+      read = await readFrom(origin)
+      if (read.isRead) break
     }
-    const evidence = read ? `A script of ${decisive!.requestHeaders.origin} reads who Anna is: ${anna.username}` : `The browser gives none of ${STRANGERS.length} origins anything`
-    return { succeeded: read === true, decisive: decisive!, evidence }
+    const { exchange: decisive, isRead: succeeded } = read!
+    const evidence = succeeded ? `A script of ${decisive.requestHeaders.origin} reads who Anna is: ${username}` : `The browser gives none of ${STRANGERS.length} origins anything`
+    return { succeeded, decisive, evidence }
   },
 } satisfies Attack

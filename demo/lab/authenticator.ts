@@ -1,6 +1,6 @@
 /** The authenticator app of somebody, and a second factor that is theirs. */
 import { TOTP } from 'otpauth'
-import type { Exchange, Person } from './attack.js'
+import type { Exchange, Person, Target } from './attack.js'
 
 const STEP_MS = 30_000
 
@@ -21,6 +21,12 @@ export async function enrol (person: Person): Promise<{ secret: string, recovery
   const { secret } = taken(await person.ask('POST', '/mfa/enroll'))
   const { recoveryCodes } = taken(await person.ask('POST', '/mfa/confirm', { json: { code: codeOf(secret) } }))
   return { secret, recoveryCodes }
+}
+
+/** Signs somebody in by password and code, from one of the attacker's machines: what is answered to the code. */
+export async function signInBy (code: string, { username, password }: Person, { must, ask }: Target, machine: number): Promise<Exchange> {
+  const { body: { mfaToken } } = await must(ask('POST', '/auth/login', { json: { username, password }, machine }), 401)
+  return ask('POST', '/auth/mfa', { json: { mfaToken, code }, machine })
 }
 
 function taken ({ status, body, text }: Exchange): any {
