@@ -1,6 +1,7 @@
 /** What protects each route, in words: a table that people read, made of the report of the running application. */
 import { Type, type Static } from '@sinclair/typebox'
 import { acceptedBy, type Access, type StepUp } from '../plugins/access/rule.js'
+import { escapeHtml } from '../plugins/html.js'
 import type { Posture } from '../plugins/posture/index.js'
 import { closed } from '../schemas/index.js'
 
@@ -165,7 +166,7 @@ function headersOf ({ headers }: Controls): string {
 export function pageOf ({ rows, gaps, counts }: PostureTable, nonce: string): string {
   const columns = ['who', 'via', 'limits', 'body', 'answers', 'audit', 'headers'] as const
   const titles = ['Route', 'Who may', 'Via', 'Limits', 'Body', 'Answers', 'Audit', 'Headers']
-  const told = ({ severity, message, fix }: Gap) => `<p class="gap"><strong>${severity}:</strong> ${escape(message)}. ${escape(fix)}</p>`
+  const told = ({ severity, message, fix }: Gap) => `<p class="gap"><strong>${severity}:</strong> ${escapeHtml(message)}. ${escapeHtml(fix)}</p>`
   const shown = rows.filter(({ kind }) => kind !== 'head')
   return `<!doctype html>
 <html lang="en">
@@ -189,23 +190,17 @@ code { font: .95em ui-monospace, monospace }
 <body>
 <h1>What protects each route</h1>
 <p>Read from the running service. The HEAD of a GET is guarded as that is, and left out.</p>
-<p>${counts.map(({ label, count }) => `${count} ${escape(label)}`).join(' · ')}</p>
+<p>${counts.map(({ label, count }) => `${count} ${escapeHtml(label)}`).join(' · ')}</p>
 ${gaps.map(told).join('\n')}
 <div class="wide" tabindex="0" role="region" aria-label="Routes">
 <table>
 <thead><tr>${titles.map(title => `<th scope="col">${title}</th>`).join('')}</tr></thead>
 <tbody>
-${shown.map(row => `<tr><th scope="row"><code>${escape(`${row.method} ${row.url}`)}</code>${row.gaps.map(told).join('')}</th>${columns.map(name => `<td>${escape(row[name])}</td>`).join('')}</tr>`).join('\n')}
+${shown.map(row => `<tr><th scope="row"><code>${escapeHtml(`${row.method} ${row.url}`)}</code>${row.gaps.map(told).join('')}</th>${columns.map(name => `<td>${escapeHtml(row[name])}</td>`).join('')}</tr>`).join('\n')}
 </tbody>
 </table>
 </div>
 </body>
 </html>
 `
-}
-
-const ESCAPES: Readonly<Record<string, string>> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;' }
-
-function escape (text: string): string {
-  return text.replace(/[&<>"']/g, sign => ESCAPES[sign]!)
 }

@@ -1,7 +1,7 @@
 /** The report as people read it: text, Markdown, and a page of its own. */
 import { escapeHtml } from '../html.js'
 import { baselineOf } from './baseline.js'
-import { COLUMNS, linesOf, rowsOf, type Report, type Row } from './report.js'
+import { COLUMNS, linesOf, rowsOf, type Report } from './report.js'
 import { sarifOf } from './sarif.js'
 
 /** By the name that `--format` takes. */
@@ -10,13 +10,12 @@ export const FORMATS: Readonly<Record<string, (report: Report) => string>> = { t
 const WIDEST = 44
 
 function table (report: Report): string {
-  const { controls, posture } = report
   return [
     ...headOf(report),
     '',
-    ...columns([COLUMNS as string[], ...rowsOf(posture).map(row => COLUMNS.map(name => row[name]))]),
+    ...columns(routeGrid(report)),
     '',
-    ...columns([['control', 'routes', 'ASVS 5.0', 'API Top 10'], ...Object.entries(controls).map(([name, { routes, asvs, api }]) => [name, String(routes), asvs.join(' '), api.join(' ')])]),
+    ...columns(controlGrid(report)),
     ...changeLines(report).flatMap(([title, lines]) => ['', `${title}:`, ...lines.map(line => `  ${line}`)]),
   ].join('\n')
 }
@@ -27,7 +26,7 @@ function json ({ source, grade, reasons, controls, changes, posture }: Report): 
 }
 
 function markdown (report: Report): string {
-  const { controls, grade, reasons, posture, source } = report
+  const { grade, reasons, source } = report
   const cell = (text: string) => text.replaceAll('|', '\\|').replaceAll('<', '&lt;')
   const grid = (rows: string[][]) => rows.flatMap((row, i) => [`| ${row.map(cell).join(' | ')} |`, ...i === 0 ? [`|${'---|'.repeat(row.length)}`] : []])
   return [
@@ -38,11 +37,11 @@ function markdown (report: Report): string {
     '',
     '## Routes',
     '',
-    ...grid([COLUMNS as string[], ...rowsOf(posture).map(row => COLUMNS.map(name => name === 'route' ? `\`${row[name]}\`` : row[name]))]),
+    ...grid(routeGrid(report, route => `\`${route}\``)),
     '',
     '## Controls',
     '',
-    ...grid([['control', 'routes', 'ASVS 5.0', 'API Top 10'], ...Object.entries(controls).map(([name, { routes, asvs, api }]) => [name, String(routes), asvs.join(' '), api.join(' ')])]),
+    ...grid(controlGrid(report)),
   ].join('\n')
 }
 
@@ -51,9 +50,9 @@ th,td{text-align:left;padding:.25rem .75rem .25rem 0;border-bottom:1px solid lig
 
 /** One file, without a script: it may be kept and sent. */
 function html (report: Report): string {
-  const { controls, grade, reasons, posture, source } = report
+  const { grade, reasons, source } = report
   const list = (lines: readonly string[]) => `<ul>${lines.map(line => `<li>${escapeHtml(line)}</li>`).join('')}</ul>`
-  const grid = (caption: string, head: readonly string[], rows: readonly (readonly string[])[]) => [
+  const grid = (caption: string, [head = [], ...rows]: readonly (readonly string[])[]) => [
     `<h2>${escapeHtml(caption)}</h2><div><table><thead><tr>${head.map(name => `<th scope="col">${escapeHtml(name)}</th>`).join('')}</tr></thead><tbody>`,
     ...rows.map(row => `<tr>${row.map(text => `<td>${escapeHtml(text)}</td>`).join('')}</tr>`),
     '</tbody></table></div>',
@@ -62,14 +61,24 @@ function html (report: Report): string {
     `<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Posture of ${escapeHtml(source)}</title><style>${STYLE}</style></head><body>`,
     `<h1>Posture of ${escapeHtml(source)}</h1><p>Grade <strong>${escapeHtml(grade)}</strong></p>${list(reasons)}`,
     ...changeLines(report).map(([title, lines]) => `<h2>${escapeHtml(title)}</h2>${list(lines)}`),
-    grid('Routes', COLUMNS, rowsOf(posture).map(row => COLUMNS.map((name: keyof Row) => row[name]))),
-    grid('Controls', ['control', 'routes', 'ASVS 5.0', 'API Top 10'], Object.entries(controls).map(([name, { routes, asvs, api }]) => [name, String(routes), asvs.join(' '), api.join(' ')])),
+    grid('Routes', routeGrid(report)),
+    grid('Controls', controlGrid(report)),
     '</body></html>',
   ].join('\n')
 }
 
 function sarif (report: Report): string {
   return JSON.stringify(sarifOf(report), null, 2)
+}
+
+/** A row a route, below the names of its columns. */
+function routeGrid ({ posture }: Report, named = (route: string) => route): string[][] {
+  return [[...COLUMNS], ...rowsOf(posture).map(({ route, ...row }) => COLUMNS.map(name => name === 'route' ? named(route) : row[name]))]
+}
+
+/** A row a control, below the names of its columns. */
+function controlGrid ({ controls }: Report): string[][] {
+  return [['control', 'routes', 'ASVS 5.0', 'API Top 10'], ...Object.entries(controls).map(([name, { routes, asvs, api }]) => [name, String(routes), asvs.join(' '), api.join(' ')])]
 }
 
 function headOf ({ source, grade, reasons, posture }: Report): string[] {
