@@ -237,7 +237,8 @@ if (executable !== null) {
     await visit(his, 'documents', 'Documents')
     await isAccessible(t, his, 'the list of documents')
     await card(his, 'Shared with you').getByRole('link', { name: 'Plans' }).click()
-    await his.getByLabel('Text').fill('Four')
+    // The list that was left has a field of this name too.
+    await card(his, 'Plans').getByLabel('Text').fill('Four')
     await button(his, 'Save').click()
     await told(his, 'The document is saved.')
     t.equal((await call('GET', `/${address}`, { token: alice.token })).body.content, 'Four')
