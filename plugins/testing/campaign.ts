@@ -1,42 +1,15 @@
 /** One run of the kit: what all families of attacks share. */
 import type { FastifyInstance } from 'fastify'
-import { CATALOGUE, FINDING_IDS, familyOf, type FamilyName, type FindingId } from './catalogue.js'
-import { Callers, isSafe, Judge, type Caller } from './callers.js'
-import type { AttackOptions, Check, Finding, Made, Report, RouteHints } from './contract.js'
-import { curlOf } from './curl.js'
-import { ObjectIds, pathOf, type Ids, type Whose } from './objects.js'
-import { randomOf, type Random } from './random.js'
-import { objectOf, propertiesOf, Unmade, valueOf, type Given } from './schemas.js'
+import type { FamilyName, FindingId } from './catalogue.js'
+import { isSafe, Judge, type Caller } from './callers.js'
+import type { AttackOptions, Report } from './contract.js'
+import { jsonOf, type Exchange, type Shot } from './exchange.js'
+import { Ledger } from './ledger.js'
+import { Requests } from './requests.js'
 import type { Route, Suite, Surface } from './surface.js'
-import type { Received, Sent, Target } from './target.js'
+import type { Sent, Target } from './target.js'
 
-/** A request, as a family makes it. */
-export interface Shot {
-  /** The route that is meant; null where it is none. */
-  route: Route | null
-  method?: string
-  path?: string
-  /** Name of the principal; null or nothing: nobody. */
-  as?: string | null
-  headers?: Readonly<Record<string, string>>
-  body?: string | Buffer
-  type?: string
-  address?: string
-  /** The object is the caller's own. */
-  isOwn?: boolean
-  /** The policy lets it through, so that a 401 means that its credential is used up. */
-  isAllowed?: boolean
-  /** Headers of credentials that the attack has made, and that commands show. */
-  made?: readonly string[]
-}
-
-export interface Exchange extends Received {
-  shot: Shot
-  sent: Sent
-  caller: Caller | null
-  /** Of JSON. */
-  json: unknown
-}
+export type { Exchange, Shot } from './exchange.js'
 
 export interface Family {
   name: FamilyName
@@ -45,32 +18,21 @@ export interface Family {
   observe?: (campaign: Campaign, exchange: Exchange) => void
 }
 
-interface Tally { tried: number, found: number, reason?: string, isSkipped: boolean, isUnproven: boolean }
-
 /** Refused by a budget, and by nothing else. */
 const TOO_MANY = 429
 /** Milliseconds in which what a stream begins with is there. */
 const STREAM_MS = 20
 
-export class Campaign {
-  readonly options: AttackOptions
-  readonly surface: Surface
-  readonly callers: Callers
+export class Campaign extends Requests {
   readonly judge: Judge
-  readonly objects: ObjectIds
-  readonly random: Random
   readonly target: Target
   /** Null where the service is in another process. */
   readonly app: Suite | null
   readonly routes: readonly Route[]
   /** Routes that have answered with success. */
   readonly succeeded = new Set<string>()
+  readonly #ledger: Ledger
   readonly #observers: NonNullable<Family['observe']>[]
-  readonly #families: ReadonlySet<FamilyName>
-  readonly #tallies = new Map<FindingId, Tally>(FINDING_IDS.map(id => [id, { tried: 0, found: 0, isSkipped: false, isUnproven: false }]))
-  readonly #findings = new Map<string, Finding>()
-  readonly #skipped = new Map<string, Report['skipped'][number]>()
-  readonly #unproven = new Map<string, Report['unproven'][number]>()
   /** Routes whose answers do not end: waited for once. */
   readonly #streams = new Set<string>()
   readonly #open = new Map<string, boolean>()
@@ -78,38 +40,42 @@ export class Campaign {
   #addresses = 0
 
   constructor (options: AttackOptions, surface: Surface, target: Target, app: FastifyInstance | null, families: readonly Family[]) {
-    this.options = options
-    this.surface = surface
+    super(options, surface)
     this.target = target
     this.app = app
-    this.random = randomOf(options.seed ?? 1)
-    this.callers = new Callers(options.principals ?? {})
     this.judge = new Judge(surface)
-    this.objects = new ObjectIds(options.objects ?? {}, this.random)
     this.routes = surface.routes.filter(({ name }) => options.only === undefined || options.only.includes(name))
+    this.#ledger = new Ledger(options, target.origin, families.map(({ name }) => name))
     this.#observers = families.flatMap(({ observe }) => observe ?? [])
-    this.#families = new Set(families.map(({ name }) => name))
   }
 
+  // What was tried and found: see the ledger.
   has (family: FamilyName): boolean {
-    return this.#families.has(family)
+    return this.#ledger.has(family)
   }
 
-  hints (route: Route): RouteHints {
-    return this.options.routes?.[route.name] ?? {}
-  }
-
-  /** True where the attack is switched off for this route, which is reported. */
   isOff (route: Route, id: FindingId): boolean {
-    const { skip } = this.hints(route)
-    if (skip === undefined) return false
-    const isWhole = typeof skip === 'string'
-    const reason = isWhole ? skip : skip[id] ?? skip[familyOf(id)]
-    if (reason === undefined) return false
-    const what = isWhole ? 'all' : skip[id] !== undefined ? id : familyOf(id)
-    this.#skipped.set(`${route.name} ${what}`, { route: route.name, what, reason })
-    this.#tallies.get(id)!.isSkipped = true
-    return true
+    return this.#ledger.isOff(route, id)
+  }
+
+  check (id: FindingId, exchange: Exchange, isHeld: boolean, expected: string, got?: string, way?: string): boolean {
+    return this.#ledger.check(id, exchange, isHeld, expected, got, way)
+  }
+
+  find (id: FindingId, route: string, expected: string, got: string): void {
+    this.#ledger.find(id, route, expected, got)
+  }
+
+  unproven (route: Route, id: FindingId, reason: string): void {
+    this.#ledger.unproven(route, id, reason)
+  }
+
+  notApplicable (ids: FindingId | readonly FindingId[], reason: string): void {
+    this.#ledger.notApplicable(ids, reason)
+  }
+
+  report (duration: number): Report {
+    return this.#ledger.report(this.routes, this.#requests, duration)
   }
 
   /** Sends a request. Where a budget is spent it is given back, as far as that is possible, and the request is sent again. */
@@ -171,44 +137,6 @@ export class Campaign {
     return true
   }
 
-  /**
-   * One attack, and whether the service held.
-   *
-   * @param way of several that lead to the same kind of finding: each is told of
-   */
-  check (id: FindingId, exchange: Exchange, isHeld: boolean, expected: string, got = describe(exchange), way = ''): boolean {
-    const { shot: { route, as = null, made = [] }, sent } = exchange
-    if (route !== null && this.isOff(route, id)) return isHeld
-    const tally = this.#tallies.get(id)!
-    tally.tried += 1
-    if (isHeld) return true
-    const name = route?.name ?? '*'
-    const key = PASSIVE.has(familyOf(id)) || id.startsWith('input') ? `${id} ${name} ${way}` : `${id} ${name} ${as} ${way}`
-    if (this.#findings.has(key)) return false
-    tally.found += 1
-    this.#findings.set(key, { id, severity: CATALOGUE[id].severity, route: name, principal: as, expected, got, reproduce: curlOf(this.target.origin, sent, as, new Set(made)) })
-    return false
-  }
-
-  /** A finding that no request shows. */
-  find (id: FindingId, route: string, expected: string, got: string): void {
-    const tally = this.#tallies.get(id)!
-    tally.tried += 1
-    tally.found += 1
-    this.#findings.set(`${id} ${route}`, { id, severity: CATALOGUE[id].severity, route, principal: null, expected, got, reproduce: '' })
-  }
-
-  /** It was applicable, and could not be decided. */
-  unproven (route: Route, id: FindingId, reason: string): void {
-    if (this.isOff(route, id)) return
-    this.#tallies.get(id)!.isUnproven = true
-    this.#unproven.set(`${route.name} ${id}`, { route: route.name, what: id, reason })
-  }
-
-  notApplicable (ids: FindingId | readonly FindingId[], reason: string): void {
-    for (const id of [ids].flat() as FindingId[]) this.#tallies.get(id)!.reason ??= reason
-  }
-
   /** Whether a guarded route answers nobody at all, which is a finding of its own: what else passes there says nothing. */
   async isOpen (route: Route): Promise<boolean> {
     const known = this.#open.get(route.name)
@@ -227,116 +155,5 @@ export class Campaign {
     const found: (string | null)[] = this.judge.verdictOn(route, null).passes === true ? [null] : []
     for (const caller of await this.callers.all()) if (this.judge.verdictOn(route, caller).passes === true) found.push(caller.name)
     return found
-  }
-
-  /**
-   * A request that the policy lets through: path, query and body are made of the schemas.
-   *
-   * @returns a reason where none can be made
-   */
-  async valid (route: Route, as: string | null, whose: Whose = 'any', change?: (body: unknown) => unknown): Promise<Shot | string> {
-    try {
-      if (as !== null) await this.callers.get(as)
-      // What is not valid any more is refused, and changes nothing where bodies are strict.
-      const path = await this.path(route, as, whose, !isSafe(route.method) && (change === undefined || !this.surface.strict))
-      if (path === null) return `objects names no ${whose} ${route.params.join(', ')}${as === null ? '' : ` of ${as}`}`
-      const body = await this.body(route, change)
-      return { route, as, path, ...body, ...whose !== 'any' && { isOwn: whose === 'own' } }
-    } catch (error) {
-      if (error instanceof Unmade) return error.message
-      throw error
-    }
-  }
-
-  /** @param fresh an object that may be changed or deleted */
-  async path (route: Route, as: string | null, whose: Whose = 'any', fresh = false): Promise<string | null> {
-    const { objects, query } = this.hints(route)
-    const given = await this.#given(route.paramsSchema)
-    const ids: Ids | null = await this.objects.of(route, as, whose, fresh, objects, given)
-    return ids === null ? null : `${pathOf(route.url, ids)}${searchOf(query === undefined ? await this.requiredQuery(route) : await made(query))}`
-  }
-
-  async requiredQuery (route: Route): Promise<Record<string, unknown>> {
-    const { required = [] } = (objectOf(route.querySchema) ?? {}) as { required?: string[] }
-    const given = await this.#given(route.querySchema)
-    return Object.fromEntries(Object.entries(propertiesOf(route.querySchema)).filter(([name]) => required.includes(name)).map(([name, part]) => [name, given(name) ?? valueOf(part, given, `/${name}`)]))
-  }
-
-  /** The value of a valid body; undefined where the route takes none. */
-  async bodyValue (route: Route): Promise<unknown> {
-    const { body } = this.hints(route)
-    if (body !== undefined) return made(body)
-    return route.body === null ? undefined : valueOf(route.body.schema, await this.#given(route.body.schema))
-  }
-
-  async body (route: Route, change: (body: unknown) => unknown = body => body): Promise<Pick<Shot, 'body' | 'type'>> {
-    const { body, type = route.body?.type ?? 'application/json' } = this.hints(route)
-    if (body === undefined && route.body?.type.startsWith('multipart/') === true) throw new Unmade('a body of several parts')
-    const value = await this.bodyValue(route)
-    if (value === undefined) return {}
-    return { type, body: typeof value === 'string' || Buffer.isBuffer(value) ? value : written(type, change(value)) }
-  }
-
-  /** What the caller of the kit gives for the fields of a schema. */
-  async #given (schema: unknown): Promise<Given> {
-    const { values = {} } = this.options
-    const known = new Map<string, unknown>()
-    const look = async (part: unknown, depth: number): Promise<void> => {
-      for (const [name, inner] of Object.entries(propertiesOf(part))) {
-        if (Object.hasOwn(values, name) && !known.has(name)) known.set(name, await made(values[name]))
-        if (depth < 4) await look(inner, depth + 1)
-      }
-    }
-    await look(schema, 0)
-    return name => known.get(name)
-  }
-
-  report (duration: number): Report {
-    const checks = FINDING_IDS.filter(id => this.#families.has(familyOf(id))).map((id): Check => {
-      const { tried, found, reason, isSkipped, isUnproven } = this.#tallies.get(id)!
-      const state = found > 0 ? 'broken' : tried > 0 ? 'held' : isUnproven ? 'unproven' : isSkipped ? 'skipped' : 'not applicable'
-      return { id, family: familyOf(id), state, tried, found, ...tried === 0 && { reason: reason ?? 'nothing here promises it' } }
-    })
-    const rank = (id: FindingId) => ['critical', 'high', 'medium', 'low'].indexOf(CATALOGUE[id].severity)
-    return {
-      findings: [...this.#findings.values()].sort((a, b) => rank(a.id) - rank(b.id)),
-      checks,
-      skipped: [...this.#skipped.values()],
-      unproven: [...this.#unproven.values()],
-      routes: this.routes.map(({ name }) => name),
-      requests: this.#requests,
-      seed: this.options.seed ?? 1,
-      duration,
-    }
-  }
-}
-
-/** Families whose findings are the same whoever asks. */
-const PASSIVE: ReadonlySet<FamilyName> = new Set(['answers', 'leaks', 'limits', 'mutations', 'assignment'])
-
-export function made<T> (source: Made<T>): T | Promise<T> {
-  return typeof source === 'function' ? (source as () => T | Promise<T>)() : source
-}
-
-export function written (type: string, value: unknown): string {
-  return type === 'application/x-www-form-urlencoded' ? new URLSearchParams(Object.entries(value as object).map(([name, part]): [string, string] => [name, String(part)])).toString() : JSON.stringify(value)
-}
-
-export function searchOf (query: Readonly<Record<string, unknown>>): string {
-  const text = new URLSearchParams(Object.entries(query).map(([name, value]): [string, string] => [name, String(value)])).toString()
-  return text === '' ? '' : `?${text}`
-}
-
-export function describe ({ status, json, isCut }: Exchange): string {
-  const { code } = (json ?? {}) as { code?: unknown }
-  return `${status}${typeof code === 'string' ? ` ${code}` : ''}${isCut ? ', and did not end' : ''}`
-}
-
-function jsonOf ({ headers, text }: Received): unknown {
-  if (text === '' || !/\bjson\b/.test(String(headers['content-type']))) return undefined
-  try {
-    return JSON.parse(text)
-  } catch {
-    return undefined
   }
 }
