@@ -208,6 +208,67 @@ t.test('a change that weakens a route is refused in one line, and its way back p
   t.equal((await run(await moduleOf(changed(t, "{ permissions: 'posts:read' }", "'public'")))).code, 0, 'negative control: the same change without a baseline')
 })
 
+/** Commits, each on top of the one with the baseline: what it is called, what it changes, and the line that the reviewer reads; null where it passes. */
+const COMMITS: readonly [subject: string, from: string, to: string, refusal: RegExp | null][] = [
+  ['Tell the order of posts', 'async () => [])', 'async () => [].sort())', null],
+  ['Add a page for debugging', 'export default app', "app.get('/debug', { schema: { response: { 200: closed({}) } }, config: { access: 'public' } }, async () => ({}))\nexport default app", / {2}GET \/debug: is new and public/],
+  ['Let everybody who is signed in read', "{ permissions: 'posts:read' }", "'user'", / {2}GET \/posts: no longer asks for permission posts:read/],
+  ['Take more posts at once', "'100/minute'", "'1000/minute'", / {2}POST \/posts: limit raised: 5\/second and 1000\/minute \(5\/second and 100\/minute before\)/],
+  ['Take longer titles', 'maxLength: 200', 'maxLength: 20_000', / {2}POST \/posts: its body takes more at \/title: maxLength 20000 \(200 before\)/],
+  ['Show what there is of an author', 'title: Type.String(), email', 'title: Type.String(), passwordHash: Type.String(), email', / {2}GET \/posts: answers with a field that it kept to itself: \/\[\]\/passwordHash/],
+]
+
+t.test('in a repository: a commit that weakens a route fails where its checkout is tested, a harmless one and one with a new baseline pass', async t => {
+  const repository = join(folder, 'repository')
+  // Nothing of whoever runs this, nor of a hook that does.
+  const env = { PATH: process.env.PATH, HOME: folder, GIT_CONFIG_NOSYSTEM: '1', GIT_AUTHOR_NAME: 'Ada', GIT_AUTHOR_EMAIL: 'ada@people.example', GIT_COMMITTER_NAME: 'Ada', GIT_COMMITTER_EMAIL: 'ada@people.example' }
+  const git = async (...args: string[]) => (await promisify(execFile)('git', args, { cwd: folder, env })).stdout.trim()
+  if (await git('--version').catch(() => null) === null) return t.pass('git', { skip: 'there is no git here' })
+  const inRepository = async (...args: string[]) => git('-C', repository, ...args)
+  const commit = async (subject: string, app: string) => {
+    await writeFile(join(repository, 'app.ts'), app)
+    await inRepository('add', '--all')
+    await inRepository('commit', '--quiet', '--message', subject)
+    return inRepository('rev-parse', 'HEAD')
+  }
+  let checkouts = 0
+  /** As CI does: what was committed, in a folder of its own. */
+  const checkOut = async (revision: string) => {
+    const path = join(folder, `checkout-${++checkouts}`)
+    await git('clone', '--quiet', repository, path)
+    await git('-C', path, 'checkout', '--quiet', '--detach', revision)
+    return path
+  }
+  const test = async (revision: string) => {
+    const path = await checkOut(revision)
+    return run(join(path, 'app.ts'), '--baseline', join(path, 'posture.json'))
+  }
+
+  await git('init', '--quiet', repository)
+  const service = SERVICE.replaceAll("from '../", "from '../../")
+  const first = await checkOut(await commit('A service', service))
+  t.equal((await run(join(first, 'app.ts'), '--write-baseline', join(repository, 'posture.json'))).code, 0)
+  const main = await commit('Its posture', service)
+  t.match(await test(main), { code: 0, out: 'nothing changed' })
+
+  for (const [subject, from, to, refusal] of COMMITS) {
+    await inRepository('checkout', '--quiet', '--detach', main)
+    t.ok(service.includes(from), subject)
+    const said = await test(await commit(subject, service.replace(from, to)))
+    if (refusal === null) t.match(said, { code: 0, out: 'nothing changed' }, subject)
+    else t.match(said, { code: 1, out: new RegExp(`Weaker than the baseline:\\n${refusal.source}`) }, subject)
+  }
+
+  const last = await checkOut('HEAD')
+  const ended = await promisify(execFile)(process.execPath, ['--import', 'tsx', 'plugins/cli.ts', 'posture', join(last, 'app.ts'), '--baseline', join(last, 'posture.json')], { cwd: ROOT, timeout: 60_000 })
+    .catch((error: { code?: number, stdout?: string }) => error)
+  t.match(ended, { code: 1, stdout: COMMITS.at(-1)![3] }, 'as a process: exit status 1')
+  await run(join(last, 'app.ts'), '--write-baseline', join(repository, 'posture.json'))
+  const accepted = await commit('Show it, on purpose', await readFile(join(last, 'app.ts'), 'utf8'))
+  t.match(await test(accepted), { code: 0, out: 'nothing changed' }, 'whoever means it changes the baseline in the same commit, where a reviewer sees it')
+  t.match(await inRepository('show', '--stat', '--format=', accepted), 'posture.json')
+})
+
 t.test('what is stronger, new and guarded, or gone passes, and is told', async t => {
   await run(await moduleOf(SERVICE), '--write-baseline', baseline)
   const guarded = changed(t, 'export default app', "app.get('/drafts', { schema: { response: { 200: closed({}) } }, config: { access: { permissions: 'posts:write' } } }, async () => ({}))\nexport default app")
