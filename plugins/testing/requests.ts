@@ -45,6 +45,13 @@ export class Requests {
     }
   }
 
+  /** The same on an object of the caller's own, where objects have owners. */
+  async ofOwn (route: Route, as: string | null, change?: (body: unknown) => unknown): Promise<Shot | string> {
+    const isOwned = as !== null && this.objects.ownedParam(route, this.hints(route).objects) !== null
+    const own = isOwned ? await this.valid(route, as, 'own', change) : 'nobody owns it'
+    return typeof own === 'string' ? this.valid(route, as, 'any', change) : own
+  }
+
   /** @param fresh an object that may be changed or deleted */
   async path (route: Route, as: string | null, whose: Whose = 'any', fresh = false): Promise<string | null> {
     const { objects, query } = this.hints(route)

@@ -84,12 +84,6 @@ function fittingValue (schema: Schema): unknown {
   }
 }
 
-async function requestOf (campaign: Campaign, route: Route, as: string | null, change: (body: unknown) => unknown) {
-  const isOwned = as !== null && campaign.objects.ownedParam(route, campaign.hints(route).objects) !== null
-  const own = isOwned ? await campaign.valid(route, as, 'own', change) : 'nobody owns it'
-  return typeof own === 'string' ? campaign.valid(route, as, 'any', change) : own
-}
-
 async function tryFields (campaign: Campaign, route: Route, as: string | null, others: ReadonlyMap<string, unknown>): Promise<void> {
   const id = 'assignment.undeclared'
   if (campaign.isOff(route, id)) return
@@ -106,7 +100,7 @@ async function tryFields (campaign: Campaign, route: Route, as: string | null, o
     ...inside.map((name): [string, unknown, (body: unknown) => unknown] => [`${name}.undeclared_by_anyone`, true, body => ({ ...body as object, [name]: { ...(body as Record<string, object>)[name], undeclared_by_anyone: true } })]),
   ]
   for (const [what, value, change] of attempts) {
-    const shot = await requestOf(campaign, route, as, change)
+    const shot = await campaign.ofOwn(route, as, change)
     if (typeof shot === 'string') return campaign.unproven(route, id, shot)
     const exchange = await campaign.ask({ ...shot, isAllowed: true })
     // Of forms those who read them take what they know, and say nothing of the rest (RFC 6749, 3.1).
@@ -134,7 +128,7 @@ async function tryPrototypes (campaign: Campaign, route: Route, as: string | nul
   const id = 'assignment.prototype'
   if (campaign.isOff(route, id) || route.body!.type !== JSON_TYPE) return
   for (const opening of PROTOTYPES) {
-    const shot = await requestOf(campaign, route, as, body => body)
+    const shot = await campaign.ofOwn(route, as, body => body)
     if (typeof shot === 'string') return campaign.unproven(route, id, shot)
     const text = String(shot.body)
     const exchange = await campaign.ask({ ...shot, isAllowed: true, body: text === '{}' ? `${opening.slice(0, -1)}}` : opening + text.slice(1) })

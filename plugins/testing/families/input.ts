@@ -1,5 +1,5 @@
 /** Values of other types and beyond their bounds, fields that are missing, queries that nobody declared, card numbers. */
-import type { Campaign, Family, Shot } from '../campaign.js'
+import type { Campaign, Family } from '../campaign.js'
 import { objectOf, propertiesOf, typesOf, wrongValues } from '../schemas.js'
 import type { Route } from '../surface.js'
 
@@ -30,19 +30,13 @@ export const input: Family = {
   },
 }
 
-async function requestOf (campaign: Campaign, route: Route, as: string | null, change: (body: unknown) => unknown): Promise<Shot | string> {
-  const isOwned = as !== null && campaign.objects.ownedParam(route, campaign.hints(route).objects) !== null
-  const own = isOwned ? await campaign.valid(route, as, 'own', change) : 'nobody owns it'
-  return typeof own === 'string' ? campaign.valid(route, as, 'any', change) : own
-}
-
 async function tryBody (campaign: Campaign, route: Route, as: string | null): Promise<void> {
   const { schema, type } = route.body!
   const { strict } = campaign.surface
   const isForm = type !== 'application/json'
   const object = objectOf(schema)
   const send = async (change: (body: unknown) => unknown) => {
-    const shot = await requestOf(campaign, route, as, change)
+    const shot = await campaign.ofOwn(route, as, change)
     return typeof shot === 'string' ? shot : campaign.ask({ ...shot, isAllowed: true })
   }
   const isRefused = (status: number) => status >= 400 && status < 500
@@ -77,7 +71,7 @@ async function tryBody (campaign: Campaign, route: Route, as: string | null): Pr
 /** A statement that ends where a quotation mark stands, and is whole again with two; a command that is carried out. */
 async function tryInjection (campaign: Campaign, route: Route, as: string | null): Promise<void> {
   if (campaign.isOff(route, 'input.injection')) return
-  const shot = await requestOf(campaign, route, as, body => body)
+  const shot = await campaign.ofOwn(route, as, body => body)
   if (typeof shot === 'string') return
   const [path = '', search = ''] = shot.path!.split('?')
   const inQuery = Object.keys(propertiesOf(route.querySchema)).map(name => (text: string) => {
@@ -88,7 +82,7 @@ async function tryInjection (campaign: Campaign, route: Route, as: string | null
   const isObject = route.body !== null && route.body.type === 'application/json'
   const texts = isObject ? Object.entries(propertiesOf(route.body!.schema)).filter(([, part]) => typesOf(part).includes('string')) : []
   const inBody = texts.map(([name]) => async (text: string) => {
-    const filled = await requestOf(campaign, route, as, body => ({ ...body as object, [name]: `${String((body as Record<string, unknown>)[name] ?? '')}${text}` }))
+    const filled = await campaign.ofOwn(route, as, body => ({ ...body as object, [name]: `${String((body as Record<string, unknown>)[name] ?? '')}${text}` }))
     return typeof filled === 'string' ? null : campaign.ask({ ...filled, isAllowed: true })
   })
   for (const send of [...inQuery, ...inBody]) {
@@ -118,7 +112,7 @@ async function tryCard (campaign: Campaign, route: Route, as: string | null): Pr
   if (!route.cards || campaign.isOff(route, 'input.card')) return
   const name = Object.entries(propertiesOf(route.body!.schema)).find(([, part]) => typesOf(part).includes('string') && part.pattern === undefined && part.format === undefined && (part.maxLength === undefined || Number(part.maxLength) > 30))?.[0]
   if (name === undefined) return
-  const shot = await requestOf(campaign, route, as, body => ({ ...body as object, [name]: `words words ${CARD} words words` }))
+  const shot = await campaign.ofOwn(route, as, body => ({ ...body as object, [name]: `words words ${CARD} words words` }))
   if (typeof shot === 'string') return
   const exchange = await campaign.ask({ ...shot, isAllowed: true })
   campaign.check('input.card', exchange, exchange.status >= 400 && exchange.status < 500, `400: ${name} holds a card number`)
