@@ -41,8 +41,18 @@ export type Objects = Readonly<Record<string, Readonly<Record<string, ObjectSour
 /** Anything, or a function that makes it afresh. */
 export type Made<T> = T | (() => T | Promise<T>)
 
+/** What no plan and no schema says of a route. */
+export interface RoutePromises {
+  /** What its body holds is good once: the same request is refused the second time, and of several at once all but one. */
+  once?: boolean
+  /** A field of its body, of which nobody is told whether there is an account of this name; `values` or the body of the hints names one that there is. */
+  conceals?: string
+  /** Fields of its body whose words are rights, so that nobody gives what they lack (default: by their names and words, where the route asks for no role or permission); `false`: none. */
+  grants?: readonly string[] | false
+}
+
 /** What the kit is told of one route. */
-export interface RouteHints {
+export interface RouteHints extends RoutePromises {
   /** The whole body of a valid request. A text or a Buffer is sent as it is. */
   body?: Made<unknown>
   /** The media type of that body (default: what the route declares). */
@@ -69,7 +79,7 @@ export type PolicyAccess = 'public' | 'user' | {
 }
 
 /** What a policy file says of one route. What it leaves out is not attacked, and reported as such. */
-export interface RoutePolicy {
+export interface RoutePolicy extends RoutePromises {
   access?: PolicyAccess
   /** Roles that reach everybody's objects. */
   override?: string | readonly string[]
@@ -84,10 +94,6 @@ export interface RoutePolicy {
   headers?: Readonly<Record<string, string | true>> | false
   /** What its body is read as (default `application/json`). */
   mediaType?: string
-  /** What its body holds is good once: the same request is refused the second time. */
-  once?: boolean
-  /** A field of its body, of which nobody is told whether there is an account of this name; `values` or the body of its hints names one that there is. */
-  conceals?: string
 }
 
 /** A credential that must be refused. */

@@ -21,7 +21,7 @@ import { input } from './families/input.js'
 import { leaks } from './families/leaks.js'
 import { limits } from './families/limits.js'
 import { mutations } from './families/mutations.js'
-import { drawnRoutes, heldTo, surfaceOfPlan, surfaceOfPolicy, type Surface } from './surface.js'
+import { drawnRoutes, heldTo, surfaceOfPlan, surfaceOfPolicy, withHints, type Surface } from './surface.js'
 import { injected, listening, remote } from './target.js'
 
 export { CATALOGUE } from './catalogue.js'
@@ -49,7 +49,7 @@ export async function attack (target: FastifyInstance | string, options: AttackO
   const { over = 'inject' } = options
   const app = typeof target === 'string' ? null : target
   await app?.ready()
-  const surface = await surfaceOf(app, options)
+  const surface = withHints(await surfaceOf(app, options), options.routes ?? {})
   refuseUnknown(surface, options)
   const families = FAMILIES.filter(({ name }) => options.families === undefined || options.families.includes(name))
   const asked = app === null ? remote(target as string) : over === 'socket' ? await listening(app) : injected(app)

@@ -3,7 +3,7 @@ import type { FastifyInstance } from 'fastify'
 import { noBody } from '../../schemas/closed.js'
 import type { PlannedRoute } from '../plan/index.js'
 import { isSchema, type Schema } from '../references.js'
-import type { Policy, PolicyAccess, RoutePolicy } from './contract.js'
+import type { Policy, PolicyAccess, RouteHints, RoutePolicy } from './contract.js'
 import { inlined } from './schemas.js'
 
 /** A route, and what is promised of it; null is what nothing is promised of. */
@@ -30,6 +30,8 @@ export interface Route {
   isOnce: boolean
   /** A field that tells of no account. */
   conceals: string | null
+  /** Fields whose words are rights; null: known by their names and words. */
+  grants: readonly string[] | false | null
   /** Answers in a form of its own. */
   ownForm: boolean
   /** Wants tokens that are bound to a key, which the kit has none of. */
@@ -60,6 +62,8 @@ export interface Surface {
   unlisted: readonly string[]
   permissionsOf: (roles: readonly string[]) => ReadonlySet<string>
   hasRole: (roles: readonly string[], role: string) => boolean
+  /** All that there are. */
+  rights: { roles: readonly string[], permissions: readonly string[] }
 }
 
 /** What the kit uses of the suite, as far as it is there. */
@@ -80,6 +84,7 @@ export function surfaceOfPlan (app: Suite): Surface | null {
     unlisted: [],
     permissionsOf: roles => access?.permissionsOf(roles) ?? new Set(),
     hasRole: (roles, role) => access?.hasRole({ roles } as never, role as never) ?? roles.includes(role),
+    rights: { roles: access?.roles ?? [], permissions: access?.permissions ?? [] },
   }
 }
 
@@ -110,6 +115,7 @@ function routesOf (route: PlannedRoute, { plan }: Suite): Route[] {
     isGone: (controls.versions as { status?: string } | undefined)?.status === 'gone',
     isOnce: false,
     conceals: null,
+    grants: null,
     ownForm: (options.config as { errorForm?: unknown } | undefined)?.errorForm !== undefined,
     wantsProof: controls.dpop === true || (controls.dpop as { required?: boolean } | undefined)?.required === true,
     planned: route,
@@ -155,6 +161,7 @@ export function surfaceOfPolicy (policy: Policy): Surface {
     unlisted: [],
     permissionsOf: held => new Set(held.flatMap(role => lineage(role)).flatMap(role => roles[role]?.permissions ?? [])),
     hasRole: (held, role) => held.some(one => lineage(one).includes(role)),
+    rights: { roles: Object.keys(roles), permissions: [...new Set(Object.values(roles).flatMap(({ permissions = [] }) => permissions))].filter(name => !name.includes('*')) },
   }
 
   /** The role, and those it inherits from. */
@@ -167,7 +174,7 @@ export function surfaceOfPolicy (policy: Policy): Surface {
 function routeOfPolicy (name: string, given: PolicyAccess | RoutePolicy, common: Readonly<Record<string, string | true>> | null): Route {
   const [method = '', url = ''] = name.split(' ')
   const rule: RoutePolicy = typeof given === 'string' || isBareRule(given) ? { access: given as PolicyAccess } : given as RoutePolicy
-  const { access = null, override, body, params, query, answers, limits, headers, mediaType = 'application/json', once, conceals } = rule
+  const { access = null, override, body, params, query, answers, limits, headers, mediaType = 'application/json', once, conceals, grants } = rule
   const isOwned = typeof access === 'object' && access?.resource !== undefined
   return {
     name,
@@ -188,6 +195,7 @@ function routeOfPolicy (name: string, given: PolicyAccess | RoutePolicy, common:
     isGone: false,
     isOnce: once === true,
     conceals: conceals ?? null,
+    grants: grants ?? null,
     ownForm: false,
     wantsProof: false,
     planned: null,
@@ -219,8 +227,20 @@ export function heldTo (surface: Surface, policy: Policy): Surface {
         limits: must.limits ?? route.limits,
         isOnce: must.isOnce,
         conceals: must.conceals,
+        grants: must.grants,
         headers: must.headers === null ? route.headers : { ...route.headers, ...must.headers },
       }
+    }),
+  }
+}
+
+/** What hints say beyond the plan or the policy. */
+export function withHints (surface: Surface, hints: Readonly<Record<string, RouteHints>>): Surface {
+  return {
+    ...surface,
+    routes: surface.routes.map(route => {
+      const { once = route.isOnce, conceals = route.conceals, grants = route.grants } = hints[route.name] ?? {}
+      return { ...route, isOnce: once, conceals, grants }
     }),
   }
 }
