@@ -1,7 +1,7 @@
 /** The package as its users get it: packed, installed into an empty folder, run and type-checked there. */
 import { execFile } from 'node:child_process'
 import { existsSync } from 'node:fs'
-import { mkdir, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, mkdtemp, readFile, readdir, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
@@ -20,6 +20,7 @@ interface Manifest {
   engines: { node: string }
   exports: Record<string, string | { types: string, default: string }>
   peerDependencies: Record<string, string>
+  peerDependenciesMeta: Record<string, { optional: boolean }>
   dependencies: Record<string, string>
   devDependencies: Record<string, string>
 }
@@ -253,6 +254,105 @@ for (const [resolution, module, augmented, files] of [['nodenext', 'nodenext', '
     t.strictSame(output.split('\n').filter(line => line.includes(`node_modules/${manifest.name}/`)), [], 'the declarations themselves hold')
   })
 }
+
+/** A team's own service, as it would write it. */
+const APP = `
+import Fastify, { type FastifyInstance } from 'fastify'
+import bastion, { principalOf, server } from '${manifest.name}'
+import { closed } from '${manifest.name}/schemas'
+import { Type } from '@sinclair/typebox'
+
+declare module '${manifest.name}/access' {
+  interface AccessNames {
+    role: 'member' | 'auditor'
+    permission: 'notes:write' | 'reports:read'
+    resources: { note: Note }
+  }
+}
+
+interface Note { id: string, owner: string, text: string }
+const NoteParams = closed({ noteId: Type.String({ maxLength: 20, pattern: '^[a-z0-9-]+$' }) })
+const NoteBody = closed({ text: Type.String({ minLength: 1, maxLength: 200 }) })
+const NoteShape = closed({ id: Type.String(), owner: Type.String(), text: Type.String() })
+
+export async function build (): Promise<FastifyInstance> {
+  const notes = new Map<string, Note>(['ada', 'bob'].map(owner => [\`of-\${owner}\`, { id: \`of-\${owner}\`, owner, text: 'A note' }]))
+  const noteOf = (params: unknown) => notes.get((params as { noteId: string }).noteId)
+  const app = Fastify(server({ logger: false }))
+  await app.register(bastion, {
+    transport: { hosts: ['localhost'] },
+    access: {
+      roles: { member: { permissions: ['notes:write'] }, auditor: { permissions: ['reports:read'] } },
+      resources: { note: { load: ({ params }) => noteOf(params), owner: note => note.owner } },
+    },
+    tokens: { issuer: 'https://notes.example', audience: 'https://notes.example', keys: { access: Buffer.alloc(32, 'an access key'), refresh: Buffer.alloc(32, 'a refresh key') } },
+  })
+  app.get('/notes/:noteId', { schema: { params: NoteParams, response: { 200: NoteShape } }, config: { access: { resource: 'note' } } }, async ({ params }) => noteOf(params)!)
+  app.post('/notes', { schema: { body: NoteBody, response: { 201: NoteShape } }, config: { access: { permissions: 'notes:write' } } }, async (request, reply) => {
+    const note = { id: \`new-\${notes.size}\`, owner: principalOf(request).userId, text: (request.body as { text: string }).text }
+    notes.set(note.id, note)
+    reply.code(201)
+    return note
+  })
+  app.get('/reports', { schema: { response: { 200: closed({ total: Type.Integer() }) } }, config: { access: { permissions: 'reports:read' } } }, async () => ({ total: notes.size }))
+  app.get('/health', { schema: { response: { 200: closed({ ok: Type.Boolean() }) } }, config: { access: 'public' } }, async () => ({ ok: true }))
+  return app
+}
+`
+/** Its test: three lines, once it is said who calls and whose the objects are. */
+const APP_TEST = `
+import { deepEqual } from 'node:assert/strict'
+import { test } from 'node:test'
+import { asText, attack, type Principals } from '${manifest.name}/testing'
+import { build } from './app.js'
+
+test('the service is what it says', async () => {
+  const app = await build()
+  await app.ready()
+  const token = (id: string, ...roles: string[]) => async () => ({ token: (await app.tokens.issue({ id, roles })).access_token })
+  const principals: Principals = { ada: token('ada', 'member'), bob: token('bob', 'member'), carl: token('carl', 'auditor') }
+  const objects = { noteId: { ada: 'of-ada', bob: 'of-bob' } }
+
+  const report = await attack(app, { principals, objects })
+  deepEqual(report.findings, [], asText(report))
+  await app.close()
+})
+`
+
+t.test('a service in a fresh folder proves itself by three lines, and its CI refuses a route that was weakened; without a registry', async t => {
+  const fresh = join(folder, 'fresh')
+  const own = join(fresh, 'node_modules', manifest.name)
+  const link = async (name: string) => {
+    await mkdir(dirname(join(fresh, 'node_modules', name)), { recursive: true })
+    await symlink(join(ROOT, 'node_modules', name), join(fresh, 'node_modules', name))
+  }
+  await mkdir(join(fresh, 'node_modules/.bin'), { recursive: true })
+  await mkdir(own)
+  await succeeds(t, 'tar', ['-xzf', tarball, '-C', own, '--strip-components=1'], fresh)
+  // What npm would put there: the package as it was packed, and nothing but what it declares.
+  const peers = Object.keys(manifest.peerDependencies).filter(name => manifest.peerDependenciesMeta[name]?.optional !== true)
+  for (const name of [...Object.keys(manifest.dependencies), ...peers, '@types/node']) await link(name)
+  await symlink(`../${manifest.name}/dist/plugins/cli.js`, join(fresh, 'node_modules/.bin', manifest.name))
+  await chmod(join(own, 'dist/plugins/cli.js'), 0o755)
+  await writeFile(join(fresh, 'package.json'), '{ "name": "notes", "private": true, "type": "module" }\n')
+  await writeFile(join(fresh, 'tsconfig.json'), JSON.stringify({ compilerOptions: { strict: true, target: 'es2023', module: 'nodenext', types: ['node'], skipLibCheck: true } }))
+  await writeFile(join(fresh, 'app.test.ts'), APP_TEST)
+  const bastion = (...args: string[]) => outcomeOf('npx', ['--offline', manifest.name, ...args], fresh)
+  const proven = () => outcomeOf(process.execPath, ['--test', '--test-reporter=tap', 'app.test.js'], fresh)
+
+  await writeFile(join(fresh, 'app.ts'), APP)
+  await succeeds(t, tool('tsc'), [], fresh)
+  t.match(await proven(), { code: 0, output: /^# pass 1$/m })
+  t.match(await bastion('posture', './app.js', '--write-baseline', 'posture.json'), { code: 0, output: /grade A\+, 5 routes/ })
+  t.match(await bastion('doctor'), { code: 0, output: /packages that guard a service have none of the list/ })
+
+  const [strong, weak] = ["access: { resource: 'note' }", "access: 'user'"]
+  const compiled = await readFile(join(fresh, 'app.js'), 'utf8')
+  t.equal(compiled.split(strong).length, 2, 'one route loads a note')
+  await writeFile(join(fresh, 'app.js'), compiled.replace(strong, weak))
+  t.match(await proven(), { code: 1, output: /CRITICAL authorization\.object: .*\n\s+GET \/notes\/:noteId as ada/ })
+  t.match(await bastion('posture', './app.js', '--baseline', 'posture.json'), { code: 1, output: 'GET /notes/:noteId: no longer asks whether the caller may read on the note' })
+})
 
 t.test('publint finds nothing to say', async t => {
   const said = await succeeds(t, tool('publint'), ['run', tarball, '--strict'], ROOT)
