@@ -4,6 +4,9 @@ import { Type } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
 import t, { type Test } from 'tap'
 import bastion, { server, type BastionOptions } from '../plugins/index.js'
+import type { Baseline, Guarded } from '../plugins/posture/baseline.js'
+import { changesBetween } from '../plugins/posture/changes/index.js'
+import { fieldsTaken, fieldsTold } from '../plugins/posture/fields.js'
 import { Posture } from '../plugins/posture/index.js'
 import { closed } from '../schemas/closed.js'
 
@@ -100,4 +103,153 @@ t.test('a service that has nothing to look at has no findings; each weakness is 
 
   t.match(findings(await build(t, { cors: { origins: '*' } })), [/^low \*: any page may read/])
   t.match(findings(await build(t, { cors: false }, undefined, false)), [/^medium \*: a request may take for ever.*server\(\)/])
+})
+
+type Verdict = 'weaker' | 'stronger' | 'same'
+
+/** What becomes of a service whose one route is changed. */
+function verdictOf (before: Partial<Guarded>, after: Partial<Guarded>, from = 'GET /a', to = from): { verdict: Verdict, lines: string[] } {
+  const baseline = (name: string, route: Partial<Guarded>): Baseline => ({ bastion: 1, roles: {}, findings: [], everywhere: {}, routes: { [name]: { controls: { access: 'user' }, input: {}, output: {}, ...route } } })
+  const changes = changesBetween(baseline(from, before), baseline(to, after))
+  return { verdict: changes.some(({ is }) => is === 'weaker') ? 'weaker' : changes.length > 0 ? 'stronger' : 'same', lines: changes.map(({ is, message }) => `${is}: ${message}`) }
+}
+
+const SHARED = { Short: { $id: 'Short', type: 'string', maxLength: 5 }, Long: { $id: 'Long', type: 'string', maxLength: 50 } }
+const object = (properties: object, more: object = {}) => ({ type: 'object', additionalProperties: false, properties, ...more })
+const of = (a: unknown) => object({ a })
+const word = { type: 'string', maxLength: 5, pattern: '^a' }
+const list = (more: object = {}) => of({ type: 'array', items: word, maxItems: 3, ...more })
+const either = { anyOf: [{ required: ['a'] }, { required: ['b'] }] }
+const tree = (maxLength: number) => Type.Recursive(Self => closed({ name: Type.String({ maxLength }), parts: Type.Array(Self) }))
+
+/** What a body takes, before and after. */
+const TAKEN: readonly [string, unknown, unknown, Verdict][] = [
+  ['fields of any name', of(word), { ...of(word), additionalProperties: true }, 'weaker'],
+  ['nothing said of other names', of(word), { type: 'object', properties: { a: word } }, 'weaker'],
+  ['the same without a type', { properties: { a: word }, additionalProperties: false }, { properties: { a: word } }, 'weaker'],
+  ['other names of one type', of(word), { ...of(word), additionalProperties: word }, 'weaker'],
+  ['an object inside that is open', of(object({})), of({ type: 'object' }), 'weaker'],
+  ['a pattern of names that is wider', object({}, { patternProperties: { '^x-': word } }), object({}, { patternProperties: { '.*': word } }), 'weaker'],
+  ['names that nothing is asked of', object({}, { additionalProperties: word, propertyNames: { pattern: 'x' } }), object({}, { additionalProperties: word }), 'weaker'],
+  ['items of any kind', list(), list({ items: undefined }), 'weaker'],
+  ['items that may be longer', list(), list({ items: { ...word, maxLength: 6 } }), 'weaker'],
+  ['more items', list(), list({ maxItems: 4 }), 'weaker'],
+  ['items twice', list({ uniqueItems: true }), list(), 'weaker'],
+  ['items behind a tuple', list({ items: [word], additionalItems: false }), list({ items: [word] }), 'weaker'],
+  ['null', of(word), of({ ...word, nullable: true }), 'weaker'],
+  ['no more null', of({ ...word, nullable: true }), of(word), 'stronger'],
+  ['another type', of(word), of({ ...word, type: ['string', 'number'] }), 'weaker'],
+  ['fractions', of({ type: 'integer' }), of({ type: 'number' }), 'weaker'],
+  ['anything', of(word), of({}), 'weaker'],
+  ['true', of(word), of(true), 'weaker'],
+  ['one value more', of({ enum: ['a'] }), of({ enum: ['a', 'b'] }), 'weaker'],
+  ['one value less', of({ enum: ['a', 'b'] }), of({ enum: ['a'] }), 'stronger'],
+  ['any value instead of some', of({ type: 'string', enum: ['a'] }), of({ type: 'string' }), 'weaker'],
+  ['some values of those that it took', of(word), of({ enum: ['a', 'abc'] }), 'stronger'],
+  ['a value that it refused', of(word), of({ enum: ['a', 'bcdefgh'] }), 'weaker'],
+  ['no format', of({ type: 'string', format: 'email' }), of({ type: 'string' }), 'weaker'],
+  ['no pattern', of(word), of({ ...word, pattern: undefined }), 'weaker'],
+  ['shorter ones', of({ type: 'string', minLength: 8 }), of({ type: 'string', minLength: 1 }), 'weaker'],
+  ['what it was not to be', of({ type: 'string', not: { const: 'x' } }), of({ type: 'string' }), 'weaker'],
+  ['a bound lowered', of(word), of({ ...word, maxLength: 3 }), 'stronger'],
+  ['a field that need not be there', object({ a: word }, { required: ['a'] }), of(word), 'weaker'],
+  ['a field that must be there', of(word), object({ a: word }, { required: ['a'] }), 'stronger'],
+  ['another branch', of({ anyOf: [word] }), of({ anyOf: [word, { type: 'number' }] }), 'weaker'],
+  ['a branch of which nothing must be there', { anyOf: [object({ a: word }, { required: ['a'] })] }, { anyOf: [object({ a: word }, { required: ['a'] }), object({})] }, 'weaker'],
+  ['a bound beside branches', of({ ...word, anyOf: [{ format: 'email' }, { format: 'uri' }] }), of({ ...word, maxLength: 500, anyOf: [{ format: 'email' }, { format: 'uri' }] }), 'weaker'],
+  ['an open object beside branches', object({ a: word, b: word }, either), { ...object({ a: word, b: word }, either), additionalProperties: true }, 'weaker'],
+  ['branches that asked for one of two', object({ a: word, b: word }, either), object({ a: word, b: word }), 'weaker'],
+  ['a part of allOf', of({ allOf: [{ type: 'string', maxLength: 5 }, { pattern: '^a' }] }), of({ allOf: [{ type: 'string', maxLength: 5 }] }), 'weaker'],
+  ['allOf written as one', of({ allOf: [{ type: 'string', maxLength: 5 }, { pattern: '^a' }] }), of(word), 'same'],
+  ['one of two patterns', of({ ...word, allOf: [{ pattern: 'b$' }] }), of(word), 'weaker'],
+  ['a reference to what is longer', of({ $ref: 'Short#' }), of({ $ref: 'Long#' }), 'weaker'],
+  ['a bound beside a reference', of({ $ref: 'Long#', maxLength: 7 }), of({ $ref: 'Long#' }), 'weaker'],
+  ['a reference written out', of({ $ref: 'Short#' }), of({ type: 'string', maxLength: 5 }), 'same'],
+  ['a bound in what refers to itself', tree(3), tree(9), 'weaker'],
+  ['what refers to itself, made again', tree(3), tree(3), 'same'],
+  ['a field of an open object', { type: 'object', properties: { a: word } }, { type: 'object' }, 'weaker'],
+  ['a field more in an open object', { type: 'object' }, { type: 'object', properties: { a: word } }, 'stronger'],
+  ['an object and what it needed', object({ a: word, b: object({ c: word }, { required: ['c'] }) }), of(word), 'stronger'],
+  ['words for people, and the order', object({ a: word, b: word }), object({ b: { ...word, description: 'x', default: 'a' }, a: word }), 'same'],
+]
+
+t.test('a body that takes more than it did is weaker, however its schema says it; one that takes the same or less is not [ASVS 2.2.1, 15.3.3]', async t => {
+  for (const [name, before, after, expected] of TAKEN) {
+    const { verdict, lines } = verdictOf(...[before, after].map(schema => ({ input: { body: fieldsTaken(JSON.parse(JSON.stringify(schema)), SHARED) } })) as [Partial<Guarded>, Partial<Guarded>])
+    t.equal(verdict, expected, `${name}: ${lines.join('; ')}`)
+  }
+  t.match(verdictOf({}, { input: { body: fieldsTaken(of(word), {}) } }).lines, [/^weaker: takes a body now: the whole \/a$/])
+})
+
+/** What an answer tells, before and after. */
+const TOLD: readonly [string, unknown, unknown, Verdict][] = [
+  ['a field', of(word), object({ a: word, b: word }), 'weaker'],
+  ['a field of any kind', of(word), object({ a: word, b: {} }), 'weaker'],
+  ['fields of any name', of(word), { ...of(word), additionalProperties: true }, 'weaker'],
+  ['items of any kind', list(), list({ items: undefined }), 'weaker'],
+  ['anything in place of a word', of(word), of({}), 'weaker'],
+  ['what a reference hid', of({ $ref: 'Short#', visibleTo: 'x' }), of({ $ref: 'Short#' }), 'weaker'],
+  ['what the object around it hid', of(object({ b: word }, { visibleTo: 'x' })), of(object({ b: word })), 'weaker'],
+  ['a field less', object({ a: word, b: word }), of(word), 'stronger'],
+]
+
+t.test('an answer that tells more than it did is weaker, also where its errors told the same, and where its schema is gone [ASVS 15.3.1]', async t => {
+  const told = (schema: unknown) => fieldsTold(JSON.parse(JSON.stringify(schema)), SHARED)
+  for (const [name, before, after, expected] of TOLD) {
+    const { verdict, lines } = verdictOf({ output: { 200: told(before) } }, { output: { 200: told(after) } })
+    t.equal(verdict, expected, `${name}: ${lines.join('; ')}`)
+  }
+  const problem = told(object({ title: word }))
+  t.match(verdictOf({ output: { 200: told(of(word)), 403: problem } }, { output: { 200: told(object({ a: word, title: word })), 403: problem } }), { verdict: 'weaker' })
+  t.match(verdictOf({ output: { 200: told(of(word)) } }, { output: { 201: told(of(word)) } }), { verdict: 'same' }, 'another status of success')
+  t.match(verdictOf({ output: { 200: told(of(word)) } }, { output: {} }).lines, ['weaker: its answer has no schema any more'])
+})
+
+/** Promises of one control, before and after. */
+const CONTROLS: readonly [string, string, unknown, unknown][] = [
+  ['a burst of the same rate', 'flood', { max: 100, timeWindow: 1000 }, { max: 6000, timeWindow: 60_000 }],
+  ['cards', 'cards', 'strict', 'cards'],
+  ['one more exempt', 'limits', { windows: ['1/second'], exempt: ['10.0.0.1'] }, { windows: ['1/second'], exempt: ['10.0.0.1', '10.0.0.2'] }],
+  ['an overload threshold', 'overload', { maxConcurrent: 10, maxEventLoopDelay: 50 }, { maxConcurrent: 10 }],
+  ['a session kept alive', 'sessions', { cookie: '__Host-s', activity: false }, { cookie: '__Host-s' }],
+  ['proofs without a nonce', 'dpop', { required: true, nonce: true, algorithms: ['ES256'] }, { required: true, nonce: false, algorithms: ['ES256'] }],
+  ['proofs by another algorithm', 'dpop', { required: true, nonce: true, algorithms: ['ES256'] }, { required: true, nonce: true, algorithms: ['ES256', 'RS256'] }],
+  ['a version that had gone', 'versions', { status: 'gone' }, { status: 'deprecated' }],
+  ['a rule of its own', 'resource', { name: 'post', hidden: true, override: [] }, { name: 'post', hidden: true, override: [], custom: true }],
+  ['who passes without owning', 'resource', { name: 'post', hidden: true, override: [] }, { name: 'post', hidden: true, override: ['admin'] }],
+  ['active documents', 'uploads', { kinds: ['pdf'], active: 'refuse' }, { kinds: ['pdf'], active: 'keep' }],
+  ['no quota', 'uploads', { kinds: ['pdf'], quota: { files: 5, bytes: 100 } }, { kinds: ['pdf'], quota: null }],
+  ['a quota raised', 'uploads', { kinds: ['pdf'], quota: { files: 5, bytes: 100 } }, { kinds: ['pdf'], quota: { files: 5, bytes: 200 } }],
+]
+const HEADERS: readonly [string, string, string | string[], string | string[]][] = [
+  ['scripts in line where any source was allowed', 'content-security-policy', 'script-src *', "script-src * 'unsafe-inline'"],
+  ['attributes with scripts', 'content-security-policy', "default-src 'none'; script-src 'unsafe-inline'; script-src-attr 'none'", "default-src 'none'; script-src 'unsafe-inline'"],
+  ['a sandbox with a hole', 'content-security-policy', 'sandbox', 'sandbox allow-scripts'],
+  ['no policy of any kind', 'content-security-policy', "default-src 'none'", "img-src 'none'"],
+  ['frames', 'content-security-policy', "default-src 'none'; frame-ancestors 'none'", "default-src 'none'"],
+  ['caches of others', 'cache-control', 'max-age=60', 'public, max-age=60'],
+  ['caches for long', 'cache-control', 'private, max-age=60', 'private, max-age=6000'],
+  ['caches', 'cache-control', 'no-store', 'no-cache'],
+  ['a cluster', 'origin-agent-cluster', '?1', '?0'],
+  ['what stays in the browser', 'clear-site-data', ['cache', 'cookies'], ['cache']],
+]
+
+t.test('a control that promises less is weaker, and its way back is not [ASVS 8.2.1]', async t => {
+  const cases = [...CONTROLS, ...HEADERS.map(([name, header, was, is]) => [name, 'headers', { [header]: was }, { [header]: is }] as const)]
+  for (const [name, control, was, is] of cases) {
+    const [before, after] = [was, is].map(promise => ({ controls: { access: 'user', [control]: promise } })) as [Partial<Guarded>, Partial<Guarded>]
+    const there = verdictOf(before, after)
+    t.equal(there.verdict, 'weaker', `${name}: ${there.lines.join('; ')}`)
+    t.not(verdictOf(after, before).verdict, 'weaker', `the way back of: ${name}: ${verdictOf(after, before).lines.join('; ')}`)
+  }
+})
+
+t.test('a route that is declared otherwise is the same route: by other names of parameters, and method by method', async t => {
+  const asked = (permissions: string) => ({ controls: { access: { permissions } } })
+  const held = (name: string) => ({ ...asked('a'), input: { params: fieldsTaken(object({ [name]: word }, { required: [name] }), {}) } })
+  t.same(verdictOf(held('id'), held('postId'), 'GET /posts/:id', 'GET /posts/:postId'), { verdict: 'same', lines: [] })
+  t.match(verdictOf(asked('a'), { controls: { access: 'user' } }, 'GET /posts/:id', 'GET /posts/:postId').lines, ['weaker: no longer asks for permission a'])
+  t.match(verdictOf(asked('a'), { controls: { access: 'user' } }, 'GET,POST /posts', 'POST /posts').lines, ['weaker: no longer asks for permission a', 'stronger: is gone'])
+  t.match(verdictOf(asked('a'), asked('a'), 'GET /posts/:id(^\\d+$)', 'GET /posts/:id').lines, ['weaker: its URL takes other values (GET /posts/:id(^\\d+$) before)'])
+  t.match(verdictOf({}, { controls: {} }, 'GET /a', 'GET /b').lines, ['weaker: is new, and does not say who may call it', 'stronger: is gone'])
 })

@@ -10,6 +10,11 @@ export interface Guarded {
   output: Record<string, Told>
 }
 
+/** A route, and how it is declared. */
+export interface Known extends Guarded {
+  route: string
+}
+
 export interface Baseline {
   /** The form of this file. */
   bastion: 1
@@ -29,6 +34,8 @@ const GUARDS = ['access', 'resource', 'dpop']
 const SHORT = 120
 /** The unknown URL. */
 export const UNKNOWN = '*'
+/** A parameter of a URL, and the regular expression that it is held to. */
+export const PARAMETER = /:(\w+)(\(.*?\)(?=[/.-]|$))?/g
 
 export function baselineOf ({ routes, roles, findings }: Posture): Baseline {
   const everywhere = settled(routes.find(({ kind }) => kind === 'not-found')?.controls ?? {})
@@ -52,18 +59,37 @@ export function readBaseline (text: string): Baseline {
   try {
     read = JSON.parse(text) as Partial<Baseline> | null
   } catch { /* said below */ }
-  const isOurs = read?.bastion === 1 && [read.roles, read.everywhere, read.routes].every(part => part !== null && typeof part === 'object') && Array.isArray(read.findings)
+  const isOurs = read?.bastion === 1 && areRecords([read.roles, read.everywhere, read.routes]) && Array.isArray(read.findings) &&
+    Object.values(read.routes!).every(route => areRecords([route, route?.controls, route?.input, route?.output]))
   if (!isOurs) throw new Error('is no baseline of this version: write it anew with --write-baseline')
   return read as Baseline
 }
 
-/** All routes with all their controls, the unknown URL among them. */
-export function unfolded ({ everywhere, routes }: Baseline): Map<string, Guarded> {
-  const all = Object.entries(routes).map(([name, { controls, input, output }]) => {
+/** All routes with all their controls, the unknown URL among them: by method and URL, in which it does not matter what parameters are called. */
+export function unfolded ({ everywhere, routes }: Baseline): Map<string, Known> {
+  const all = Object.entries(routes).flatMap(([route, { controls, input, output }]) => {
     const own = Object.entries({ ...everywhere, ...controls }).filter(([, value]) => value !== null)
-    return [name, { controls: Object.fromEntries(own), input, output }] as const
+    const [methods = '', ...url] = route.replace(PARAMETER, ':').split(' ')
+    return methods.split(',').map(method => [[method, ...url].join(' '), { route, controls: Object.fromEntries(own), input, output }] as const)
   })
-  return new Map<string, Guarded>([...all, [UNKNOWN, { controls: everywhere, input: {}, output: {} }]])
+  return new Map<string, Known>([...several(all), [UNKNOWN, { route: UNKNOWN, controls: everywhere, input: {}, output: {} }]])
+}
+
+/** What a route took, its parameters called as another declaration of it calls them. */
+export function namedAs ({ route: other }: Known, { route, input }: Known): Record<string, Taken> {
+  const [from, to] = [route, other].map(text => [...text.matchAll(PARAMETER)].map(([, name = '']) => name)) as [string[], string[]]
+  const renamed = (name: string) => to[from.indexOf(name)] ?? name
+  if (input.params === undefined || isDeepStrictEqual(from, to)) return input
+  const params = Object.entries(input.params).map(([path, bounds]) => {
+    const [whole, first, ...rest] = path.split('/')
+    const held = bounds.map(one => Array.isArray(one.required) && path === '' ? { ...one, required: (one.required as string[]).map(renamed).sort() } : one)
+    return [first === undefined ? path : [whole, renamed(first), ...rest].join('/'), held]
+  })
+  return { ...input, params: Object.fromEntries(params) as Taken }
+}
+
+function areRecords (parts: readonly unknown[]): boolean {
+  return parts.every(part => part !== null && typeof part === 'object' && !Array.isArray(part))
 }
 
 /** As a file: what is short stands on one line, so that a change of it is one line of a diff. */

@@ -70,12 +70,14 @@ function rightsOf ({ access }: FastifyInstance, role: string): { permissions: st
 }
 
 /** Of a HEAD its GET says it. */
-function inputOf ({ kind, options, instance }: PlannedRoute): Record<string, Taken> {
+function inputOf ({ kind, method, options, instance, controls }: PlannedRoute): Record<string, Taken> {
   if (kind !== 'route') return {}
   const { body, querystring, query = querystring, params, headers } = (options.schema ?? {}) as Record<string, unknown>
   const shared = instance.getSchemas()
   const content = isSchema(body) && isSchema(body.content) ? Object.values(body.content).map(part => (part as { schema?: unknown }).schema) : null
-  const bodies = content === null ? body === noBody ? undefined : body : { anyOf: content }
+  // Where nobody asks for a schema, a body without one is whatever comes.
+  const whole = body === noBody || (body === undefined && (controls.uploads !== undefined || !/POST|PUT|PATCH|DELETE/.test(method))) ? undefined : body ?? true
+  const bodies = content === null ? whole : { anyOf: content }
   return Object.fromEntries(Object.entries({ body: bodies, query, params, headers }).flatMap(([place, schema]) => schema === undefined ? [] : [[place, fieldsTaken(schema, shared)]]))
 }
 

@@ -2,6 +2,7 @@
 import { listOf, ranked, stronger, weaker, without, type Note } from './note.js'
 
 interface Rule { roles?: string | string[], permissions?: string | string[], resource?: string, action?: string, via?: string[], stepUp?: boolean | { maxAge?: number, factors?: string | string[] } }
+interface Proof { required?: boolean, nonce?: boolean, algorithms?: string[] }
 type Access = 'public' | 'user' | Rule | undefined
 
 /** Seconds that `stepUp: true` stands for. */
@@ -77,18 +78,26 @@ function stepUpChanges (before: { maxAge: number, factors: string[] } | null, af
 
 export function resourceChanges (was: unknown, is: unknown): Note[] {
   if (was === undefined || is === undefined) return [] // told with the access rule that names it
-  const [before, after] = [was, is] as { hidden: boolean, override: string[] }[]
+  const [before, after] = [was, is] as { hidden: boolean, override: string[], custom?: true }[]
   return [
+    ...before!.custom !== after!.custom ? [after!.custom ? weaker('a rule of its own may let in who does not own the object') : stronger('no rule of its own lets in who does not own the object')] : [],
     ...before!.hidden && !after!.hidden ? [weaker('tells strangers that the object exists (hidden: false)')] : [],
     ...!before!.hidden && after!.hidden ? [stronger('hides the object from strangers')] : [],
     ...without(listOf(after!.override), listOf(before!.override)).map(name => weaker(`whoever holds ${name} passes without owning the object`)),
+    ...without(listOf(before!.override), listOf(after!.override)).map(name => stronger(`whoever holds ${name} passes no longer without owning the object`)),
   ]
 }
 
 export function proofChanges (was: unknown, is: unknown): Note[] {
-  const [before, after] = [was, is].map(promise => (promise as { required?: boolean } | undefined)?.required === true)
-  if (before === after) return []
-  return [after ? stronger('asks for a proof of possession (DPoP)') : weaker('takes tokens without a proof of possession (DPoP)')]
+  const [before, after] = [was, is].map(promise => promise ?? {}) as [Proof, Proof]
+  if (before.required === true && after.required !== true) return [weaker('takes tokens without a proof of possession (DPoP)')]
+  if (before.required !== true && after.required === true) return [stronger('asks for a proof of possession (DPoP)')]
+  return [
+    ...before.nonce === true && after.nonce !== true ? [weaker('takes proofs of possession without a nonce')] : [],
+    ...before.nonce !== true && after.nonce === true ? [stronger('asks for proofs of possession with a nonce')] : [],
+    ...without(listOf(after.algorithms), listOf(before.algorithms)).map(name => weaker(`takes proofs of possession signed by ${name} too`)),
+    ...without(listOf(before.algorithms), listOf(after.algorithms)).map(name => stronger(`takes proofs of possession signed by ${name} no longer`)),
+  ]
 }
 
 export function identityChanges (was: unknown, is: unknown): Note[] {

@@ -1,11 +1,11 @@
 /** What changed between two postures, and whether a route became weaker by it. What cannot be said to be stronger counts as weaker. */
 import { isDeepStrictEqual } from 'node:util'
-import { unfolded, UNKNOWN, type Baseline, type Guarded } from '../baseline.js'
+import { namedAs, PARAMETER, unfolded, UNKNOWN, type Baseline, type Known } from '../baseline.js'
 import { accessChanges, accessInWords, clientChanges, identityChanges, proofChanges, resourceChanges } from './access.js'
 import { inputChanges, outputChanges, short } from './fields.js'
 import { corsChanges, csrfChanges, headerChanges, sessionChanges, transportChanges } from './headers.js'
 import { floodChanges, limitChanges, overloadChanges } from './limits.js'
-import { stronger, weaker, without, type Note } from './note.js'
+import { ranked, stronger, weaker, without, type Note } from './note.js'
 
 export interface Change extends Note {
   /** `GET /posts`, `role editor`, or `*` for the service. */
@@ -34,8 +34,9 @@ const COMPARE: Readonly<Record<string, Compare>> = {
   exposure: filterChanges,
   audit: auditChanges,
   encryption: encryptionChanges,
+  cards: (was, is) => ranked(['strict', 'cards', 'false'], String(was ?? false), String(is ?? false), (old, now) => `card numbers are refused: ${now} (${old} before)`),
+  versions: versionChanges,
   reports: () => [],
-  versions: () => [],
   metrics: () => [],
   state: () => [],
 }
@@ -43,16 +44,18 @@ const COMPARE: Readonly<Record<string, Compare>> = {
 /** Every change, those that weaken first. */
 export function changesBetween (before: Baseline, after: Baseline): Change[] {
   const [old, now] = [unfolded(before), unfolded(after)]
-  const changes = [...now].flatMap(([route, guarded]) => {
-    const known = old.get(route)
-    return known === undefined ? newRoute(route, guarded, after) : routeChanges(known, guarded).map(note => ({ ...note, route }))
+  const changes = [...now].flatMap(([key, guarded]) => {
+    const [route, known] = [guarded.route, old.get(key)]
+    return known === undefined ? newRoute(guarded, after) : routeChanges(known, guarded).map(note => ({ ...note, route }))
   })
-  const gone = [...old.keys()].filter(route => !now.has(route)).map((route): Change => ({ ...stronger('is gone'), route, control: 'access' }))
-  const all = [...changes, ...gone, ...roleChanges(before.roles, after.roles), ...serviceChanges(before, after)]
+  const gone = [...old].filter(([key]) => !now.has(key)).map(([, { route }]): Change => ({ ...stronger('is gone'), route, control: 'access' }))
+  const told = [...changes, ...gone, ...roleChanges(before.roles, after.roles), ...serviceChanges(before, after)]
+  // Of several methods of one declaration each change once.
+  const all = [...new Map(told.map(change => [`${change.route} ${change.message}`, change])).values()]
   return [...all.filter(({ is }) => is === 'weaker'), ...all.filter(({ is }) => is === 'stronger')]
 }
 
-function routeChanges (before: Guarded, after: Guarded): Omit<Change, 'route'>[] {
+function routeChanges (before: Known, after: Known): Omit<Change, 'route'>[] {
   const names = [...new Set([...Object.keys(before.controls), ...Object.keys(after.controls)])].sort()
   const of = (control: string, notes: Note[]) => notes.map(note => ({ ...note, control }))
   return [
@@ -60,23 +63,25 @@ function routeChanges (before: Guarded, after: Guarded): Omit<Change, 'route'>[]
       const [was, is] = [before.controls[name], after.controls[name]]
       return isDeepStrictEqual(was, is) ? [] : of(name, (COMPARE[name] ?? anyChanges(name))(was, is))
     }),
-    ...of('validation', inputChanges(before.input, after.input)),
+    ...of('validation', inputChanges(namedAs(after, before), after.input)),
+    ...of('validation', patternChanges(before.route, after.route)),
     // What was not filtered gave everything away.
     ...before.controls.exposure === 'raw' || after.controls.exposure === 'raw' ? [] : of('exposure', outputChanges(before.output, after.output)),
   ]
 }
 
-function newRoute (route: string, { controls }: Guarded, { findings }: Baseline): Change[] {
+function newRoute ({ route, controls }: Known, { findings }: Baseline): Change[] {
   const grave = findings.filter(finding => finding.route === route && finding.severity !== 'low').map(({ rule, message }): Change => ({ ...weaker(`is new: ${message}`), route, control: rule.split('/', 1)[0]! }))
-  const access = controls.access === 'public' || controls.access === undefined ? weaker('is new and public') : stronger(`is new: it asks for ${accessInWords(controls.access)}`)
+  const access = controls.access === 'public' ? weaker('is new and public') : controls.access === undefined ? weaker('is new, and does not say who may call it') : stronger(`is new: it asks for ${accessInWords(controls.access)}`)
   return [{ ...access, route, control: 'access' }, ...grave]
 }
 
 function roleChanges (before: Baseline['roles'], after: Baseline['roles']): Change[] {
   return Object.entries(after).flatMap(([role, { permissions, passesFor }]) => {
     const had = before[role]
+    const others = passesFor.length === 0 ? '' : `, and passes for role ${passesFor.join(' and ')}`
     const of = (note: Note): Change => ({ ...note, route: `role ${role}`, control: 'access' })
-    if (had === undefined) return [of(stronger(`is new: it may ${permissions.join(' ') || 'nothing of its own'}`))]
+    if (had === undefined) return [of(stronger(`is new: it may ${permissions.join(' ') || 'nothing of its own'}${others}`))]
     return [
       ...without(permissions, had.permissions).map(name => of(weaker(`may ${name} now`))),
       ...without(passesFor, had.passesFor).map(name => of(weaker(`passes for role ${name} now`))),
@@ -90,6 +95,17 @@ function serviceChanges (before: Baseline, after: Baseline): Change[] {
   const known = new Set(before.findings.map(({ route, rule, message }) => `${route} ${rule} ${message}`))
   return after.findings.filter(({ route, rule, message, severity }) => route === UNKNOWN && severity !== 'low' && !known.has(`${route} ${rule} ${message}`))
     .map(({ rule, message }) => ({ ...weaker(message), route: UNKNOWN, control: rule.split('/', 1)[0]! }))
+}
+
+/** Of the regular expressions that parameters of a URL are held to. */
+function patternChanges (was: string, is: string): Note[] {
+  const [before, after] = [was, is].map(route => [...route.matchAll(PARAMETER)].map(([, , pattern = '']) => pattern)) as [string[], string[]]
+  return isDeepStrictEqual(before, after) ? [] : [before.every((pattern, i) => pattern === '' || pattern === after[i]) ? stronger(`its URL takes less (${was} before)`) : weaker(`its URL takes other values (${was} before)`)]
+}
+
+function versionChanges (was: unknown, is: unknown): Note[] {
+  const [before, after] = [was, is].map(promise => (promise as { status?: string } | undefined)?.status === 'gone')
+  return before === after ? [] : [after ? stronger('answers 410') : weaker('answers again, and not by 410')]
 }
 
 function mediaTypeChanges (was: unknown, is: unknown): Note[] {
@@ -131,11 +147,17 @@ function anyChanges (name: string): Compare {
     return parts.map(key => {
       const [old, now] = [(was as Record<string, unknown>)[key], (is as Record<string, unknown>)[key]]
       const text = `${name}: ${key} is ${now === undefined ? 'gone' : short(now)} (${old === undefined ? 'none' : short(old)} before)`
-      const isLess = /^max|Bytes$/.test(key) && typeof old === 'number' && typeof now === 'number' && now < old
+      const isLess = /^max|Bytes$|^quota$/.test(key) && isAtMost(now, old)
       const isFewer = Array.isArray(old) && Array.isArray(now) && without(now, old).length === 0
-      return isLess || isFewer || (old === false && now === true) ? stronger(text) : weaker(text)
+      return isLess || isFewer || now === 'refuse' || (old === false && now === true) ? stronger(text) : weaker(text)
     })
   }
+}
+
+/** Numbers, each no higher than before; null is no limit. */
+function isAtMost (now: unknown, old: unknown): boolean {
+  if (isRecord(now) && isRecord(old)) return Object.keys(old).every(key => isAtMost(now[key], old[key]))
+  return old === null || (typeof old === 'number' && typeof now === 'number' && now <= old)
 }
 
 function isRecord (value: unknown): value is Record<string, unknown> {

@@ -1,7 +1,7 @@
 /** How often, and how much at once. */
 import { isDeepStrictEqual } from 'node:util'
 import { parseWindow } from '../../limits/windows.js'
-import { ranked, stronger, weaker, type Note } from './note.js'
+import { listOf, ranked, stronger, weaker, without, type Note } from './note.js'
 
 interface Promised {
   by?: string | string[]
@@ -30,7 +30,9 @@ export function limitChanges (was: unknown, is: unknown): Note[] {
   if (before.ban !== undefined && !isDeepStrictEqual(before.ban, after.ban)) {
     notes.push(weaker(after.ban === undefined ? 'no longer bans who goes on' : `bans after ${after.ban.after} refusals for ${after.ban.for} (${before.ban.after} for ${before.ban.for} before)`))
   } else if (before.ban === undefined && after.ban !== undefined) notes.push(stronger(`bans who goes on, after ${after.ban.after} refusals`))
-  if (after.exempt !== undefined && !isDeepStrictEqual(before.exempt, after.exempt)) notes.push(weaker('other callers are exempt from limits'))
+  const [spared, isSpared] = [before, after].map(({ exempt }) => listOf(exempt as string[] | string)) as [string[], string[]]
+  for (const who of without(isSpared, spared)) notes.push(weaker(`who is exempt from limits: ${who} too`))
+  for (const who of without(spared, isSpared)) notes.push(stronger(`who is exempt from limits: ${who} no longer`))
   notes.push(...ranked(['refuse', 'local', 'allow'], before.whenAway ?? 'local', after.whenAway ?? 'local', (old, now) => `when shared state is away: ${now} (${old} before)`))
   const [old, now] = [before.algorithm ?? 'sliding', after.algorithm ?? 'sliding'].map(name => name === 'log' ? 'sliding' : name) as [string, string]
   return [...notes, ...ranked(['sliding', 'bucket', 'fixed'], old, now, (one, other) => `counts by a ${other} window (${one} before)`)]
@@ -40,9 +42,9 @@ export function floodChanges (was: unknown, is: unknown): Note[] {
   const [before, after] = [was, is] as ({ max: number, timeWindow: number } | undefined)[]
   if (before === undefined) return after === undefined ? [] : [stronger('has a flood guard')]
   if (after === undefined) return [weaker('has no flood guard any more')]
-  const [old, now] = [before, after].map(({ max, timeWindow }) => max / timeWindow) as [number, number]
+  const [old, now] = [before, after].map(({ max, timeWindow }): Windows => [{ limit: max, ms: timeWindow }]) as [Windows, Windows]
   const text = `the flood guard lets ${after.max} in ${after.timeWindow} ms through (${before.max} in ${before.timeWindow} ms before)`
-  return now === old ? [] : [now > old ? weaker(text) : stronger(text)]
+  return [isWithin(now, old) ? stronger(text) : weaker(text)]
 }
 
 /** Numbers that were raised or dropped. */
@@ -50,10 +52,11 @@ export function overloadChanges (was: unknown, is: unknown): Note[] {
   if (was === undefined || was === false) return is === undefined || is === false ? [] : [stronger('is refused when there is too much to do')]
   if (is === undefined || is === false) return [weaker('is no longer refused when there is too much to do')]
   const [before, after] = [was, is] as [Record<string, number>, Record<string, number>]
-  return Object.entries(before).filter(([name]) => name !== 'retryAfter').flatMap(([name, value]) => {
-    const now = after[name]
+  const names = [...new Set([...Object.keys(before), ...Object.keys(after)])].filter(name => name !== 'retryAfter')
+  return names.flatMap(name => {
+    const [value = Infinity, now] = [before[name], after[name]]
     if (now === value) return []
-    return [now === undefined || now > value ? weaker(`overload: ${name} is ${now ?? 'no longer looked at'} (${value} before)`) : stronger(`overload: ${name} is ${now} (${value} before)`)]
+    return [now === undefined || now > value ? weaker(`overload: ${name} is ${now ?? 'no longer looked at'} (${value} before)`) : stronger(`overload: ${name} is ${now} (${value === Infinity ? 'not looked at' : value} before)`)]
   })
 }
 
