@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url'
 import { certificate } from './certificates/command.js'
 import { MISUSED, type Command } from './command.js'
 import { doctor } from './doctor/command.js'
+import { conceal } from './log.js'
 import { posture } from './posture/command.js'
 import { secret } from './settings/command.js'
 
@@ -35,7 +36,7 @@ export async function cli (args: readonly string[], print: (line: string) => voi
   try {
     return await command.run(rest, print)
   } catch (error) {
-    const { message } = error as Error
+    const message = conceal((error as Error).message) // of whatever a loaded module throws
     if (error instanceof TypeError) return said(complain, `fastify-bastion ${command.name}: ${message}\n\n${command.help}`, MISUSED)
     return said(complain, `fastify-bastion ${command.name}: ${message}`, 1)
   }
@@ -49,7 +50,15 @@ function said (print: (line: string) => void, text: string, code: number): numbe
 /** By its own name, or by the link that npm makes. */
 const [, started = ''] = process.argv
 if (existsSync(started) && realpathSync(started) === fileURLToPath(import.meta.url)) {
-  process.exitCode = await cli(process.argv.slice(2))
+  let code: number | null = null
+  // A loaded module that ends the process, or waits for nothing, must not pass for a good one.
+  process.on('exit', () => {
+    if (code !== null) return
+    console.error('fastify-bastion: ended before it was done: a module that it loaded calls process.exit(), or waits for what never comes')
+    process.exitCode = 1
+  })
+  code = await cli(process.argv.slice(2))
+  process.exitCode = code
   // What a loaded application left open would keep it for ever.
   setTimeout(() => { process.exit() }, LINGER_MS).unref()
 }

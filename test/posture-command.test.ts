@@ -9,6 +9,7 @@ import { cli } from '../plugins/cli.js'
 import { readBaseline } from '../plugins/posture/baseline.js'
 import { changesBetween } from '../plugins/posture/changes/index.js'
 import { gradeOf } from '../plugins/posture/grade.js'
+import { loadApp } from '../plugins/posture/loading.js'
 import { STANDARDS } from '../plugins/posture/standards.js'
 
 t.setTimeout(240_000)
@@ -90,7 +91,8 @@ t.test('it says what is wrong with a module, and does not start what it should o
     [`${make}export default Fastify()`, 1, 'has no posture()'],
     [`${bastion}await app.listen({ host: '127.0.0.1', port: 0 })\nexport default app`, 1, 'listens by itself'],
     [`${bastion}app.get('/open', async () => 'x')\nexport default app`, 1, 'GET /open: no access policy'],
-    ["throw new TypeError('APP_SECRET is missing')", 1, 'APP_SECRET is missing'],
+    ["throw new TypeError('APP_SECRET is missing')", 1, /app-\d+\.ts: APP_SECRET is missing/],
+    ["export default async () => { throw new Error('cannot reach postgres://user:hunter2@db/members') }", 1, 'cannot reach postgres://[redacted]@db/members'],
   ] as const) t.match(await run(await moduleOf(source)), { code, out: '', err: said })
   const file = await moduleOf(SERVICE)
   t.match(await run(), { code: 2, err: 'name one module' })
@@ -99,8 +101,11 @@ t.test('it says what is wrong with a module, and does not start what it should o
   t.match(await run(file, '--format', 'pdf'), { code: 2, err: '--format: must be one of table, json, markdown, html, sarif' })
   t.match(await run(file, '--basline', 'x'), { code: 2, err: 'basline' })
   t.match(await run(file, '--baseline', join(folder, 'none.json')), { code: 1, err: 'there is no baseline yet' })
-  await writeFile(join(folder, 'other.json'), '{ "bastion": 2 }')
-  t.match(await run(file, '--baseline', join(folder, 'other.json')), { code: 1, err: 'is no baseline of this version' })
+  for (const text of ['{ "bastion": 2 }', '<<<<<<< HEAD', 'null', '{ "bastion": 1, "roles": {}, "everywhere": {}, "findings": [], "routes": { "GET /posts": {} } }']) {
+    await writeFile(join(folder, 'other.json'), text)
+    t.match(await run(file, '--baseline', join(folder, 'other.json')), { code: 1, err: 'is no baseline of this version' }, text)
+  }
+  await t.rejects(loadApp(await moduleOf('export default new Promise(() => {})'), 50), { message: /is not ready after 0.05 s/ })
 })
 
 t.test('the report has every route, its controls and the requirements that they serve, in five forms', async t => {
@@ -295,8 +300,9 @@ t.test('the baseline is the same on each run, and says what is alike once', asyn
 
 t.test('as a program: it ends, also where the application keeps something open', async t => {
   const file = await moduleOf(`setInterval(() => {}, 1000)\n${SERVICE}`)
-  const { stdout } = await promisify(execFile)(process.execPath, ['--import', 'tsx', 'plugins/cli.ts', 'posture', file], { cwd: ROOT, timeout: 60_000 })
-  t.match(stdout, 'grade A+')
+  const start = (file: string) => promisify(execFile)(process.execPath, ['--import', 'tsx', 'plugins/cli.ts', 'posture', file], { cwd: ROOT, timeout: 60_000 })
+  t.match((await start(file)).stdout, 'grade A+')
+  await t.rejects(start(await moduleOf('process.exit(0)')), { code: 1, stderr: /ended before it was done/ }, 'a module that ends the process does not pass for a good one')
 })
 
 t.test('the requirements of controls are those of the standards', async t => {

@@ -6,39 +6,49 @@ import type { FastifyInstance } from 'fastify'
 
 /** Where it is looked for, in this order. */
 const NAMES = ['default', 'app', 'build', 'buildApp'] as const
+/** Milliseconds until it must be there: what it waits for may be away for ever. */
+const PATIENCE_MS = 60_000
 
 /**
  * Loads a module that exports an application: the instance, a promise of it, or a function that makes it, as `default`, `app`, `build` or `buildApp`.
  * Whoever calls it closes it.
  *
  * @param path seen from the working folder
- * @throws Error that says what the module lacks
+ * @throws Error that says what the module lacks, or why it does not start
  */
-export async function loadApp (path: string): Promise<FastifyInstance> {
-  const file = resolve(path)
-  if (!existsSync(file)) throw new Error(`${path}: there is no such file`)
-  const module = await load(path, file)
-  const app = await appOf(module) ?? await appOf((module as { default?: unknown }).default)
-  if (app === null) throw new Error(`${path}: exports no application: export the Fastify instance, or a function that returns it, as default, ${NAMES.slice(1).join(', ')}`)
-  if (app.server.listening) {
-    await app.close()
-    throw new Error(`${path}: listens by itself: export the application from a module that does not call listen(), and listen in another one`)
-  }
+export async function loadApp (path: string, patience = PATIENCE_MS): Promise<FastifyInstance> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<never>((_resolve, reject) => { timer = setTimeout(() => { reject(new Error(`is not ready after ${patience / 1000} s: does it wait for something that is away?`)) }, patience) })
   try {
-    await app.ready()
+    return await Promise.race([ready(resolve(path)), late])
+  } catch (error) {
+    throw new Error(`${path}: ${(error as Error | undefined)?.message ?? String(error)}`, { cause: error })
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
+async function ready (file: string): Promise<FastifyInstance> {
+  if (!existsSync(file)) throw new Error('there is no such file')
+  const module = await load(file)
+  const app = await appOf(module) ?? await appOf((module as { default?: unknown }).default)
+  if (app === null) throw new Error(`exports no application: export the Fastify instance, or a function that returns it, as default, ${NAMES.slice(1).join(', ')}`)
+  try {
+    if (!app.server.listening) await app.ready()
+    if (app.server.listening) throw new Error('listens by itself: export the application from a module that does not call listen(), and listen in another one')
+    return app
   } catch (error) {
     await app.close().catch(() => {})
     throw error
   }
-  return app
 }
 
-async function load (path: string, file: string): Promise<unknown> {
+async function load (file: string): Promise<unknown> {
   try {
     return await import(pathToFileURL(file).href)
   } catch (error) {
     if ((error as { code?: string }).code !== 'ERR_UNKNOWN_FILE_EXTENSION') throw error
-    throw new Error(`${path}: this Node does not run TypeScript by itself: name the built file, or run with NODE_OPTIONS="--import tsx"`)
+    throw new Error('this Node does not run TypeScript by itself: name the built file, or run with NODE_OPTIONS="--import tsx"')
   }
 }
 
