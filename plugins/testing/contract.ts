@@ -138,8 +138,8 @@ export type AttackOptions = Static<typeof AttackOptions> & {
   routes?: Readonly<Record<string, RouteHints>>
   /** Credentials that must be refused on every guarded route, by what is wrong with them: `{ expired: { token }, revoked: { key } }`. */
   refused?: { readonly [Fault in 'garbage' | 'forged' | 'expired' | 'audience' | 'kind' | 'revoked']?: RefusedPrincipal | readonly RefusedPrincipal[] }
-  /** Signs claims with the service's own key, so that tokens can be wrong in one thing alone: expired, for another audience. */
-  sign?: (claims: Readonly<Record<string, unknown>>) => string | Promise<string>
+  /** Signs claims with the service's own key, so that tokens can be wrong in one thing alone: expired, for another audience. `header`: that of the right token, to be signed too. */
+  sign?: (claims: Readonly<Record<string, unknown>>, header: Readonly<Record<string, unknown>>) => string | Promise<string>
   /** Called after each request that changed something; then the functions of principals are asked again. */
   reset?: () => void | Promise<void>
   /** A policy, or the path of one in JSON. Needed where the application does not run the suite; with the suite it is what must hold at least. */

@@ -100,8 +100,8 @@ export async function attackedPortal (portal: PortalUnderTest): Promise<AttackOp
       host: '127.0.0.1',
       url: 'https://hooks.example.com/x',
     },
-    sign: claims => {
-      const text = [{ alg: 'HS256', typ: 'at+jwt' }, claims].map(part => Buffer.from(JSON.stringify(part)).toString('base64url')).join('.')
+    sign: (claims, header) => {
+      const text = [header, claims].map(part => Buffer.from(JSON.stringify(part)).toString('base64url')).join('.')
       return `${text}.${createHmac('sha256', access).update(text).digest('base64url')}`
     },
     routes: {

@@ -146,8 +146,8 @@ function optionsFor (app: FastifyInstance, notes: Map<string, Note>): AttackOpti
     },
     objects: { noteId: { ada: note('ada'), bob: note('bob') }, personId: { ada: 'ada', bob: 'bob' } },
     routes: { 'GET /people/:personId': { foreign: 'allow' } },
-    sign: claims => {
-      const text = [{ alg: 'HS256', typ: 'at+jwt' }, claims].map(part => Buffer.from(JSON.stringify(part)).toString('base64url')).join('.')
+    sign: (claims, header) => {
+      const text = [header, claims].map(part => Buffer.from(JSON.stringify(part)).toString('base64url')).join('.')
       return `${text}.${createHmac('sha256', KEYS.access).update(text).digest('base64url')}`
     },
   }

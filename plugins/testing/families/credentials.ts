@@ -104,7 +104,7 @@ async function tryAll (campaign: Campaign, route: Route, caller: Caller, keys: A
   const control = await campaign.ask({ ...shot, isAllowed: true })
   if (control.status === 401 || control.status === 403) return campaign.unproven(route, 'credentials.forged', `${caller.name} is not let in with the right credential`)
   const { principal } = await campaign.callers.get(caller.name)
-  for (const forgery of [...await forgedTokens(campaign, principal, keys), ...forgedKeys(principal), ...forgedCookies(principal), ...await several(campaign, route, caller, shot)]) {
+  for (const forgery of [...await forgedTokens(campaign, principal, keys), ...await signedTokens(campaign, principal, shot), ...forgedKeys(principal), ...forgedCookies(principal), ...await several(campaign, route, caller, shot)]) {
     await tryForgery(campaign, route, shot.path!, forgery)
   }
 }
@@ -130,7 +130,6 @@ async function forgedTokens (campaign: Campaign, principal: Principal, keys: Att
     ...['/dev/null', `${'../'.repeat(12)}dev/null`, "' or '1'='1", ''].map(kid => forgery('credentials.algorithm', `kid is ${JSON.stringify(kid)}`, hmac({ ...header, alg: 'HS256', kid }, claims, ''), 'kid')),
     ...keys.tokens(header, claims).map(([what, text]) => forgery('credentials.algorithm', what, text)),
     ...await publicKeys(campaign).then(keys => keys.map(key => forgery('credentials.algorithm', 'the public key is the secret', hmac({ ...header, alg: 'HS256' }, claims, key)))),
-    ...await signedTokens(campaign, claims),
     ...await ofTheSuite(campaign.app, principal),
   ]
   return found
@@ -175,9 +174,17 @@ async function publicKeys (campaign: Campaign): Promise<(string | Buffer)[]> {
   })
 }
 
-/** Wrong in one thing alone: signed by the service's own key. */
-async function signedTokens ({ options: { sign } }: Campaign, claims: Record<string, unknown>): Promise<Forgery[]> {
-  if (sign === undefined) return []
+/** Wrong in one thing alone: signed by the service's own key. What is right in all of them must pass, or a refusal proves nothing. */
+async function signedTokens (campaign: Campaign, { token }: Principal, shot: Shot): Promise<Forgery[]> {
+  const { sign } = campaign.options
+  const claims = token === undefined ? null : claimsOf(token)
+  if (sign === undefined || token === undefined || claims === null) return []
+  const header = JSON.parse(Buffer.from(token.slice(0, token.indexOf('.')), 'base64url').toString()) as Record<string, unknown>
+  const control = await campaign.ask({ ...shot, as: null, headers: bearer(await sign(claims, header)) })
+  if (control.status === 401 || control.status === 403) {
+    for (const id of ['credentials.expired', 'credentials.audience'] as const) campaign.unproven(shot.route!, id, 'a token with the right claims, as sign makes it, is not let in')
+    return []
+  }
   const time = Math.floor(Date.now() / 1000)
   const { exp, sub, ...lasting } = claims
   const changes: [id: FindingId, what: string, claims: Record<string, unknown>][] = [
@@ -189,7 +196,7 @@ async function signedTokens ({ options: { sign } }: Campaign, claims: Record<str
     ['credentials.forged', 'it is nobody’s', { ...lasting, exp }],
   ]
   const found: Forgery[] = []
-  for (const [id, what, changed] of changes) if (claims.aud !== undefined || id !== 'credentials.audience') found.push({ id, what, headers: bearer(await sign(changed)) })
+  for (const [id, what, changed] of changes) if (claims.aud !== undefined || id !== 'credentials.audience') found.push({ id, what, headers: bearer(await sign(changed, header)) })
   return found
 }
 

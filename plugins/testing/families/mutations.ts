@@ -67,6 +67,20 @@ async function tryBodies (campaign: Campaign, route: Route, type: string): Promi
     const exchange = await send({ body })
     campaign.check('mutations.malformed', exchange, exchange.status >= 400 && exchange.status < 500, `400: ${what}`)
   }
+  if (campaign.surface.isSuite && campaign.surface.strict) await tryForms(campaign, route, as)
+}
+
+/** Bodies that are right in all but their form, so that nothing else refuses them. */
+async function tryForms (campaign: Campaign, route: Route, as: string | null): Promise<void> {
+  for (const [what, spoil] of [
+    ['a field twice', text => text.replace(/^\{("[^"]+":)/, '{$1null,$1')], ['a comma too many', text => `${text.slice(0, -1)},}`], ['something after it', text => `${text}x`],
+  ] as [what: string, spoil: (text: string) => string][]) {
+    const shot = await campaign.ofOwn(route, as)
+    const text = typeof shot === 'string' ? '' : String(shot.body ?? '')
+    if (typeof shot === 'string' || !/^\{".*\}$/s.test(text)) return
+    const exchange = await campaign.ask({ ...shot, body: spoil(text), isAllowed: true })
+    campaign.check('mutations.malformed', exchange, exchange.status >= 400 && exchange.status < 500, `400: ${what}`)
+  }
 }
 
 /** One value that is beyond its bounds, and refused for it: in every other spelling of the media type too. */
