@@ -171,6 +171,10 @@ t.test('advisories: known ones of what is installed, wherever it is', async t =>
   t.match(messages(said, 'advisories', 'bad').join('\n'), /fastify 5\.3\.1: .*GHSA-mg2h-6x62-wpwc[^]*fast-jwt 6\.0\.0: .*GHSA-rp9m-7r4c-75qg/)
   t.match(messages(await ask(await folderOf(t, { fastify: '5.12.8' }), { NODE_ENV: 'test' }), 'advisories', 'good'), [/^1 packages that guard a service have none of the list/], 'negative control: a later one has none')
   t.strictSame(messages(await ask(await folderOf(t), { NODE_ENV: 'test' }), 'advisories', 'skipped').length, 1)
+
+  const workspace = await folderOf(t, { fastify: '5.3.1', '.pnpm/fast-jwt@6.0.0/node_modules/fast-jwt': '6.0.0' })
+  await mkdir(join(workspace, 'packages/api'), { recursive: true })
+  t.match(messages(await ask(join(workspace, 'packages/api'), { NODE_ENV: 'test' }), 'advisories', 'bad').join('\n'), /fastify 5\.3\.1[^]*fast-jwt 6\.0\.0/, 'of a workspace, whose root has them')
 })
 
 t.test('advisories are asked for anew, kept, and used from then on; and it says so where nobody answers', async t => {
@@ -215,9 +219,18 @@ t.test('ranges are read as advisories write them, and one that cannot be read ho
     ['6.1.0', '<=6.1.0', true], ['10.9.0', '<10.9.0', false], ['9.99.0', '<10.9.0', true], ['1.0.0-beta.1', '<1.0.0', true], ['1.2.3', '*', true], ['not a version', '<1.0.0', true],
   ] as const) t.equal(isIn(version, range), expected, `${version} in ${range}`)
   for (const { range, id, package: name } of PUBLISHED) {
-    t.match(id, /^(?:GHSA(?:-[a-z\d]{4}){3}|CVE-\d{4}-\d{4,})$/)
+    t.match(id, /^GHSA(?:-[a-z\d]{4}){3}$/)
     t.notOk(isIn('999.0.0', range), `${name} ${id} has an end`)
+    for (const [, sign, version = ''] of range.matchAll(/(<=|>=|<|=)(\S+)/g)) {
+      const [major, minor, patch] = version.split('.').map(Number) as [number, number, number]
+      const before = patch > 0 ? [major, minor, patch - 1] : minor > 0 ? [major, minor - 1, 999] : [major - 1, 999, 999]
+      const isFirst = sign === '>=' || sign === '='
+      t.equal(isIn(version, range), sign !== '<', `${name} ${version}: ${id}`)
+      t.equal(isIn(before.join('.'), range), !isFirst, `${name} ${before.join('.')}: ${id}`)
+      if (sign !== '>=') t.notOk(isIn([major, minor, patch + 1].join('.'), range), `${name} after ${version}: ${id}`)
+    }
   }
+  t.equal(new Set(PUBLISHED.map(({ id }) => id)).size, PUBLISHED.length, 'each once')
 })
 
 t.test('what the project itself has installed has none that is known', async t => {

@@ -15,13 +15,15 @@ const PATIENCE_MS = 20_000
 const DEPTH = 8
 const SEVERITIES = ['low', 'moderate', 'high', 'critical']
 
-/** The versions of the packages that are watched, wherever they are below a folder. */
+/** The versions of the packages that are watched, wherever they are below a folder, or below one around it where a workspace keeps them. */
 export function installedIn (folder: string): Map<string, Set<string>> {
   const found = new Map<string, Set<string>>()
 
   function look (modules: string, depth: number): void {
     if (depth === 0 || !existsSync(modules)) return
     for (const entry of readdirSync(modules, { withFileTypes: true })) {
+      // Where pnpm keeps what is not named in package.json.
+      if (entry.name === '.pnpm') for (const place of readdirSync(join(modules, entry.name))) look(join(modules, entry.name, place, 'node_modules'), 1)
       if (entry.name.startsWith('.') || !(entry.isDirectory() || entry.isSymbolicLink())) continue
       const names = entry.name.startsWith('@') ? readdirSync(join(modules, entry.name)).map(name => `${entry.name}/${name}`) : [entry.name]
       for (const name of names) {
@@ -32,8 +34,10 @@ export function installedIn (folder: string): Map<string, Set<string>> {
     }
   }
 
-  look(join(folder, 'node_modules'), DEPTH)
-  return found
+  for (let at = folder; ; at = dirname(at)) {
+    look(join(at, 'node_modules'), DEPTH)
+    if (at === dirname(at) || existsSync(join(at, '.git'))) return found
+  }
 }
 
 function versionOf (folder: string): string | null {
