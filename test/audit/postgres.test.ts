@@ -7,6 +7,7 @@ import pg from 'pg'
 import t, { type Test } from 'tap'
 import { AUDIT_TABLES } from '../../plugins/audit/index.js'
 import { pgSql, type Sql } from '../../plugins/sql.js'
+import { TYPESCRIPT } from '../fixtures/typescript.js'
 import { postgres } from '../services.js'
 import { build, folderOf, schema, until } from './build.js'
 
@@ -40,7 +41,7 @@ async function fresh (t: Test): Promise<{ url: string, sql: Sql, name: string }>
 interface Running { child: ChildProcess, kept: number[], ended: Promise<unknown>, isReady: () => boolean }
 
 function start (t: Test, env: Record<string, string>): Running {
-  const child = spawn(process.execPath, ['--import', 'tsx', PROCESS], { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'inherit'] })
+  const child = spawn(process.execPath, [...TYPESCRIPT, PROCESS], { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'inherit'] })
   const kept: number[] = []
   let text = ''
   let isReady = false

@@ -8,6 +8,7 @@ import { Secret, TOTP } from 'otpauth'
 import pg from 'pg'
 import t, { type Test } from 'tap'
 import { MFA_TABLES } from '../../plugins/mfa/index.js'
+import { TYPESCRIPT } from '../fixtures/typescript.js'
 import { ownRedis, postgres } from '../services.js'
 import { STEP } from './build.js'
 
@@ -22,7 +23,7 @@ async function processes (t: Test, env: Record<string, string>): Promise<Call> {
   const agent = new Agent({ keepAlive: true, maxSockets: 16 })
   t.teardown(() => agent.destroy())
   const ports = await Promise.all(Array.from({ length: PROCESSES }, async () => {
-    const child = spawn(process.execPath, ['--import', 'tsx', SERVICE], { stdio: ['pipe', 'pipe', 'inherit'], env: { ...process.env, ...env } })
+    const child = spawn(process.execPath, [...TYPESCRIPT, SERVICE], { stdio: ['pipe', 'pipe', 'inherit'], env: { ...process.env, ...env } })
     t.teardown(async () => {
       child.stdin.end()
       if (child.exitCode === null) await once(child, 'exit')

@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import { pgSql, type Sql } from '../../plugins/sql.js'
 import privacy, { type PrivacySource } from '../../plugins/privacy/index.js'
+import { TYPESCRIPT } from '../fixtures/typescript.js'
 import { postgres } from '../services.js'
 import { build, database, gate, KEY, notes, notesOf, TABLES, write } from './build.js'
 
@@ -252,7 +253,7 @@ t.test('a process that is killed between the commit and the work: another one do
   t.teardown(() => sql.close())
   await sql.script(TABLES)
   await write(sql, ADA, 'one', 'two')
-  const child = spawn(process.execPath, ['--import', 'tsx', fileURLToPath(new URL('process.ts', import.meta.url))], {
+  const child = spawn(process.execPath, [...TYPESCRIPT, fileURLToPath(new URL('process.ts', import.meta.url))], {
     stdio: ['pipe', 'inherit', 'inherit'], env: { ...process.env, DATABASE_URL: service.url, ERASE: ADA },
   })
   const [, signal] = await once(child, 'exit')

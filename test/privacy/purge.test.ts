@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import { pgSql } from '../../plugins/sql.js'
 import type { PrivacySource } from '../../plugins/privacy/index.js'
+import { TYPESCRIPT } from '../fixtures/typescript.js'
 import { postgres } from '../services.js'
 import { build, database, gate, notes, notesOf, TABLES, write } from './build.js'
 
@@ -170,7 +171,7 @@ t.test('two processes on one PostgreSQL: one purges, by hand and by schedule', a
   await sql.script(`${TABLES} create table purges (id integer generated always as identity primary key, pid integer not null, begun timestamptz not null, ended timestamptz);`)
 
   async function start (env: Record<string, string>) {
-    const child = spawn(process.execPath, ['--import', 'tsx', fileURLToPath(new URL('process.ts', import.meta.url))], {
+    const child = spawn(process.execPath, [...TYPESCRIPT, fileURLToPath(new URL('process.ts', import.meta.url))], {
       stdio: ['pipe', 'pipe', 'inherit'], env: { ...process.env, DATABASE_URL: service!.url, ...env },
     })
     t.teardown(() => { child.kill('SIGKILL') })

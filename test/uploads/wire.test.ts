@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import multipart from '@fastify/multipart'
 import Fastify from 'fastify'
 import t, { type Test } from 'tap'
+import { TYPESCRIPT } from '../fixtures/typescript.js'
 import { build, CODES, dial, folderOf, headOf, MIB, until } from './build.js'
 import { formOf, pdf, picture } from './forms.js'
 
@@ -175,7 +176,7 @@ t.test('200 uploads of 5 MiB at once keep the memory of the process below 250 Mi
 
 /** A service in a process of its own. */
 async function started (t: Test, folder: string) {
-  const child = spawn(process.execPath, ['--import', 'tsx', 'test/uploads/service.ts', folder], { stdio: ['ignore', 'pipe', 'inherit'] })
+  const child = spawn(process.execPath, [...TYPESCRIPT, 'test/uploads/service.ts', folder], { stdio: ['ignore', 'pipe', 'inherit'] })
   t.teardown(() => child.kill('SIGKILL'))
   const port = await new Promise<number>(resolve => { child.stdout.on('data', data => resolve(Number(String(data).trim()))) })
   /** Bytes of memory that it holds (Linux). */

@@ -9,6 +9,7 @@ import { setTimeout as pause } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import pg from 'pg'
 import t from 'tap'
+import { TYPESCRIPT } from '../fixtures/typescript.js'
 import { ownRedis, postgres } from '../services.js'
 
 t.setTimeout(300_000)
@@ -21,7 +22,7 @@ interface Portal { ask: (method: string, path: string, more?: { body?: object, h
 
 async function portal (env: Record<string, string>): Promise<Portal> {
   const folder = mkdtempSync(join(tmpdir(), 'portal-'))
-  const child = spawn(process.execPath, ['--import', 'tsx', 'demo/server.ts'], {
+  const child = spawn(process.execPath, [...TYPESCRIPT, 'demo/server.ts'], {
     cwd: ROOT, stdio: ['ignore', 'pipe', 'pipe'], env: { PATH: process.env.PATH, PORT: '0', LOG_LEVEL: 'trace', DATA_DIR: join(folder, 'data'), DEMO_PASSWORD: PASSWORD, APP_SECRET, ...env },
   })
   const ended = once(child, 'close')

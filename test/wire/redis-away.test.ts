@@ -10,6 +10,7 @@ import t, { type Test } from 'tap'
 import type { LineReport } from '../fixtures/late-line.js'
 import { oneProcess, PASSWORD, type Answer, type Process } from '../fixtures/processes.js'
 import { clock, stalledMs, watchStalls } from '../fixtures/stalls.js'
+import { TYPESCRIPT } from '../fixtures/typescript.js'
 import { ownRedis, redisSentinel } from '../services.js'
 
 /** The deadline of shared state, and what a request may take beyond it. */
@@ -279,7 +280,7 @@ interface LateLine {
 
 /** A way to a server on which its answers can be made late. */
 async function lateLine (t: Test, port: number): Promise<LateLine> {
-  const child = fork(LATE_LINE, [String(port)], { execArgv: ['--import', 'tsx'] })
+  const child = fork(LATE_LINE, [String(port)], { execArgv: TYPESCRIPT })
   t.teardown(async () => {
     child.disconnect()
     await once(child, 'exit')
