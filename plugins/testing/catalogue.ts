@@ -1,7 +1,7 @@
 /** Every finding that there is: what it means, how bad it is, and where it is written about. */
 import type { Severity } from './contract.js'
 
-export type FamilyName = 'authorization' | 'credentials' | 'mutations' | 'assignment' | 'input' | 'exposure' | 'limits' | 'answers' | 'leaks'
+export type FamilyName = 'authorization' | 'credentials' | 'mutations' | 'assignment' | 'input' | 'exposure' | 'limits' | 'answers' | 'leaks' | 'uploads' | 'outbound' | 'slowness' | 'framing'
 
 export interface Kind {
   severity: Severity
@@ -47,6 +47,8 @@ export const CATALOGUE = {
   'input.query': kind('low', 'API8', 20, 'A query that was not declared is taken'),
   'input.card': kind('high', 'API8', 311, 'A card number is taken'),
   'input.injection': kind('critical', 'API8', 74, 'What a value says is carried out, by a database or a shell'),
+  'input.password': kind('medium', 'API2', 521, 'A password is taken that everybody tries first'),
+  'input.markup': kind('high', 'API8', 79, 'HTML comes back with what runs scripts where it is shown'),
   'input.replay': kind('high', 'API2', 294, 'What is good once passes a second time'),
   'exposure.undeclared': kind('high', 'API3', 213, 'An answer holds a field that is not declared'),
   'exposure.hidden': kind('critical', 'API3', 213, 'An answer shows a field to somebody who may not see it'),
@@ -69,6 +71,12 @@ export const CATALOGUE = {
   'leaks.internal': kind('high', 'API8', 209, 'A refusal tells of files, queries or addresses inside'),
   'leaks.accounts': kind('medium', 'API2', 204, 'An answer tells which accounts there are'),
   'leaks.failure': kind('medium', 'API8', 755, 'An attack makes a handler fail'),
+  'uploads.content': kind('high', 'API8', 434, 'A file is taken whose content, name and type do not agree, or are none of those declared'),
+  'uploads.name': kind('medium', 'API8', 73, 'A file is kept under the name that its sender gave it, whatever stands there'),
+  'uploads.size': kind('medium', 'API4', 770, 'More bytes, files or pixels are taken than are declared'),
+  'outbound.reached': kind('high', 'API7', 918, 'The service connects to its own machine where a URL leads there'),
+  'slowness.pattern': kind('high', 'API4', 1333, 'A text costs far more time than its length is worth'),
+  'framing.lengths': kind('high', 'API8', 444, 'A request is answered whose end can be read in two ways'),
 } as const satisfies Record<`${FamilyName}.${string}`, Kind>
 
 export type FindingId = keyof typeof CATALOGUE

@@ -41,12 +41,30 @@ export type Objects = Readonly<Record<string, Readonly<Record<string, ObjectSour
 /** Anything, or a function that makes it afresh. */
 export type Made<T> = T | (() => T | Promise<T>)
 
+/** What files a route takes, in a form of several parts. */
+export interface UploadPolicy {
+  /** Name of its part (default `file`). */
+  field?: string
+  /** `png`, `jpeg`, `gif`, `webp`, `pdf`; of others nothing is proven. */
+  kinds: readonly string[]
+  /** Of the file. */
+  maxBytes?: number
+  /** Pixels of a picture. */
+  maxWidth?: number
+  maxHeight?: number
+  maxPixels?: number
+}
+
 /** What no plan and no schema says of a route. */
 export interface RoutePromises {
   /** What its body holds is good once: the same request is refused the second time, and of several at once all but one. */
   once?: boolean
   /** A field of its body, of which nobody is told whether there is an account of this name; `values` or the body of the hints names one that there is. */
   conceals?: string
+  /** The file that it takes, one a request. */
+  upload?: UploadPolicy
+  /** The route that makes the service connect to the URL that this one takes, by its name (default: this one does). */
+  connects?: string
   /** Fields of its body whose words are rights, so that nobody gives what they lack (default: by their names and words, where the route asks for no role or permission); `false`: none. */
   grants?: readonly string[] | false
 }

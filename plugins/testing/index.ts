@@ -17,10 +17,14 @@ import { assignment } from './families/assignment.js'
 import { authorization } from './families/authorization.js'
 import { credentials } from './families/credentials.js'
 import { exposure } from './families/exposure.js'
+import { framing } from './families/framing.js'
 import { input } from './families/input.js'
 import { leaks } from './families/leaks.js'
 import { limits } from './families/limits.js'
 import { mutations } from './families/mutations.js'
+import { outbound } from './families/outbound.js'
+import { slowness } from './families/slowness.js'
+import { uploads } from './families/uploads.js'
 import { drawnRoutes, heldTo, surfaceOfPlan, surfaceOfPolicy, withHints, type Surface } from './surface.js'
 import { injected, listening, remote } from './target.js'
 
@@ -28,13 +32,13 @@ export { CATALOGUE } from './catalogue.js'
 export { AttackOptions } from './contract.js'
 export { asJson, asSarif, asTap, asText } from './reporters.js'
 export type { FamilyName, FindingId, Kind } from './catalogue.js'
-export type { Check, Finding, Made, Objects, ObjectSource, Policy, PolicyAccess, Principal, Principals, PrincipalSource, RefusedPrincipal, Report, RouteHints, RoutePolicy, Severity } from './contract.js'
+export type { Check, Finding, Made, Objects, ObjectSource, Policy, PolicyAccess, Principal, Principals, PrincipalSource, RefusedPrincipal, Report, RouteHints, RoutePolicy, Severity, UploadPolicy } from './contract.js'
 
 /** An option of the attack kit is wrong, or nothing says what is to be proven. */
 export const TestingMisconfigured = createError<[string]>('FST_BASTION_TESTING_MISCONFIGURED', '%s', 500, TypeError)
 
 /** What may break a service that is not as it should be comes late, and limits last: what they spend is gone. */
-const FAMILIES: readonly Family[] = [authorization, credentials, assignment, input, mutations, exposure, answers, leaks, limits]
+const FAMILIES: readonly Family[] = [authorization, credentials, assignment, input, mutations, uploads, outbound, exposure, answers, leaks, slowness, framing, limits]
 const MADE = ['principals', 'objects', 'values', 'routes', 'refused', 'sign', 'reset', 'policy', 'headers'] as const
 
 /**
@@ -78,7 +82,7 @@ async function surfaceOf (app: FastifyInstance | null, options: AttackOptions): 
 /** A hint for a route that is not there protects nobody from a misspelling. */
 function refuseUnknown ({ routes }: Surface, { only = [], families = [], routes: hints = {}, principals = {}, objects = {} }: AttackOptions): void {
   const known = new Set(routes.map(({ name }) => name))
-  const unknown = [...only, ...Object.keys(hints)].find(name => !known.has(name))
+  const unknown = [...only, ...Object.keys(hints), ...Object.values(hints).flatMap(({ connects }) => connects ?? [])].find(name => !known.has(name))
   if (unknown !== undefined) throw new TestingMisconfigured(`testing: there is no route ${JSON.stringify(unknown)}`)
   const family = families.find(name => !FAMILIES.some(one => one.name === name))
   if (family !== undefined) throw new TestingMisconfigured(`testing: families: there is no ${JSON.stringify(family)}`)

@@ -2,6 +2,7 @@
 import { Callers, isSafe } from './callers.js'
 import type { AttackOptions, Made, RouteHints } from './contract.js'
 import type { Shot } from './exchange.js'
+import { formFor } from './forms.js'
 import { ObjectIds, pathOf, type Ids, type Whose } from './objects.js'
 import { randomOf, type Random } from './random.js'
 import { objectOf, propertiesOf, Unmade, valueOf, type Given } from './schemas.js'
@@ -75,7 +76,11 @@ export class Requests {
 
   async body (route: Route, change: (body: unknown) => unknown = body => body): Promise<Pick<Shot, 'body' | 'type'>> {
     const { body, type = route.body?.type ?? 'application/json' } = this.hints(route)
-    if (body === undefined && route.body?.type.startsWith('multipart/') === true) throw new Unmade('a body of several parts')
+    if (body === undefined && (route.upload !== null || route.body?.type.startsWith('multipart/') === true)) {
+      const form = route.upload === null ? null : formFor(route.upload)
+      if (form === null) throw new Unmade('a body of several parts')
+      return form
+    }
     const value = await this.bodyValue(route)
     if (value === undefined) return {}
     return { type, body: typeof value === 'string' || Buffer.isBuffer(value) ? value : written(type, change(value)) }

@@ -3,7 +3,7 @@ import type { FastifyInstance } from 'fastify'
 import { noBody } from '../../schemas/closed.js'
 import type { PlannedRoute } from '../plan/index.js'
 import { isSchema, type Schema } from '../references.js'
-import type { Policy, PolicyAccess, RouteHints, RoutePolicy } from './contract.js'
+import type { UploadPolicy, Policy, PolicyAccess, RouteHints, RoutePolicy } from './contract.js'
 import { inlined } from './schemas.js'
 
 /** A route, and what is promised of it; null is what nothing is promised of. */
@@ -32,6 +32,9 @@ export interface Route {
   conceals: string | null
   /** Fields whose words are rights; null: known by their names and words. */
   grants: readonly string[] | false | null
+  upload: UploadPolicy | null
+  /** The route that makes the service connect to a URL of its body; null: itself. */
+  connects: string | null
   /** Answers in a form of its own. */
   ownForm: boolean
   /** Wants tokens that are bound to a key, which the kit has none of. */
@@ -116,6 +119,8 @@ function routesOf (route: PlannedRoute, { plan }: Suite): Route[] {
     isOnce: false,
     conceals: null,
     grants: null,
+    upload: (controls.uploads as UploadPolicy | undefined) ?? null,
+    connects: null,
     ownForm: (options.config as { errorForm?: unknown } | undefined)?.errorForm !== undefined,
     wantsProof: controls.dpop === true || (controls.dpop as { required?: boolean } | undefined)?.required === true,
     planned: route,
@@ -174,7 +179,7 @@ export function surfaceOfPolicy (policy: Policy): Surface {
 function routeOfPolicy (name: string, given: PolicyAccess | RoutePolicy, common: Readonly<Record<string, string | true>> | null): Route {
   const [method = '', url = ''] = name.split(' ')
   const rule: RoutePolicy = typeof given === 'string' || isBareRule(given) ? { access: given as PolicyAccess } : given as RoutePolicy
-  const { access = null, override, body, params, query, answers, limits, headers, mediaType = 'application/json', once, conceals, grants } = rule
+  const { access = null, override, body, params, query, answers, limits, headers, mediaType = 'application/json', upload = null, connects = null, once, conceals, grants } = rule
   const isOwned = typeof access === 'object' && access?.resource !== undefined
   return {
     name,
@@ -196,6 +201,8 @@ function routeOfPolicy (name: string, given: PolicyAccess | RoutePolicy, common:
     isOnce: once === true,
     conceals: conceals ?? null,
     grants: grants ?? null,
+    upload,
+    connects,
     ownForm: false,
     wantsProof: false,
     planned: null,
@@ -228,6 +235,8 @@ export function heldTo (surface: Surface, policy: Policy): Surface {
         isOnce: must.isOnce,
         conceals: must.conceals,
         grants: must.grants,
+        upload: must.upload ?? route.upload,
+        connects: must.connects,
         headers: must.headers === null ? route.headers : { ...route.headers, ...must.headers },
       }
     }),
@@ -239,8 +248,8 @@ export function withHints (surface: Surface, hints: Readonly<Record<string, Rout
   return {
     ...surface,
     routes: surface.routes.map(route => {
-      const { once = route.isOnce, conceals = route.conceals, grants = route.grants } = hints[route.name] ?? {}
-      return { ...route, isOnce: once, conceals, grants }
+      const { upload = route.upload, connects = route.connects, once = route.isOnce, conceals = route.conceals, grants = route.grants } = hints[route.name] ?? {}
+      return { ...route, upload, connects, isOnce: once, conceals, grants }
     }),
   }
 }

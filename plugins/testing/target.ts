@@ -11,6 +11,8 @@ export interface Sent {
   path: string
   headers: Readonly<Record<string, string>>
   body?: string | Buffer
+  /** What is written to a connection instead. */
+  raw?: Buffer
   /** From which it seems to come; by `inject` alone. */
   address: string
 }

@@ -36,6 +36,8 @@ const named = (id: FindingId, route: string, says?: string): Named => ({ id, rou
 
 /** By flaw: what the kit calls it, where, and what it says where several have one name. `*`: on some route. */
 const FOUND: Readonly<Record<string, readonly Named[]>> = {
+  'any-password': [named('input.password', 'POST /auth/register', 'everybody tries'), named('input.password', 'POST /auth/register', "one's own name"), named('input.password', 'POST /auth/password')],
+  'believed-uploads': [named('uploads.content', 'POST /upload/image'), named('uploads.name', 'POST /upload/image'), named('uploads.size', 'POST /upload/image')],
   'cached-answers': [named('answers.cache', 'GET /users/me')],
   'checks-by-content-type': [named('mutations.media-type', 'PATCH /users/me', 'website')],
   'codes-used-twice': [named('input.replay', 'POST /auth/mfa')],
@@ -52,6 +54,7 @@ const FOUND: Readonly<Record<string, readonly Named[]>> = {
   'guards-by-method': [named('authorization.method', 'DELETE /posts/:postId'), named('authorization.unlisted', 'POST /posts/:postId'), named('mutations.path', 'DELETE /posts/:postId')],
   'guards-by-url': [named('mutations.path', 'GET /patients')],
   'half-sign-in-as-whole': [named('credentials.kind', 'GET /users/me', 'between password and code')],
+  'html-as-typed': [named('input.markup', 'POST /posts', 'content')],
   'introspection-by-anybody': [named('authorization.open', 'POST /introspect'), named('authorization.role', 'POST /introspect')],
   'keys-act-for-anyone': [named('credentials.several', 'GET /api/data')],
   'keys-for-everything': [named('authorization.role', 'GET /api/data')],
@@ -85,6 +88,7 @@ const FOUND: Readonly<Record<string, readonly Named[]>> = {
   'shell-commands': [named('input.injection', 'GET /ping')],
   'sign-ins-outlive-password': [named('credentials.revoked', 'GET /users/me', 'change of the password')],
   'sign-out-of-nothing': [named('credentials.revoked', 'GET /users/me', 'after the sign-out')],
+  'slow-patterns': [named('slowness.pattern', 'POST /posts', 'tags')],
   'string-built-sql': [named('input.injection', 'GET /search'), named('input.query', 'GET /posts')],
   'token-brings-key': [named('credentials.algorithm', '*', 'brings its own key')],
   'token-decoded-only': [named('credentials.forged', 'GET /users/me/export', 'its signature was changed')],
@@ -93,24 +97,21 @@ const FOUND: Readonly<Record<string, readonly Named[]>> = {
   'token-names-key-url': [named('credentials.algorithm', '*', 'names where its key is')],
   'token-without-algorithm': [named('credentials.algorithm', '*', 'alg is')],
   'told-addresses': [named('leaks.accounts', 'POST /auth/forgot')],
+  // Whichever route takes a body: the parser is one.
+  'two-lengths': [named('framing.lengths', '*', 'two answers')],
+  'urls-by-text': [named('outbound.reached', 'PUT /users/me/webhook', 'was connected to')],
   'weak-token-secret': [named('credentials.forged', '*', 'signed with the secret "secret"')],
 }
 
 /** What routes, schemas and policies say nothing of. */
 const BEYOND: Readonly<Record<string, string>> = {
-  'any-password': 'which passwords are common is no matter of a schema',
-  'believed-uploads': 'what the content of a file is stands in no schema, and the kit makes no bodies of several parts',
   'erased-in-name': 'what is left of somebody lies in the database, and no answer shows it',
-  'html-as-typed': 'which elements a text may hold is no matter of JSON Schema, and JSON that holds them is no fault in itself',
   'keys-beyond-their-owner': 'what the words in a body are worth, and whether who sends them has it, is known to the service alone',
   'keys-in-plain-text': 'how keys are kept is seen in the database alone: the one answer that shows a key is its own',
   'lines-in-logs': 'logs are no answers',
   'lock-counted-late': 'the kit sends one request after another, and a race needs two',
   'predictable-reset-token': 'a token that can be reckoned looks like one that cannot, and comes by mail',
-  'slow-patterns': 'how long an answer may take is promised nowhere, and times decide nothing on a busy machine',
-  'two-lengths': 'the kit sends HTTP that is well formed; two lengths need raw bytes on a socket',
   'unrecorded-changes': 'no answer tells what was not recorded',
-  'urls-by-text': 'where a service connects to is in no answer, and the kit has it connect to nobody',
 }
 
 /** Of what runs through the whole twin: the flaw whose defence stands in its way. No route of the twin has a schema, so that nothing is checked but one field. */
@@ -234,7 +235,7 @@ async function attackedTwin (app: FastifyInstance): Promise<AttackOptions> {
       'POST /auth/mfa': { body: () => ({ mfaToken: tokenOf('dora', 'mfa'), code: factor.generate() }) },
       'POST /auth/refresh': { body: { refresh_token: tokenOf('alice', 'refresh') } },
       'POST /mfa/confirm': { skip: { 'authorization.denied': 'the code changes with the secret' } },
-      'POST /users/me/webhook/test': { skip: 'sends requests to others' },
+      'PUT /users/me/webhook': { connects: 'POST /users/me/webhook/test' },
     },
     // What an attack has made of people is undone before the next.
     async reset () {

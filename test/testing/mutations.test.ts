@@ -53,6 +53,8 @@ const preValidation = (change: (body: Record<string, unknown>, request: FastifyR
 }
 
 const KNOWN = ['text', 'stars', 'color', 'name']
+/** Of what the small service takes nothing: see taking.ts. */
+const TAKEN_ELSEWHERE: readonly string[] = ['input.password', 'input.markup', 'uploads.content', 'uploads.name', 'uploads.size', 'outbound.reached']
 
 /** A reader of tokens that somebody wrote by hand, who forgot one thing. */
 const handWritten = (forgets: 'signature' | 'expiry' | 'audience' | 'kind' | 'end') => (app: FastifyInstance) => {
@@ -168,7 +170,7 @@ t.test('the service as it is has no finding', async t => {
     t.strictSame(report.findings, [], asText(report))
     t.strictSame(report.unproven, [])
     const proven = report.checks.filter(({ state }) => state === 'held').map(({ id }) => id)
-    t.strictSame(Object.keys(CATALOGUE).filter(id => !proven.includes(id as FindingId)), policy === undefined ? ['authorization.unlisted', 'input.replay', 'leaks.accounts'] : ['authorization.unlisted'], 'every check was tried')
+    t.strictSame(Object.keys(CATALOGUE).filter(id => !TAKEN_ELSEWHERE.includes(id) && !proven.includes(id as FindingId)), policy === undefined ? ['authorization.unlisted', 'input.replay', 'leaks.accounts'] : ['authorization.unlisted'], 'every check was tried')
   }
 })
 

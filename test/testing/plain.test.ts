@@ -12,6 +12,7 @@ import plan from '../../plugins/plan/index.js'
 import { server } from '../../plugins/server.js'
 import { asJson, asSarif, asTap, asText, attack, type AttackOptions, type FindingId, type Policy } from '../../plugins/testing/index.js'
 import { FLAWS, PLANTED, plainService, policy, tokenOf, type Flaw } from './plain.js'
+import { TAKING_FLAWS, takingPolicy, takingService, type TakingFlaw } from './taking.js'
 
 t.setTimeout(120_000)
 
@@ -61,6 +62,51 @@ t.test('each flaw is found by its right name, and with it none that is not there
     const kin: Partial<Record<Flaw, FindingId[]>> = { open: ['answers.cache'], assignment: ['input.type', 'input.bounds', 'input.missing', 'mutations.malformed', 'mutations.media-type', 'exposure.undeclared', 'assignment.prototype', 'leaks.failure'], leak: ['leaks.failure'], signature: ['credentials.algorithm', 'credentials.garbage'], 'media-type': ['exposure.undeclared'], headers: ['answers.cache'], path: ['authorization.head', 'authorization.method'], decoded: ['credentials.algorithm', 'credentials.garbage'], checks: ['mutations.malformed', 'exposure.undeclared', 'assignment.prototype', 'leaks.failure'] }
     t.strictSame(ids.filter(id => id !== FOUND[flaw] && !(kin[flaw] ?? []).includes(id)), [], flaw)
   }
+})
+
+/** By flaw: what is found, and where. */
+const TAKEN: Readonly<Record<TakingFlaw, readonly [id: FindingId, route: string]>> = {
+  password: ['input.password', 'POST /accounts'],
+  'own name': ['input.password', 'POST /accounts'],
+  markup: ['input.markup', 'POST /articles'],
+  'markup shown': ['input.markup', 'GET /articles/:articleId'],
+  content: ['uploads.content', 'POST /pictures'],
+  name: ['uploads.name', 'POST /pictures'],
+  size: ['uploads.size', 'POST /pictures'],
+  pattern: ['slowness.pattern', 'POST /tags'],
+  trimming: ['slowness.pattern', 'POST /tags'],
+  url: ['outbound.reached', 'POST /previews'],
+  'url later': ['outbound.reached', 'PUT /hook'],
+  lengths: ['framing.lengths', 'POST /accounts'],
+}
+const taking: AttackOptions = {
+  policy: takingPolicy,
+  families: ['input', 'uploads', 'outbound', 'slowness', 'framing'],
+  values: { name: 'ada-of-the-tests', password: 'the right password', tag: 'news', note: 'words' },
+  // Other findings of this family are of schemas, which are checked here where they matter alone.
+  routes: Object.fromEntries(Object.keys(takingPolicy.routes).map(name => [name, { skip: Object.fromEntries((['type', 'bounds', 'missing', 'injection', 'query'] as const).map(id => [`input.${id}`, 'not the matter of this test'])) }])),
+}
+
+t.test('passwords, HTML, files, patterns, URLs and lengths: each flaw of theirs is found by its name, and none without it', async t => {
+  for (const flaw of [undefined, ...TAKING_FLAWS]) {
+    const app = takingService(flaw)
+    t.teardown(() => app.close())
+    const report = await attack(app, taking)
+    const found = [...new Set(report.findings.map(({ id, route }) => `${id} ${route}`))]
+    t.strictSame(found, flaw === undefined ? [] : [TAKEN[flaw].join(' ')], flaw ?? asText(report))
+    t.strictSame(report.unproven, [])
+    for (const id of new Set(Object.values(TAKEN).map(([id]) => id))) t.not(report.checks.find(check => check.id === id)!.tried, 0, id)
+    t.notOk(app.server.listening, 'what listened for the attack listens no more')
+  }
+})
+
+t.test('over a URL what only this process sees is not applicable, and requests of raw bytes are sent there', async t => {
+  const app = takingService('lengths')
+  t.teardown(() => app.close())
+  const { findings, checks } = await attack(await app.listen({ host: '127.0.0.1', port: 0 }), { ...taking, families: ['slowness', 'framing', 'outbound'] })
+  t.strictSame([...new Set(findings.map(({ id }) => id))], ['framing.lengths'])
+  t.match(findings[0]!.reproduce, /^curl telnet:\/\/127\.0\.0\.1:\d+ < <\(printf '%b' "POST \/accounts HTTP\/1\.1\\r\\n/)
+  t.match(checks.find(({ id }) => id === 'slowness.pattern'), { state: 'not applicable', reason: /another process/ })
 })
 
 t.test('routes that the policy does not know are told of; what is switched off is told with its reason', async t => {

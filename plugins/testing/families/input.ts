@@ -2,6 +2,7 @@
 import type { Campaign, Family } from '../campaign.js'
 import { objectOf, propertiesOf, typesOf, wrongValues } from '../schemas.js'
 import type { Route } from '../surface.js'
+import { tryMarkup, tryPasswords } from './texts.js'
 
 const CARD = '4111 1111 1111 1111'
 const LONG = 100_000
@@ -20,12 +21,16 @@ export const input: Family = {
       if (route.querySchema !== null) await tryQuery(campaign, route, as)
       if (route.paramsSchema !== null) await tryParams(campaign, route, as)
       await tryInjection(campaign, route, as)
+      await tryPasswords(campaign, route, as)
+      await tryMarkup(campaign, route, as)
       await tryReplay(campaign, route, as)
     }
     campaign.notApplicable(['input.type', 'input.bounds', 'input.missing'], 'no route says what bodies it takes')
     campaign.notApplicable('input.query', 'no route says what query it takes')
     campaign.notApplicable('input.injection', 'no route says what it takes')
     campaign.notApplicable('input.replay', 'no route says that its body is good once')
+    campaign.notApplicable('input.password', 'no route sets a password')
+    campaign.notApplicable('input.markup', 'no route says that it takes HTML')
     campaign.notApplicable('input.card', 'no route looks for card numbers in a text')
   },
 }

@@ -1,0 +1,104 @@
+/**
+ * Texts that take more time than their length is worth (CWE-1333): runs of one sign with one at the end that does not belong there, longer and longer up to what the schema allows.
+ * Judged by the processor time of this process, never by the clock, so that a busy machine decides nothing; and told only where it comes again.
+ */
+import type { Campaign, Exchange, Family } from '../campaign.js'
+import { propertiesOf, typesOf } from '../schemas.js'
+import type { Schema } from '../../references.js'
+import type { Route } from '../surface.js'
+import { isPassword } from './texts.js'
+
+const SIGNS = ['a', '1', ' ']
+const BAD_END = '!'
+/** None takes for ever where the one before took next to nothing: first for what grows by a factor with each sign, then for what grows by a power of the length. */
+const LENGTHS = [16, 24, 36, 54, 216, 864, 3456, 13_824]
+/** What a body, and a query, may hold at most. */
+const LONGEST = { body: 20_000, query: 4000 }
+/** Milliseconds of the processor that a text may cost beyond a short one. */
+const MOST_MS = 50
+/** Twice the length may cost so many times as much: what grows with the length costs two times, what grows with its square four. */
+const MOST_GROWTH = 3
+const REPEATED = 3
+
+type Send = (text: string) => Promise<Exchange | null>
+
+export const slowness: Family = {
+  name: 'slowness',
+  async lead (campaign) {
+    if (campaign.app === null) return campaign.notApplicable('slowness.pattern', 'the service is in another process, whose time is not seen')
+    const seen = new Set<string>()
+    for (const route of campaign.routes) {
+      const [as] = await campaign.passing(route)
+      if (as === undefined || campaign.isOff(route, 'slowness.pattern')) continue
+      for (const [field, part] of Object.entries(propertiesOf(route.querySchema))) await tryField(campaign, seen, field, part, LONGEST.query, inQuery(campaign, route, as, field))
+      if (route.body?.type !== 'application/json') continue
+      for (const [field, part] of Object.entries(propertiesOf(route.body.schema))) await tryField(campaign, seen, field, part, LONGEST.body, inBody(campaign, route, as, field, typesOf(part).includes('array')))
+    }
+    campaign.notApplicable('slowness.pattern', 'no route says what texts it takes')
+  },
+}
+
+function inQuery (campaign: Campaign, route: Route, as: string | null, field: string): Send {
+  return async text => {
+    const shot = await campaign.ofOwn(route, as)
+    if (typeof shot === 'string') return null
+    const [path = '', search] = shot.path!.split('?')
+    const query = new URLSearchParams(search)
+    query.set(field, text)
+    return campaign.ask({ ...shot, path: `${path}?${query}`, isAllowed: true })
+  }
+}
+
+function inBody (campaign: Campaign, route: Route, as: string | null, field: string, isList: boolean): Send {
+  return async text => {
+    const shot = await campaign.ofOwn(route, as, body => ({ ...body as object, [field]: isList ? [text] : text }))
+    return typeof shot === 'string' ? null : campaign.ask({ ...shot, isAllowed: true })
+  }
+}
+
+/** @param seen schemas that were tried with every sign: elsewhere one is enough, for what a route does itself */
+async function tryField (campaign: Campaign, seen: Set<string>, field: string, part: Schema, longest: number, send: Send): Promise<void> {
+  const text = typesOf(part).includes('array') ? [part.items ?? {}].flat()[0] as Schema : part
+  // What a password costs is for its hash to say.
+  if (!typesOf(text).includes('string') || text.enum !== undefined || text.const !== undefined || isPassword(field, part)) return
+  const most = Math.min(longest, Number(text.maxLength ?? Infinity))
+  const known = JSON.stringify(text)
+  const signs = seen.has(known) ? SIGNS.slice(0, 1) : SIGNS
+  seen.add(known)
+  let usual: number | null = null
+  for (const sign of signs) {
+    for (const length of [...LENGTHS.filter(one => one < most), most]) {
+      const cost = await costOf(send, nearly(sign, length))
+      if (cost === null) return
+      usual ??= cost.ms
+      const isMore = cost.ms - usual > MOST_MS
+      const isSlow = isMore && await growsTooFast(send, sign, length)
+      campaign.check('slowness.pattern', cost.exchange, !isSlow, `${field}: ${length} characters in the time of so many`, `more than ${MOST_MS} ms of the processor, which grow faster than the length`, field)
+      if (isSlow) return
+      // Of whatever takes its time longer ones take more, and are not tried.
+      if (isMore) break
+    }
+  }
+}
+
+/** The least of several times, in which nothing else of the process can have had a share each time. */
+async function growsTooFast (send: Send, sign: string, length: number): Promise<boolean> {
+  const least = async (text: string) => {
+    let ms = Infinity
+    for (let i = 0; i < REPEATED; i++) ms = Math.min(ms, (await costOf(send, text))?.ms ?? 0)
+    return ms
+  }
+  const [none, half, whole] = [await least(nearly(sign, 2)), await least(nearly(sign, Math.floor(length / 2))), await least(nearly(sign, length))]
+  return whole - none > MOST_MS && whole - none > MOST_GROWTH * (half - none)
+}
+
+function nearly (sign: string, length: number): string {
+  return `${sign.repeat(Math.max(0, length - 1))}${BAD_END}`
+}
+
+async function costOf (send: Send, text: string): Promise<{ ms: number, exchange: Exchange } | null> {
+  const before = process.cpuUsage()
+  const exchange = await send(text)
+  const { user, system } = process.cpuUsage(before)
+  return exchange === null ? null : { ms: (user + system) / 1000, exchange }
+}
