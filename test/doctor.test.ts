@@ -89,6 +89,7 @@ export const schema = Type.Object({ PORT: Type.Integer(), MAIL_KEY: Type.String(
   await writeFile(join(folder, 'other.mjs'), "export default { type: 'object' }")
   t.match(await ask(folder, {}, '--settings', 'other.mjs'), { code: 1, text: 'exports no schema of settings' })
   t.match(await ask(folder, {}, '--settings', 'none.js'), { code: 1, text: 'there is no such file' })
+  t.match(await ask(folder, {}, '--env-file', 'none.env'), { code: 1, text: 'there is no none.env' })
 })
 
 t.test('Redis: it answers, which one it is, whose clock is right; and why where it does not', async t => {
@@ -151,6 +152,10 @@ t.test('certificates: one that is good, one that ends soon, one that has ended, 
   t.match(messages(await ask(folder, { ...soon!, NODE_ENV: 'test' }), 'certificates', 'warning').join('\n'), /good for [45] more days/)
   t.match(await ask(folder, { ...ended!, NODE_ENV: 'test' }), { code: 1, text: 'expired' })
   t.match(await ask(folder, { TLS_CERT: fine!.TLS_CERT, TLS_KEY: soon!.TLS_KEY, NODE_ENV: 'test' }), { code: 1, text: 'does not belong to the certificate' })
+  t.match(await ask(folder, { TLS_CERT: fine!.TLS_CERT, NODE_ENV: 'test' }), { code: 1, text: 'TLS_KEY is not set beside the other' })
+  const shown = await ask(folder, { TLS_CERT: fine!.TLS_CERT, TLS_KEY: await readFile(fine!.TLS_KEY, 'utf8'), NODE_ENV: 'test' })
+  t.match(shown, { code: 1, text: 'TLS_KEY must name a file' })
+  t.notMatch(shown.text, 'PRIVATE KEY', 'a key that stands in the environment itself is not printed')
 })
 
 t.test('Node: its age, its end of life, and what would switch TLS off', async t => {

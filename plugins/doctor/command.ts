@@ -36,7 +36,7 @@ Exit codes: 0, 1 where something is bad, 2 for wrong arguments.`,
     const { values } = parseArgs({
       args: [...args],
       options: {
-        'env-file': { type: 'string', default: '.env' },
+        'env-file': { type: 'string' },
         settings: { type: 'string' },
         production: { type: 'boolean', default: false },
         refresh: { type: 'boolean', default: false },
@@ -46,13 +46,15 @@ Exit codes: 0, 1 where something is bad, 2 for wrong arguments.`,
       },
     })
     if (!URL.canParse(values.registry)) throw new TypeError('--registry: must be a URL')
-    const file = existsSync(values['env-file']) ? parseEnv(readFileSync(values['env-file'], 'utf8')) : {}
+    const { 'env-file': path = '.env' } = values
+    if (values['env-file'] !== undefined && !existsSync(path)) throw new Error(`--env-file: there is no ${path}`)
+    const file = existsSync(path) ? parseEnv(readFileSync(path, 'utf8')) : {}
     const textOf = (name: string) => (process.env[name] || file[name]) || undefined
     const isProduction = values.production || saysProduction(textOf)
     const [folder, now] = [process.cwd(), Date.now()]
     const checks: Check[] = [
       ...nodeChecks(process.version, textOf, isProduction, now),
-      ...fileChecks(values['env-file'], isProduction),
+      ...fileChecks(path, isProduction),
       ...values.settings === undefined ? [] : settingChecks(await schemaIn(values.settings), textOf, isProduction),
       ...secretChecks([...Object.keys(file), ...Object.keys(process.env)], textOf, isProduction),
       ...certificateChecks(textOf('TLS_CERT'), textOf('TLS_KEY'), isProduction, now),

@@ -75,7 +75,10 @@ function sameAmong (names: readonly string[], textOf: Lookup): string[][] {
 
 export function certificateChecks (cert: string | undefined, key: string | undefined, isProduction: boolean, now: number): Check[] {
   const about = 'certificates'
-  if (cert === undefined || key === undefined) return [skipped(about, 'TLS_CERT and TLS_KEY are not set: HTTPS is somebody else\'s, or nobody\'s')]
+  if (cert === undefined && key === undefined) return [skipped(about, 'TLS_CERT and TLS_KEY are not set: HTTPS is somebody else\'s, or nobody\'s')]
+  if (cert === undefined || key === undefined) return [bad(about, `${cert === undefined ? 'TLS_CERT' : 'TLS_KEY'} is not set beside the other: a certificate and its key go together`)]
+  const inline = Object.entries({ TLS_CERT: cert, TLS_KEY: key }).filter(([, value]) => value.includes('\n') || value.includes('-----BEGIN')).map(([name]) => name)
+  if (inline.length > 0) return [bad(about, `${inline.join(' and ')} must name a file, and not be what is in it: processes and their reports show their environment`)]
   try {
     const pair = readPair({ cert, key })
     const { faults, warnings } = inspect(pair, { now, refuseExpired: true, production: isProduction, roots: null })
