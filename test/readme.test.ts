@@ -55,8 +55,8 @@ t.test('the table of ASVS is what the titles of the tests prove, and counts noth
   const found = await coverage()
   await holds(t, 'asvs', tableOf(found))
   for (const [id, claims] of found.claims) if (claims.every(({ isControlled }) => !isControlled)) t.ok(notCounted(found).some(line => line.includes(id)), `${id} is told to be not counted`)
-  const without = { ...found, claims: new Map([...found.claims].map(([id, claims]) => [id, claims.map(claim => ({ ...claim, isControlled: false, isBeside: false }))])) }
-  t.match(tableOf(without), `| **all** | 0/49 | 0/92 | 0/34 | 0/${found.suite.length} | 0 |`, 'negative control: the same claims without controls count for nothing')
+  const without = { ...found, claims: new Map([...found.claims].map(([id, claims]) => [id, claims.map(claim => ({ ...claim, isControlled: false }))])) }
+  t.match(tableOf(without), `| **all** | 0/49 | 0/92 | 0/34 | 0/${found.suite.length} |`, 'negative control: the same claims without controls count for nothing')
 })
 
 t.test('the table of attacks is that of the lab', async t => {

@@ -81,7 +81,7 @@ export class Campaign extends Requests {
   /** Sends a request. Where a budget is spent it is given back, as far as that is possible, and the request is sent again. */
   async ask (shot: Shot, countsBudget = false): Promise<Exchange> {
     let exchange = await this.#send(shot)
-    if (exchange.status === TOO_MANY && !countsBudget && await this.#giveBack(exchange)) exchange = await this.#send(shot)
+    if (exchange.status === TOO_MANY && !countsBudget && await this.giveBack(exchange.sent.address)) exchange = await this.#send(shot)
     if (exchange.status === 401 && shot.isAllowed === true && typeof shot.as === 'string' && this.#renew(shot.as)) exchange = await this.#send(shot)
     const isSuccess = exchange.status >= 200 && exchange.status < 400
     if (isSuccess && shot.route !== null && exchange.sent.method === shot.route.method) this.succeeded.add(shot.route.name)
@@ -115,13 +115,16 @@ export class Campaign extends Requests {
     return `10.${(n >> 16) & 255}.${(n >> 8) & 255}.${n & 255}`
   }
 
-  /** The budgets of the suite forget who has spent them. */
-  async #giveBack ({ caller, sent }: Exchange): Promise<boolean> {
+  /** The budgets of the suite forget what the address and the callers have spent: whose credential was sent is not always known. */
+  async giveBack (address: string): Promise<boolean> {
     const { limits } = (this.app ?? {}) as Partial<FastifyInstance>
     if (limits === undefined) return false
-    const { id, via } = caller?.principal ?? {}
-    const subjects = [`address:${sent.address}`, ...id === undefined ? [] : [`user:${id}`, ...via === 'key' ? [`key:${id}`, `credential:${id}`] : []]]
-    for (const { name } of limits.budgets()) for (const subject of subjects) await limits.reset(name, subject)
+    const callers = (await this.callers.all()).flatMap(({ principal: { id, via, plan } }) => [...plan === undefined ? [] : [`plan:${plan}`], ...id === undefined ? [] : via === 'key' ? [`key:${id}`, `credential:${id}`] : [`user:${id}`]])
+    for (const { name } of limits.budgets()) {
+      for (const subject of new Set([`address:${this.target.hasAddresses ? address : '127.0.0.1'}`, ...callers])) {
+        if ((await limits.inspect(name, subject)).some(({ remaining, limit }) => remaining < limit)) await limits.reset(name, subject)
+      }
+    }
     return true
   }
 

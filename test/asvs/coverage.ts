@@ -2,8 +2,8 @@
  * Which requirements of OWASP ASVS 5.0 the tests prove: `npm run asvs` prints it, `npm run asvs -- --write` writes the table into README.
  *
  * A requirement is claimed by its id in what tap prints of a test (`[ASVS 6.3.1]` in a title or in an assertion's message). It counts as proven where
- * that file also prints a negative control: the same attack, let in by plain Fastify, by an official plugin as it is documented, or with the control off (`the control: …`).
- * Comments count for nothing. Whether the control stands in the very test that makes the claim is told apart.
+ * that test, or the one right below it, also prints a negative control: the same attack, let in by plain Fastify, by an official plugin as it is documented,
+ * or with the control off (`the control: …`). Comments count for nothing, and neither does a control that stands elsewhere in the file.
  */
 import { readFile, readdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -11,8 +11,8 @@ import { fileURLToPath, pathToFileURL } from 'node:url'
 import ts from 'typescript'
 
 export interface Requirement { id: string, level: number, chapter: string }
-/** Where a requirement is claimed, and what stands beside the claim. */
-export interface Claim { file: string, isControlled: boolean, isBeside: boolean }
+/** Where a requirement is claimed, and whether its control stands beside. */
+export interface Claim { file: string, isControlled: boolean }
 
 export interface Coverage {
   /** The requirements that are the suite's to fulfil. */
@@ -26,6 +26,8 @@ const TESTS = fileURLToPath(new URL('../', import.meta.url))
 const README = fileURLToPath(new URL('../../README.md', import.meta.url))
 export const BLOCK = /(<!-- asvs -->\n)[\s\S]*?(?=\n## )/
 const CONTROL = /negative control|\bthe control: |plain Fastify|the official (?:plugin|limiter|one)/i
+/** A test that is one, as a whole. */
+const CONTROLLING = /^negative control\b/i
 const CLAIM = /\[[^\]]*\bASVS [^\]]*\]/g
 /** Longer texts are programs and documents that a test holds, not what it prints. */
 const MAX_PRINTED = 300
@@ -40,10 +42,10 @@ export async function coverage (): Promise<Coverage> {
     const source = await readFile(join(TESTS, file), 'utf8')
     if (!source.includes('ASVS ')) continue
     const statements = ts.createSourceFile(file, source, ts.ScriptTarget.ES2022, true).statements.map(textsIn)
-    const isControlled = statements.flat().some(text => CONTROL.test(text))
-    for (const texts of statements) {
-      const isBeside = texts.some(text => CONTROL.test(text))
-      for (const id of new Set(texts.flatMap(idsIn))) claims.set(id, [...claims.get(id) ?? [], { file: `test/${file.replaceAll('\\', '/')}`, isControlled, isBeside }])
+    for (const [i, texts] of statements.entries()) {
+      const [below = ''] = statements[i + 1] ?? []
+      const isControlled = texts.some(text => CONTROL.test(text)) || CONTROLLING.test(below)
+      for (const id of new Set(texts.flatMap(idsIn))) claims.set(id, [...claims.get(id) ?? [], { file: `test/${file.replaceAll('\\', '/')}`, isControlled }])
     }
   }
   return { suite, claims, others: [...claims.keys()].filter(id => !known.has(id)).sort(byNumber) }
@@ -53,11 +55,11 @@ export async function coverage (): Promise<Coverage> {
 export function tableOf ({ suite, claims }: Coverage): string {
   const share = (rows: readonly Requirement[]) => rows.length === 0 ? '' : `${rows.filter(({ id }) => isProven(claims.get(id))).length}/${rows.length}`
   const line = (name: string, rows: readonly Requirement[]) =>
-    `| ${[name, ...[1, 2, 3].map(level => share(rows.filter(row => row.level === level))), share(rows), rows.filter(({ id }) => claims.get(id)?.some(({ isBeside }) => isBeside)).length].join(' | ')} |`
+    `| ${[name, ...[1, 2, 3].map(level => share(rows.filter(row => row.level === level))), share(rows)].join(' | ')} |`
   const chapters = [...new Set(suite.map(({ chapter }) => chapter))]
   return [
-    '| chapter | level 1 | level 2 | level 3 | proven | beside its control |',
-    '|---|---|---|---|---|---|',
+    '| chapter | level 1 | level 2 | level 3 | proven |',
+    '|---|---|---|---|---|',
     ...chapters.map(chapter => line(chapter, suite.filter(row => row.chapter === chapter))),
     line('**all**', suite),
   ].join('\n')
@@ -72,7 +74,7 @@ export function notCounted ({ suite, claims, others }: Coverage): string[] {
   const claimed = suite.filter(({ id }) => claims.has(id) && !isProven(claims.get(id)))
   const silent = suite.filter(({ id }) => !claims.has(id))
   return [
-    `claimed where no negative control stands (${claimed.length}):`,
+    `claimed without a negative control (${claimed.length}):`,
     ...claimed.map(({ id }) => `  ${id} in ${[...new Set(claims.get(id)!.map(({ file }) => file))].join(', ')}`),
     `claimed by no test (${silent.length}): ${silent.map(({ id }) => id).join(' ')}`,
     `claimed, and not the suite's own (${others.length}): ${others.join(' ')}`,

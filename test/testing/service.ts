@@ -1,5 +1,6 @@
 /** A small service on the suite, as a team would write it, and what the attack kit is told of it; each test may weaken it in one place. */
 import { createHmac } from 'node:crypto'
+import { setImmediate } from 'node:timers/promises'
 import { Type } from '@sinclair/typebox'
 import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
 import type { Test } from 'tap'
@@ -8,6 +9,7 @@ import { NotFound } from '../../plugins/errors.js'
 import bastion, { principalOf, resourceOf, server, type BastionOptions, type ServerOptions } from '../../plugins/index.js'
 import type { AttackOptions } from '../../plugins/testing/index.js'
 import { closed, noBody } from '../../schemas/index.js'
+import { KEY, quotas, type Quotas } from './quotas.js'
 
 const KEYS = { access: Buffer.alloc(32, 'access key of this test'), refresh: Buffer.alloc(32, 'refresh key of this test') }
 export const CANARY = 'planted-where-it-must-stay'
@@ -35,6 +37,9 @@ export interface Weakness {
   tells?: boolean
   /** A ticket is good for ever. */
   ticketsLast?: boolean
+  /** Two of the same ticket are looked at before one of them is spent. */
+  ticketsRace?: boolean
+  quotas?: Quotas
   /** How notes are found. */
   notes?: NonNullable<BastionOptions['access']>['resources']
 }
@@ -63,7 +68,7 @@ export async function build (t: Test, weak: Weakness = {}): Promise<{ app: Fasti
     csrf: { key: Buffer.alloc(32, 'csrf key') },
     sessions: { secret: Buffer.alloc(32, 'session key') },
     tokens: { issuer: 'https://api.example', audience: 'https://api.example', keys: KEYS },
-    limits: { address: ['300/minute'] },
+    limits: { address: ['60/minute'], principal: ['60/minute'] },
     overload: false,
   }
   await app.register(bastion, weak.suite?.(suite) ?? suite)
@@ -108,9 +113,11 @@ export async function build (t: Test, weak: Weakness = {}): Promise<{ app: Fasti
   app.post('/tickets', { schema: { body: closed({ ticket: Type.String({ maxLength: 20 }) }), response: { 204: Type.Null() } }, config: { access: 'public' } as never }, async (request, reply) => {
     const { ticket } = request.body as { ticket: string }
     if (spent.has(ticket)) throw new NotFound()
+    if (weak.ticketsRace === true) await setImmediate()
     if (weak.ticketsLast !== true) spent.add(ticket)
     reply.code(204)
   })
+  quotas(app, weak.quotas ?? {}, config)
   t.teardown(() => app.close())
   await app.ready()
   weak.after?.(app)
@@ -128,17 +135,19 @@ function optionsFor (app: FastifyInstance, notes: Map<string, Note>): AttackOpti
     notes.set(id, { id, owner, text: 'A note', secret: CANARY })
     return id
   }
-  const token = (id: string, role: string, authTime?: number) => async () => ({ token: (await app.tokens.issue({ id, roles: [role], ...authTime !== undefined && { authTime } })).access_token })
+  const token = (id: string, role: string, more: { authTime?: number, plan?: string } = {}) => async () => ({ token: (await app.tokens.issue({ id, roles: [role], ...more })).access_token })
   return {
     canaries: [CANARY],
-    values: { name: 'bob', ticket: () => `ticket-${++fresh}` },
+    values: { scopes: ['notes:write'], name: 'bob', ticket: () => `ticket-${++fresh}` },
     principals: {
       ada: token('ada', 'member'),
       bob: token('bob', 'member'),
-      carl: token('carl', 'auditor'),
+      carl: token('carl', 'auditor', { plan: 'free' }),
       root: token('root', 'admin'),
       // Was seen a day ago.
-      stale: token('stale', 'admin', Math.floor(Date.now() / 1000) - 86_400),
+      stale: token('stale', 'admin', { authTime: Math.floor(Date.now() / 1000) - 86_400 }),
+      fay: token('fay', 'member', { plan: 'free' }),
+      program: { key: KEY, id: 'key-1', roles: ['member'], scopes: ['notes:write'] },
       browser: async () => {
         const { headers, json } = await app.inject({ method: 'POST', url: '/session', headers: { host: 'localhost' }, payload: { name: 'bob' } })
         return { cookie: ([headers['set-cookie']].flat() as string[]).map(line => line.split(';')[0]).join('; '), csrf: (json as () => { csrf: string })().csrf, id: 'bob', roles: ['member'], authTime: Math.floor(Date.now() / 1000) }

@@ -4,6 +4,7 @@
  */
 import type { Campaign, Exchange, Family } from '../campaign.js'
 import { isSafe, type Caller, type Verdict } from '../callers.js'
+import { tryGrants } from './grants.js'
 import { matches } from '../paths.js'
 import type { Route } from '../surface.js'
 
@@ -20,19 +21,24 @@ export const authorization: Family = {
       if (campaign.options.only?.includes(name) !== false) campaign.find('authorization.unlisted', name, 'a line in the policy', 'none')
     }
     if (campaign.options.policy === undefined) campaign.notApplicable('authorization.unlisted', 'no policy was given')
+    campaign.notApplicable('authorization.grant', 'no body takes words that are rights, of which some caller lacks one')
     const callers = await campaign.callers.all()
     for (const route of campaign.routes) {
       // What changes something is tried until it succeeds once, and not by everybody.
       let tries = isSafe(route.method) ? Infinity : MAX_TRIES
+      const passing: Caller[] = []
       for (const caller of [null, ...callers]) {
         const verdict = campaign.judge.verdictOn(route, caller)
         if (verdict.passes === null) campaign.unproven(route, 'authorization.role', verdict.reason)
         else if (!verdict.passes) await tryRefused(campaign, route, caller, verdict)
         else {
           if (tries > 0) tries = await tryAllowed(campaign, route, caller) && !isSafe(route.method) ? 0 : tries - 1
-          if (caller !== null) await tryForeign(campaign, route, caller)
+          if (caller === null) continue
+          passing.push(caller)
+          await tryForeign(campaign, route, caller)
         }
       }
+      await tryGrants(campaign, route, passing)
       await tryMethods(campaign, route)
     }
   },

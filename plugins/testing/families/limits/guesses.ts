@@ -1,0 +1,33 @@
+/** Locks: where what is counted are failed attempts, they are made. One after another are refused after a while; those that are sent at once must be, too. */
+import { budgetOf, type Limit } from '../../budgets.js'
+import type { Campaign } from '../../campaign.js'
+import { isSafe } from '../../callers.js'
+import type { Route } from '../../surface.js'
+import { meter } from './attack.js'
+
+const SECRET = /pass|secret|code|token/i
+/** Beyond the budget. */
+const MORE = 4
+
+/** Well formed, and wrong: only what is in a handler counts them. */
+export async function tryGuesses (campaign: Campaign, route: Route, limit: Limit): Promise<void> {
+  const budget = budgetOf(limit, null)
+  if (isSafe(route.method) || route.body === null || budget === null || budget.allowed > (campaign.options.largestBudget ?? 400) || campaign.isOff(route, 'limits.race')) return
+  if (campaign.judge.verdictOn(route, null).passes !== true) return
+  const address = campaign.freshAddress()
+  const guess = async (about: string) => {
+    const shot = await campaign.valid(route, null, 'any', body => Object.fromEntries(Object.entries(body as object).map(([name, value]) => [name, typeof value !== 'string' ? value : SECRET.test(name) ? 'Not-the-right-1-of-this' : about])))
+    return typeof shot === 'string' ? null : campaign.ask({ ...shot, address }, true)
+  }
+  const one = campaign.random.text(10)
+  for (let n = 0; ; n++) {
+    const exchange = await guess(one)
+    // What does not count them at all is told of already.
+    if (exchange === null || n > budget.allowed) return
+    if (exchange.status === 429) break
+  }
+  const other = campaign.random.text(10)
+  const { most } = meter({ budget, limit })
+  const passed = (await Promise.all(Array.from({ length: budget.allowed + MORE }, () => guess(other)))).filter(exchange => exchange !== null && exchange.status !== 429)
+  if (passed.length > 0) campaign.check('limits.race', passed.at(-1)!, passed.length <= most(), `at most ${budget.allowed} (${budget.windows.join(', ')}), as one after another`, `${passed.length} passed at once`)
+}
