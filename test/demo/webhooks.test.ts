@@ -2,6 +2,7 @@
 import { createHmac } from 'node:crypto'
 import type { RequestListener } from 'node:http'
 import t from 'tap'
+import { attack } from '../../plugins/testing/index.js'
 import { serve, type Visit } from '../outbound/build.js'
 import { until } from '../uploads/build.js'
 import { buildOn, freshDatabase, type PortalUnderTest } from './portal.js'
@@ -291,6 +292,12 @@ t.test('attack: in production loopback, plain http and other ports are refused, 
   t.equal(inside.visits.length, 1, 'negative control: plain fetch gets there')
   const developing = await author(`http://127.0.0.1:${inside.port}/`)
   t.strictSame((await developing.test()).body, { delivered: true, status: 200 }, 'and so does a portal that somebody develops')
+  const attacked = async ({ app }: typeof portal, { token }: { token: string }) => {
+    const { findings, checks } = await attack(app, { principals: { person: { token } }, only: ['PUT /users/me/webhook'], families: ['outbound'], routes: { 'PUT /users/me/webhook': { connects: 'POST /users/me/webhook/test' } } })
+    return [...findings.map(({ id, route }) => `${id} ${route}`), ...checks.map(({ tried }) => tried > 10)]
+  }
+  t.strictSame(await attacked(production, person), [true], 'the attack kit, which listens there, is connected to by no spelling')
+  t.strictSame(await attacked(portal, developing), ['outbound.reached PUT /users/me/webhook', true], 'and is by the other portal')
 })
 
 t.test('an inactive user is sent nothing', async t => {
