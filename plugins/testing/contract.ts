@@ -96,6 +96,9 @@ export type PolicyAccess = 'public' | 'user' | {
   action?: string
 }
 
+/** Who shares a budget: `caller` is the principal, or the address of nobody; `key` each key for itself; `plan` all callers of one plan. */
+export type LimitPart = 'address' | 'caller' | 'key' | 'plan' | 'route'
+
 /** What a policy file says of one route. What it leaves out is not attacked, and reported as such. */
 export interface RoutePolicy extends RoutePromises {
   access?: PolicyAccess
@@ -107,8 +110,8 @@ export interface RoutePolicy extends RoutePromises {
   query?: object
   /** By status: `{ 200: { type: 'object', properties: … } }`. */
   answers?: Readonly<Record<string, object>> | 'raw'
-  /** `['10/minute']` for an address, or with who shares it. */
-  limits?: readonly string[] | false
+  /** `['10/minute']` for an address, or with who shares it and what callers of each plan have. */
+  limits?: readonly string[] | { windows: readonly string[], by?: LimitPart | readonly LimitPart[], plans?: Readonly<Record<string, readonly string[]>> } | false
   headers?: Readonly<Record<string, string | true>> | false
   /** What its body is read as (default `application/json`). */
   mediaType?: string

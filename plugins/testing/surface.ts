@@ -3,6 +3,7 @@ import type { FastifyInstance } from 'fastify'
 import { noBody } from '../../schemas/closed.js'
 import type { PlannedRoute } from '../plan/index.js'
 import { isSchema, type Schema } from '../references.js'
+import { limitOfPlan, limitOfPolicy, type Limit } from './budgets.js'
 import type { UploadPolicy, Policy, PolicyAccess, RouteHints, RoutePolicy } from './contract.js'
 import { inlined } from './schemas.js'
 
@@ -40,15 +41,6 @@ export interface Route {
   /** Wants tokens that are bound to a key, which the kit has none of. */
   wantsProof: boolean
   planned: PlannedRoute | null
-}
-
-export interface Limit {
-  /** Routes with the same share a budget. */
-  key: string
-  windows: readonly string[]
-  by: string
-  algorithm: string
-  cost: number
 }
 
 export interface Surface {
@@ -111,7 +103,7 @@ function routesOf (route: PlannedRoute, { plan }: Suite): Route[] {
     paramsSchema: read(schema.params) as Schema | null,
     querySchema: read(schema.querystring ?? schema.query) as Schema | null,
     answers,
-    limits: limitOf(controls.limits, `${method} ${url}`),
+    limits: limitOfPlan(controls.limits, `${method} ${url}`),
     headers: has('headers') ? controls.headers as Record<string, string> : null,
     csrf: controls.csrf === false ? 'off' : check === 'origin' ? 'origin' : check === 'token' ? of as 'cookies' | 'all' : null,
     cards: has('cards'),
@@ -136,14 +128,6 @@ function bodyOf (body: unknown, shared: Readonly<Record<string, unknown>>, media
   const content = isSchema(body) && isSchema(body.content) ? body.content : null
   const [type, part] = content === null ? [mediaTypes?.[0] ?? 'application/json', body] : Object.entries(content as Record<string, { schema: unknown }>).map(([name, { schema }]) => [name, schema] as const)[0]!
   return { type, schema: inlined(part, shared) as Schema }
-}
-
-function limitOf (promise: unknown, name: string): Limit | null {
-  if (promise === undefined || promise === false) return null
-  const { shared, address, windows, by, algorithm, cost = 1, group } = promise as { shared?: boolean, address?: readonly string[] | false, windows?: readonly string[], by: unknown, algorithm: string, cost?: number, group?: string }
-  const own = shared === true ? address : windows
-  if (!Array.isArray(own)) return null
-  return { key: shared === true ? 'default' : group ?? name, windows: own, by: String(by), algorithm, cost }
 }
 
 export function paramsOf (url: string): string[] {
@@ -193,7 +177,7 @@ function routeOfPolicy (name: string, given: PolicyAccess | RoutePolicy, common:
     paramsSchema: (params as Schema | undefined) ?? null,
     querySchema: (query as Schema | undefined) ?? null,
     answers: answers === undefined ? null : answers === 'raw' ? 'raw' : new Map(Object.entries(answers)),
-    limits: limits === undefined || limits === false ? null : { key: name, windows: limits, by: 'address', algorithm: 'fixed', cost: 1 },
+    limits: limitOfPolicy(limits, name),
     headers: headers === false ? null : headers === undefined ? common : { ...common, ...headers },
     csrf: null,
     cards: false,

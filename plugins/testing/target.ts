@@ -28,18 +28,23 @@ export interface Received {
 export interface Target {
   /** @param timeout milliseconds after which an answer that does not end is read no further */
   ask: (sent: Sent, timeout: number) => Promise<Received>
+  /** Requests come from where they say. */
+  hasAddresses: boolean
   /** Where it is, for people. */
   origin: string
   close: () => Promise<void>
 }
 
 const MAX_TEXT = 4_000_000
+/** Connections. */
+const AT_ONCE = 32
 /** Stands for a connection that was closed without an answer; no service says it. */
 export const CLOSED = 499
 
 export function injected (app: FastifyInstance): Target {
   return {
     origin: 'http://localhost',
+    hasAddresses: true,
     close: async () => {},
     async ask ({ method, path, headers, body, address }, timeout) {
       const response = await app.inject({ method: method as 'GET', url: path, headers: { ...headers }, remoteAddress: address, payloadAsStream: true, ...body !== undefined && { payload: body } })
@@ -62,9 +67,10 @@ export async function listening (app: FastifyInstance): Promise<Target> {
 export function remote (url: string): Target {
   const { protocol, hostname, port, origin } = new URL(url)
   const isSecure = protocol === 'https:'
-  const agent = isSecure ? new SecureAgent({ keepAlive: true, maxSockets: 4 }) : new Agent({ keepAlive: true, maxSockets: 4 })
+  const agent = isSecure ? new SecureAgent({ keepAlive: true, maxSockets: AT_ONCE }) : new Agent({ keepAlive: true, maxSockets: AT_ONCE })
   return {
     origin,
+    hasAddresses: false,
     close: async () => { agent.destroy() },
     async ask (sent, timeout) {
       // An idle connection may end in the very moment in which it is used again.

@@ -5,6 +5,7 @@ import t from 'tap'
 import { NotFound } from '../../plugins/errors.js'
 import type { PlannedRoute } from '../../plugins/plan/index.js'
 import { asText, attack, CATALOGUE, type FamilyName, type FindingId, type Policy } from '../../plugins/testing/index.js'
+import { QUOTA } from './quotas.js'
 import { ACCESS_KEY, build, REFRESH_KEY, type Weakness } from './service.js'
 
 t.setTimeout(240_000)
@@ -23,6 +24,8 @@ const POLICY: Policy = {
     'GET /reports': { permissions: 'reports:read' },
     'POST /people/:personId/ban': { roles: 'admin', stepUp: true },
     'GET /search': 'public',
+    'GET /quota': { access: { via: ['bearer', 'session', 'key'] }, limits: { ...QUOTA, by: 'caller' } },
+    'POST /keys': 'user',
     'POST /session': { access: 'public', conceals: 'name' },
     'POST /tickets': { access: 'public', once: true },
   },
@@ -33,10 +36,15 @@ interface Mutation extends Weakness {
   /** What is weak. */
   what: string
   policy?: Policy
+  /** Routes, where not all are attacked. */
+  only?: string[]
   families?: FamilyName[]
 }
 
 type Chains = Record<'edge' | 'guard' | 'parsed' | 'resource' | 'view' | 'sent', unknown>
+
+const ofQuota = (limits: object) => ({ 'GET /quota': { access: { via: ['bearer', 'session', 'key'] }, limits } })
+const ofPlans: Policy = { ...POLICY, routes: { ...POLICY.routes, 'GET /quota': { access: { via: ['bearer', 'session', 'key'] }, limits: { windows: ['8/minute'], by: 'plan' } } } }
 
 /** Takes the steps of a phase out of the plan of a route. */
 const without = (phase: keyof Chains, name: string) => (app: FastifyInstance) => {
@@ -102,6 +110,7 @@ const MUTATIONS: readonly Mutation[] = [
   { finds: 'authorization.head', what: 'the plan of HEAD without its guard', after: without('guard', 'HEAD /reports') },
   { finds: 'authorization.method', what: 'a server that believes which method a header claims', server: { fastify: { rewriteUrl: request => request.headers['x-http-method-override'] === undefined ? request.url! : '/search' } } },
   { finds: 'authorization.step-up', what: 'a fresh proof that is asked for no more', config: { 'POST /people/:personId/ban': { access: { roles: 'admin' } } }, policy: POLICY },
+  { finds: 'authorization.grant', what: 'a route that gives keys whatever scopes are asked for', quotas: { givesAll: true } },
   { finds: 'authorization.denied', what: 'a route that is stricter than its policy', config: { 'GET /reports': { access: { roles: 'admin' } } }, policy: POLICY },
   { finds: 'authorization.unlisted', what: 'a route that the policy does not know', policy: { ...POLICY, routes: Object.fromEntries(Object.entries(POLICY.routes).filter(([name]) => name !== 'GET /search')) } },
   { finds: 'credentials.garbage', what: 'a header that is believed', before: trusting('x-user-id') },
@@ -140,11 +149,22 @@ const MUTATIONS: readonly Mutation[] = [
   { finds: 'input.card', what: 'the plan of a route without its look at bodies', after: without('parsed', 'POST /notes') },
   { finds: 'input.injection', what: 'a statement that ends where a quotation mark stands', before: preValidation(body => { if (String(body.text).split("'").length % 2 === 0) throw new Error('unterminated') }) },
   { finds: 'input.replay', what: 'a ticket that is good for ever', ticketsLast: true, policy: POLICY },
+  { finds: 'input.race', what: 'a ticket that is looked at, and spent a moment later', ticketsRace: true, policy: POLICY },
   { finds: 'exposure.undeclared', what: 'a hook that adds a field', before: onSend((_reply, payload) => typeof payload === 'string' && payload.startsWith('{"id"') ? payload.replace('{', '{"internal":1,') : payload) },
   { finds: 'exposure.hidden', what: 'a field that everybody sees', emailIsOpen: true, policy: POLICY },
   { finds: 'exposure.canary', what: 'a secret in a field that is declared', person: ({ passwordHash }) => ({ bio: passwordHash }) },
   { finds: 'exposure.secret', what: 'a hash in a field that is declared', note: (_request, note) => ({ ...note, text: '$argon2id$v=19$m=19456,t=2,p=1$c2FsdA$aGFzaA' }) },
   { finds: 'limits.exceeded', what: 'an exemption of everybody', suite: options => ({ ...options, limits: { ...options.limits, exempt: () => true } }) },
+  { finds: 'limits.exceeded', what: 'an exemption of who is signed in', suite: options => ({ ...options, limits: { ...options.limits, exempt: ({ principal }) => principal?.via === 'bearer' } }) },
+  { finds: 'limits.exceeded', what: 'an exemption of keys', suite: options => ({ ...options, limits: { ...options.limits, exempt: ({ principal }) => principal?.via === 'key' } }) },
+  { finds: 'limits.exceeded', what: 'a plan that nobody looks at', config: ofQuota({ windows: QUOTA.windows }), policy: POLICY, only: ['GET /quota'] },
+  { finds: 'limits.race', what: 'a count that comes a moment late', config: { 'GET /quota': { access: 'public', limits: false } }, quotas: { countsLate: true }, policy: { ...POLICY, routes: { ...POLICY.routes, 'GET /quota': { access: 'public', limits: { windows: ['4/minute'], by: 'caller' } } } }, only: ['GET /quota'] },
+  { finds: 'limits.shared', what: 'a budget of everybody at one address', config: ofQuota({ ...QUOTA, by: 'address' }), policy: POLICY, only: ['GET /quota'] },
+  { finds: 'limits.shared', what: 'one budget for all', config: ofQuota({ windows: ['8/minute'], by: 'route' }), policy: ofPlans, only: ['GET /quota'] },
+  { finds: 'limits.variant', what: 'a caller who has a budget at each address', config: ofQuota({ ...QUOTA, by: ['caller', 'address'] }), policy: POLICY, only: ['GET /quota'] },
+  { finds: 'limits.variant', what: 'a credential that has a budget of its own', config: ofQuota({ ...QUOTA, by: ({ principal }: FastifyRequest) => principal?.credentialId ?? '' }), policy: POLICY, only: ['GET /quota'] },
+  { finds: 'limits.variant', what: 'a HEAD of callers that is not counted', suite: options => ({ ...options, limits: { ...options.limits, exempt: ({ method, principal }) => method === 'HEAD' && principal !== null } }), only: ['GET /quota'] },
+  { finds: 'limits.variant', what: 'a budget of a plan that each of its callers has alone', config: ofQuota({ windows: ['8/minute'] }), policy: ofPlans, only: ['GET /quota'] },
   { finds: 'limits.variant', what: 'forwarded addresses of anybody are believed', server: { trustProxy: () => true } },
   { finds: 'limits.retry', what: 'a hook that takes Retry-After away', before: onSend(reply => { reply.removeHeader('retry-after') }) },
   { finds: 'answers.headers', what: 'a hook that takes a header away', before: onSend(reply => { reply.removeHeader('x-content-type-options') }) },
@@ -170,15 +190,15 @@ t.test('the service as it is has no finding', async t => {
     t.strictSame(report.findings, [], asText(report))
     t.strictSame(report.unproven, [])
     const proven = report.checks.filter(({ state }) => state === 'held').map(({ id }) => id)
-    t.strictSame(Object.keys(CATALOGUE).filter(id => !TAKEN_ELSEWHERE.includes(id) && !proven.includes(id as FindingId)), policy === undefined ? ['authorization.unlisted', 'input.replay', 'leaks.accounts'] : ['authorization.unlisted'], 'every check was tried')
+    t.strictSame(Object.keys(CATALOGUE).filter(id => !TAKEN_ELSEWHERE.includes(id) && !proven.includes(id as FindingId)), policy === undefined ? ['authorization.unlisted', 'input.replay', 'input.race', 'leaks.accounts'] : ['authorization.unlisted'], 'every check was tried')
   }
 })
 
 t.test('each weakness is found by its name', async t => {
   const missed: string[] = []
-  for (const { finds, what, policy, families = [finds.split('.')[0] as FamilyName], ...weak } of MUTATIONS) {
+  for (const { finds, what, policy, only, families = [finds.split('.')[0] as FamilyName], ...weak } of MUTATIONS) {
     const { app, options } = await build(t, weak)
-    const { findings } = await attack(app, { ...options, policy, families })
+    const { findings } = await attack(app, { ...options, policy, only, families })
     const isFound = findings.some(({ id }) => id === finds)
     if (!isFound) missed.push(`${finds}: ${what}: ${[...new Set(findings.map(({ id }) => id))].join(', ') || 'no finding'}`)
     for (const { reproduce, route, severity, id } of findings) t.ok(CATALOGUE[id].severity === severity && route !== '' && (reproduce.startsWith('curl ') || id === 'authorization.unlisted'), `${id} ${route}`)

@@ -6,6 +6,8 @@ import { tryMarkup, tryPasswords } from './texts.js'
 
 const CARD = '4111 1111 1111 1111'
 const LONG = 100_000
+/** Requests that race for what is good once. */
+const AT_ONCE = 5
 /** Harmless, and their answer stands in none of them. */
 const COMMANDS = [';expr 1931 \\* 7', '$(expr 1931 \\* 7)']
 const CARRIED_OUT = '13517'
@@ -28,7 +30,7 @@ export const input: Family = {
     campaign.notApplicable(['input.type', 'input.bounds', 'input.missing'], 'no route says what bodies it takes')
     campaign.notApplicable('input.query', 'no route says what query it takes')
     campaign.notApplicable('input.injection', 'no route says what it takes')
-    campaign.notApplicable('input.replay', 'no route says that its body is good once')
+    campaign.notApplicable(['input.replay', 'input.race'], 'no route says that its body is good once')
     campaign.notApplicable('input.password', 'no route sets a password')
     campaign.notApplicable('input.markup', 'no route says that it takes HTML')
     campaign.notApplicable('input.card', 'no route looks for card numbers in a text')
@@ -102,7 +104,7 @@ async function tryInjection (campaign: Campaign, route: Route, as: string | null
   }
 }
 
-/** What is good once, twice. */
+/** What is good once, twice; and another one several times at once. */
 async function tryReplay (campaign: Campaign, route: Route, as: string | null): Promise<void> {
   if (!route.isOnce || campaign.isOff(route, 'input.replay')) return
   const shot = await campaign.valid(route, as)
@@ -111,6 +113,11 @@ async function tryReplay (campaign: Campaign, route: Route, as: string | null): 
   if (first.status >= 400) return campaign.unproven(route, 'input.replay', `a valid request was answered ${first.status}: give its body or values`)
   const second = await campaign.ask(shot)
   campaign.check('input.replay', second, second.status >= 400, 'a refusal: it was good once')
+  if (second.status < 400 || campaign.isOff(route, 'input.race')) return
+  const other = await campaign.valid(route, as)
+  if (typeof other === 'string' || other.body === shot.body) return campaign.unproven(route, 'input.race', 'another valid body is needed: give a function in values or as the body')
+  const taken = (await Promise.all(Array.from({ length: AT_ONCE }, () => campaign.ask(other)))).filter(({ status }) => status < 400)
+  campaign.check('input.race', taken.at(-1) ?? second, taken.length <= 1, 'one success: it is good once', `${taken.length} of ${AT_ONCE} at once`)
 }
 
 async function tryCard (campaign: Campaign, route: Route, as: string | null): Promise<void> {
