@@ -3,8 +3,6 @@ import type { FastifyInstance } from 'fastify'
 import type { Test } from 'tap'
 import { attack, type AttackOptions } from '../../../plugins/testing/index.js'
 import { familyOf } from '../../../plugins/testing/catalogue.js'
-import { attackedPortal } from '../../demo/attacked.js'
-import { build as buildPortal } from '../../demo/portal.js'
 import { build as buildService } from '../service.js'
 import { MUTANTS, type Mutant } from './table.js'
 
@@ -16,7 +14,9 @@ interface Subject { app: FastifyInstance, options: AttackOptions }
 const subjects: Record<Mutant['on'], () => Promise<Subject>> = {
   service: () => buildService(t),
   portal: async () => {
-    const portal = await buildPortal(t)
+    // By name: the roles and permissions that the portal declares are those of its own project alone.
+    const [{ build }, { attackedPortal }] = await Promise.all(['portal', 'attacked'].map(name => import(`../../demo/${name}.js`)))
+    const portal = await build(t)
     return { app: portal.app, options: await attackedPortal(portal) }
   },
 }
