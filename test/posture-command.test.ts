@@ -112,7 +112,7 @@ t.test('the report has every route, its controls and the requirements that they 
   const file = await moduleOf(SERVICE)
   const table = await run(file)
   t.match(table, { code: 0, out: /grade A\+, 5 routes/ })
-  t.match(table.out, /POST \/posts +permissions posts:write, stepUp true +5\/second 100\/minute +body 2, csrf +201 1 +data_modification/)
+  t.match(table.out, /POST \/posts +permission posts:write, proven in the last 300 s +bearer +5\/second, 100\/minute by .* +closed: application\/json +201 by its schema +data_modification/)
   t.match(table.out, /^resource +1 +8\.2\.2 8\.4\.1 +API1:2023$/m)
 
   const written = join(folder, 'report.json')
@@ -123,7 +123,7 @@ t.test('the report has every route, its controls and the requirements that they 
 
   const markdown = await run(file, '--format', 'markdown')
   t.match(markdown.out, /^# Posture of .*: A\+$/m)
-  t.match(markdown.out, /^\| `GET \/health` \| public \| 300\/minute \|/m)
+  t.match(markdown.out, /^\| `GET \/health` \| anybody \| nothing is needed \| 300\/minute an address/m)
 
   const page = await run(await moduleOf(changed(t, "app.get('/health'", "app.get('/<img src=x onerror=alert(1)>'")), '--format', 'html')
   t.match(page.out, '&lt;img src=x onerror=alert(1)&gt;')
