@@ -9,7 +9,7 @@ import { RISKS } from '../demo/lab/attack.js'
 import { attacks } from '../demo/lab/range.js'
 import { redis } from './services.js'
 
-t.setTimeout(180_000)
+t.setTimeout(600_000)
 const ROOT = fileURLToPath(new URL('../', import.meta.url))
 const README = join(ROOT, 'README.md')
 /** `README_UPDATE=1 npx tap test/readme.test.ts` writes the tables anew. */

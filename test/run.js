@@ -9,8 +9,11 @@
 import { createWriteStream, readdirSync, readFileSync } from 'node:fs'
 import { sep } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import t from 'tap'
 import { javaScript } from './typescript/cache.js'
+
+// Else tap would measure the coverage of each process that it is loaded into.
+process.env._TAPJS_PROCESSINFO_COVERAGE_ = '0'
+const { default: t } = await import('tap')
 
 const ROOT = new URL('../', import.meta.url)
 const REGISTER = new URL('typescript/register.js', import.meta.url).href
