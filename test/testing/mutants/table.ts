@@ -1,6 +1,7 @@
 /** Mutations: one small edit of the suite or of the demo each, and the finding that it must lead to. */
 import type { FamilyName, FindingId, Policy } from '../../../plugins/testing/index.js'
 import { OF_ANSWERS } from './answers.js'
+import { OF_SEVERAL } from './at-once.js'
 import { OF_CALLERS } from './callers.js'
 import { OF_INPUT } from './input.js'
 import { OF_WHOLES } from './taken.js'
@@ -23,7 +24,7 @@ export interface Mutant {
   policy?: Policy
 }
 
-export const MUTANTS: readonly Mutant[] = [...OF_CALLERS, ...OF_INPUT, ...OF_WHOLES, ...OF_ANSWERS]
+export const MUTANTS: readonly Mutant[] = [...OF_CALLERS, ...OF_SEVERAL, ...OF_INPUT, ...OF_WHOLES, ...OF_ANSWERS]
 
 /** Kinds of finding that no single edit of this repository leads to, and why. */
 export const NOT_MUTATED: { readonly [Id in FindingId]?: string } = {
