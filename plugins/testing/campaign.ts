@@ -36,6 +36,7 @@ export class Campaign extends Requests {
   /** Routes whose answers do not end: waited for once. */
   readonly #streams = new Set<string>()
   readonly #open = new Map<string, boolean>()
+  #isTogether = false
   #requests = 0
   #addresses = 0
 
@@ -128,7 +129,20 @@ export class Campaign extends Requests {
     return true
   }
 
+  /** What is changed meanwhile stays, and callers stay who they are: that is made up for at the end. */
+  async together<T> (work: () => Promise<T>): Promise<T> {
+    this.#isTogether = true
+    try {
+      return await work()
+    } finally {
+      this.#isTogether = false
+      await this.options.reset?.()
+      for (const name of this.callers.names) this.#renew(name)
+    }
+  }
+
   async #changed (caller: Caller | null): Promise<void> {
+    if (this.#isTogether) return
     await this.options.reset?.()
     for (const name of this.options.reset !== undefined ? this.callers.names : caller === null ? [] : [caller.name]) this.#renew(name)
   }

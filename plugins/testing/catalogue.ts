@@ -1,7 +1,7 @@
 /** Every finding that there is: what it means, how bad it is, and where it is written about. */
 import type { Severity } from './contract.js'
 
-export type FamilyName = 'authorization' | 'credentials' | 'mutations' | 'assignment' | 'input' | 'exposure' | 'limits' | 'answers' | 'leaks' | 'uploads' | 'outbound' | 'slowness' | 'framing'
+export type FamilyName = 'authorization' | 'credentials' | 'mutations' | 'assignment' | 'input' | 'exposure' | 'limits' | 'answers' | 'leaks' | 'uploads' | 'outbound' | 'slowness' | 'framing' | 'traces'
 
 export interface Kind {
   severity: Severity
@@ -81,6 +81,12 @@ export const CATALOGUE = {
   'outbound.reached': kind('high', 'API7', 918, 'The service connects to its own machine where a URL leads there'),
   'slowness.pattern': kind('high', 'API4', 1333, 'A text costs far more time than its length is worth'),
   'framing.lengths': kind('high', 'API8', 444, 'A request is answered whose end can be read in two ways'),
+  'traces.stored': kind('high', 'API2', 312, 'A password, a key or a token lies readable where things are kept'),
+  'traces.erased': kind('high', 'API8', 459, 'What somebody wrote is kept after they were erased'),
+  'traces.lines': kind('medium', 'API8', 117, 'What a client sends begins a line of its own in the log'),
+  'traces.logged': kind('high', 'API8', 532, 'The log holds a password, a key or a token'),
+  'traces.unrecorded': kind('medium', 'API8', 778, 'What the audit trail must hold is not in it'),
+  'traces.predictable': kind('critical', 'API2', 340, 'A token can be reckoned by somebody who was not given it'),
 } as const satisfies Record<`${FamilyName}.${string}`, Kind>
 
 export type FindingId = keyof typeof CATALOGUE

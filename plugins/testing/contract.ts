@@ -67,6 +67,12 @@ export interface RoutePromises {
   connects?: string
   /** Fields of its body whose words are rights, so that nobody gives what they lack (default: by their names and words, where the route asks for no role or permission); `false`: none. */
   grants?: readonly string[] | false
+  /** Who calls it is erased: nothing of what they wrote is stored any more. */
+  erases?: boolean
+  /** Each valid request sends a mail with a token in it. */
+  mails?: boolean
+  /** Its success is an event of the audit trail: of this type, or of any (default: true for what changes an object by right of a role or permission). */
+  audit?: string | boolean
 }
 
 /** What the kit is told of one route. */
@@ -136,6 +142,31 @@ export interface Policy {
   problems?: boolean
   /** Values are refused that Ajv would coerce, and fields that it would drop (default false). */
   strict?: boolean
+  /** Each 401 and 403 is an event of the audit trail (default false). */
+  recordsRefusals?: boolean
+}
+
+/** One text, or many. */
+export type Texts = string | Iterable<string> | AsyncIterable<string>
+
+/** Whatever else is in it is text to the kit. */
+export interface RecordedEvent {
+  type: string
+}
+
+/**
+ * What the kit may look at beside answers, where a team lets it. Each is asked for whenever it is needed, and answers all that there is by then: what waits to be written is
+ * written before. What lacks a witness is reported as not applicable.
+ */
+export interface Witnesses {
+  /** All text at rest: rows of a database, files. */
+  stored?: () => Texts | Promise<Texts>
+  /** Lines that were logged; a text of several lines is several. */
+  logged?: () => Texts | Promise<Texts>
+  /** Events of the audit trail; the newest twenty are enough, where an id or a time tells them apart. */
+  recorded?: () => Iterable<RecordedEvent> | AsyncIterable<RecordedEvent> | Promise<Iterable<RecordedEvent> | AsyncIterable<RecordedEvent>>
+  /** Mails that were sent, with whom they went to. */
+  mailed?: () => Texts | Promise<Texts>
 }
 
 export const AttackOptions = Type.Object({
@@ -165,6 +196,8 @@ export type AttackOptions = Static<typeof AttackOptions> & {
   reset?: () => void | Promise<void>
   /** A policy, or the path of one in JSON. Needed where the application does not run the suite; with the suite it is what must hold at least. */
   policy?: Policy | string
+  /** What may be looked at beside answers: what is stored, logged, recorded and mailed. */
+  witnesses?: Witnesses
   /** Sent with every request, such as `{ host: 'api.example.com', 'x-forwarded-proto': 'https' }`. */
   headers?: Readonly<Record<string, string>>
 }

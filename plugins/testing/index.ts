@@ -24,6 +24,7 @@ import { limits } from './families/limits.js'
 import { mutations } from './families/mutations.js'
 import { outbound } from './families/outbound.js'
 import { slowness } from './families/slowness.js'
+import { traces } from './families/traces.js'
 import { uploads } from './families/uploads.js'
 import { drawnRoutes, heldTo, surfaceOfPlan, surfaceOfPolicy, withHints, type Surface } from './surface.js'
 import { injected, listening, remote } from './target.js'
@@ -32,14 +33,14 @@ export { CATALOGUE } from './catalogue.js'
 export { AttackOptions } from './contract.js'
 export { asJson, asSarif, asTap, asText } from './reporters.js'
 export type { FamilyName, FindingId, Kind } from './catalogue.js'
-export type { Check, Finding, Made, Objects, ObjectSource, Policy, PolicyAccess, Principal, Principals, PrincipalSource, RefusedPrincipal, Report, RouteHints, RoutePolicy, Severity, UploadPolicy } from './contract.js'
+export type { Check, Finding, Made, Objects, ObjectSource, Policy, PolicyAccess, Principal, Principals, PrincipalSource, RefusedPrincipal, Report, RouteHints, RoutePolicy, Severity, UploadPolicy, RecordedEvent, Texts, Witnesses } from './contract.js'
 
 /** An option of the attack kit is wrong, or nothing says what is to be proven. */
 export const TestingMisconfigured = createError<[string]>('FST_BASTION_TESTING_MISCONFIGURED', '%s', 500, TypeError)
 
 /** What may break a service that is not as it should be comes late, and limits last: what they spend is gone. */
-const FAMILIES: readonly Family[] = [authorization, credentials, assignment, input, mutations, uploads, outbound, exposure, answers, leaks, slowness, framing, limits]
-const MADE = ['principals', 'objects', 'values', 'routes', 'refused', 'sign', 'reset', 'policy', 'headers'] as const
+const FAMILIES: readonly Family[] = [authorization, credentials, assignment, input, mutations, uploads, outbound, exposure, answers, leaks, slowness, framing, traces, limits]
+const MADE = ['principals', 'objects', 'values', 'routes', 'refused', 'sign', 'reset', 'policy', 'headers', 'witnesses'] as const
 
 /**
  * Attacks a service and reports what did not hold.

@@ -8,7 +8,7 @@ import type { Route } from './surface.js'
 interface Tally { tried: number, found: number, reason?: string, isSkipped: boolean, isUnproven: boolean }
 
 /** Families whose findings are the same whoever asks. */
-const PASSIVE: ReadonlySet<FamilyName> = new Set(['answers', 'leaks', 'limits', 'mutations', 'assignment'])
+const PASSIVE: ReadonlySet<FamilyName> = new Set(['answers', 'leaks', 'limits', 'mutations', 'assignment', 'traces'])
 
 export class Ledger {
   readonly #options: AttackOptions

@@ -36,6 +36,12 @@ export interface Route {
   upload: UploadPolicy | null
   /** The route that makes the service connect to a URL of its body; null: itself. */
   connects: string | null
+  /** Who calls it is erased. */
+  erases: boolean
+  /** It sends a mail. */
+  mails: boolean
+  /** The event that its success is; true for any, null where nothing is said. */
+  audit: string | boolean | null
   /** Answers in a form of its own. */
   ownForm: boolean
   /** Wants tokens that are bound to a key, which the kit has none of. */
@@ -53,6 +59,8 @@ export interface Surface {
   /** A host that is answered; null where all are. */
   host: string | null
   cors: boolean
+  /** Each 401 and 403 is an event. */
+  recordsRefusals: boolean
   /** Routes that the application has and the policy does not. */
   unlisted: readonly string[]
   permissionsOf: (roles: readonly string[]) => ReadonlySet<string>
@@ -76,6 +84,7 @@ export function surfaceOfPlan (app: Suite): Surface | null {
     strict: app.hasPlugin('bastion-validation'),
     host: hosts[0] ?? null,
     cors: plan.notFound.controls.cors !== undefined && (plan.notFound.controls.cors as { origins?: unknown }).origins !== '*',
+    recordsRefusals: app.hasPlugin('bastion-events'),
     unlisted: [],
     permissionsOf: roles => access?.permissionsOf(roles) ?? new Set(),
     hasRole: (roles, role) => access?.hasRole({ roles } as never, role as never) ?? roles.includes(role),
@@ -113,6 +122,9 @@ function routesOf (route: PlannedRoute, { plan }: Suite): Route[] {
     grants: null,
     upload: (controls.uploads as UploadPolicy | undefined) ?? null,
     connects: null,
+    erases: false,
+    mails: false,
+    audit: (controls.audit as { type?: string } | undefined)?.type ?? (controls.audit as string | undefined) ?? null,
     ownForm: (options.config as { errorForm?: unknown } | undefined)?.errorForm !== undefined,
     wantsProof: controls.dpop === true || (controls.dpop as { required?: boolean } | undefined)?.required === true,
     planned: route,
@@ -138,7 +150,7 @@ const BASELINE = { 'x-content-type-options': 'nosniff', framing: true } as const
 
 /** What a policy file promises. */
 export function surfaceOfPolicy (policy: Policy): Surface {
-  const { roles = {}, hosts = [], headers = BASELINE, problems = false, strict = false } = policy
+  const { roles = {}, hosts = [], headers = BASELINE, problems = false, strict = false, recordsRefusals = false } = policy
   const names = Object.keys(policy.routes)
   return {
     routes: names.map(name => routeOfPolicy(name, policy.routes[name]!, headers === false ? null : headers)).map(route => ({ ...route, hasHead: route.method === 'GET' && !names.includes(`HEAD ${route.url}`) })),
@@ -147,6 +159,7 @@ export function surfaceOfPolicy (policy: Policy): Surface {
     strict,
     host: hosts[0] ?? null,
     cors: true,
+    recordsRefusals,
     unlisted: [],
     permissionsOf: held => new Set(held.flatMap(role => lineage(role)).flatMap(role => roles[role]?.permissions ?? [])),
     hasRole: (held, role) => held.some(one => lineage(one).includes(role)),
@@ -163,7 +176,7 @@ export function surfaceOfPolicy (policy: Policy): Surface {
 function routeOfPolicy (name: string, given: PolicyAccess | RoutePolicy, common: Readonly<Record<string, string | true>> | null): Route {
   const [method = '', url = ''] = name.split(' ')
   const rule: RoutePolicy = typeof given === 'string' || isBareRule(given) ? { access: given as PolicyAccess } : given as RoutePolicy
-  const { access = null, override, body, params, query, answers, limits, headers, mediaType = 'application/json', upload = null, connects = null, once, conceals, grants } = rule
+  const { access = null, override, body, params, query, answers, limits, headers, mediaType = 'application/json', upload = null, connects = null, once, conceals, grants, erases = false, mails = false, audit = null } = rule
   const isOwned = typeof access === 'object' && access?.resource !== undefined
   return {
     name,
@@ -187,6 +200,9 @@ function routeOfPolicy (name: string, given: PolicyAccess | RoutePolicy, common:
     grants: grants ?? null,
     upload,
     connects,
+    erases,
+    mails,
+    audit,
     ownForm: false,
     wantsProof: false,
     planned: null,
@@ -205,6 +221,7 @@ export function heldTo (surface: Surface, policy: Policy): Surface {
   const wanted = new Map(surfaceOfPolicy({ ...policy, headers: policy.headers ?? false }).routes.map(route => [route.name, route]))
   return {
     ...surface,
+    recordsRefusals: surface.recordsRefusals || policy.recordsRefusals === true,
     unlisted: surface.routes.filter(({ name }) => !wanted.has(name)).map(({ name }) => name),
     routes: surface.routes.map(route => {
       const must = wanted.get(route.name)
@@ -221,6 +238,9 @@ export function heldTo (surface: Surface, policy: Policy): Surface {
         grants: must.grants,
         upload: must.upload ?? route.upload,
         connects: must.connects,
+        erases: must.erases,
+        mails: must.mails,
+        audit: must.audit ?? route.audit,
         headers: must.headers === null ? route.headers : { ...route.headers, ...must.headers },
       }
     }),
@@ -232,8 +252,8 @@ export function withHints (surface: Surface, hints: Readonly<Record<string, Rout
   return {
     ...surface,
     routes: surface.routes.map(route => {
-      const { upload = route.upload, connects = route.connects, once = route.isOnce, conceals = route.conceals, grants = route.grants } = hints[route.name] ?? {}
-      return { ...route, upload, connects, isOnce: once, conceals, grants }
+      const { upload = route.upload, connects = route.connects, once = route.isOnce, conceals = route.conceals, grants = route.grants, erases = route.erases, mails = route.mails, audit = route.audit } = hints[route.name] ?? {}
+      return { ...route, upload, connects, isOnce: once, conceals, grants, erases, mails, audit }
     }),
   }
 }

@@ -1,6 +1,6 @@
 /** The attack kit on the portal's vulnerable twin, by a policy file alone: each flaw is found by its right name, and nothing that is none. */
 import { randomBytes, randomUUID } from 'node:crypto'
-import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { FastifyInstance } from 'fastify'
@@ -8,10 +8,11 @@ import { TOTP } from 'otpauth'
 import t from 'tap'
 import { buildTwin } from '../../demo/vulnerable/app.js'
 import { openTwinDatabase } from '../../demo/vulnerable/data.js'
-import { attack, type AttackOptions, type Finding, type FindingId } from '../../plugins/testing/index.js'
+import { attack, type AttackOptions, type Finding, type FindingId, type RecordedEvent } from '../../plugins/testing/index.js'
 
 t.setTimeout(240_000)
-t.capture(console, 'log')
+const lines: string[] = []
+t.capture(console, 'log', (...words: unknown[]) => { lines.push(words.join(' ')) })
 
 const RECOVERY_CODE = '12345678901'
 const directory = await mkdtemp(join(tmpdir(), 'attacked-twin-'))
@@ -46,6 +47,7 @@ const FOUND: Readonly<Record<string, readonly Named[]>> = {
   'deactivated-account-goes-on': [named('credentials.revoked', 'GET /users/me', 'switched off')],
   'disabled-keys-go-on': [named('credentials.revoked', 'GET /api/data', 'that was switched off'), named('credentials.revoked', 'GET /api/v2/users', 'that was switched off')],
   'echoing-not-found': [named('answers.markup', '*'), named('answers.redirect', '*')],
+  'erased-in-name': [named('traces.erased', 'DELETE /users/me', 'PATCH /users/me, POST /api-keys, POST /documents')],
   'errors-told': [named('leaks.internal', 'GET /search'), named('leaks.internal', 'POST /auth/logout')],
   'everything-returned': [named('exposure.undeclared', 'GET /users/me', '/password'), named('exposure.undeclared', 'GET /users/:userId'), named('exposure.undeclared', 'GET /users')],
   'figures-for-everyone': [named('authorization.open', 'GET /metrics'), named('authorization.role', 'GET /metrics')],
@@ -58,8 +60,11 @@ const FOUND: Readonly<Record<string, readonly Named[]>> = {
   'introspection-by-anybody': [named('authorization.open', 'POST /introspect'), named('authorization.role', 'POST /introspect')],
   'keys-act-for-anyone': [named('credentials.several', 'GET /api/data')],
   'keys-for-everything': [named('authorization.role', 'GET /api/data')],
+  // What else is a secret that its owner shows is kept in the same way.
+  'keys-in-plain-text': [named('traces.stored', 'POST /api-keys', 'key'), named('traces.stored', 'POST /mfa/enroll', 'secret'), named('traces.stored', 'POST /session/login', 'session'), named('traces.stored', 'GET /csrf-token', 'session')],
   'left-for-debugging': [named('authorization.unlisted', 'GET /debug/settings'), named('authorization.unlisted', 'GET /docs/json')],
   'limits-by-header': [named('limits.variant', 'GET /search', 'a forwarded address'), named('limits.variant', 'GET /search', 'an encoded letter')],
+  'lines-in-logs': [named('traces.lines', 'GET /search', 'CRLF')],
   'lock-by-name-alone': [named('limits.exceeded', 'POST /session/login')],
   'mass-assignment': [named('assignment.undeclared', 'PATCH /users/me'), named('assignment.undeclared', 'POST /auth/register'), named('exposure.undeclared', 'PATCH /users/me'), named('exposure.undeclared', 'POST /auth/register')],
   'merged-objects': [named('assignment.prototype', 'PUT /users/me/consents/:purpose')],
@@ -72,10 +77,10 @@ const FOUND: Readonly<Record<string, readonly Named[]>> = {
   'password-changed-unasked': [named('input.missing', 'POST /auth/password', 'currentPassword')],
   'password-grant-unlimited': [named('limits.exceeded', 'POST /token')],
   'password-guessing': [named('limits.exceeded', 'POST /auth/login'), named('leaks.accounts', 'POST /auth/login')],
-  // The password that was planted can be answered because it is kept.
-  'passwords-in-plain-text': [named('exposure.canary', 'GET /users/me')],
+  'passwords-in-plain-text': [named('traces.stored', 'POST /auth/register', 'password'), named('traces.stored', 'GET /users', 'password'), named('exposure.canary', 'GET /users/me')],
   'payments-as-told': [named('input.bounds', 'POST /payments', 'amount is 0')],
   'planted-session': [named('credentials.fixation', 'POST /session/login'), named('exposure.undeclared', 'POST /session/login'), named('exposure.undeclared', 'GET /session/me')],
+  'predictable-reset-token': [named('traces.predictable', 'POST /auth/forgot', 'md5 of "alice@portal.example"')],
   'records-for-all-staff': [named('exposure.hidden', 'GET /patients')],
   'recovery-codes-used-twice': [named('input.replay', 'POST /auth/mfa', 'its second body')],
   'refresh-token-as-access': [named('credentials.kind', 'GET /users/me', 'a refresh token')],
@@ -99,19 +104,15 @@ const FOUND: Readonly<Record<string, readonly Named[]>> = {
   'told-addresses': [named('leaks.accounts', 'POST /auth/forgot')],
   // Whichever route takes a body: the parser is one.
   'two-lengths': [named('framing.lengths', '*', 'two answers')],
+  'unrecorded-changes': ['DELETE /users/:userId', 'PATCH /users/:userId/role', 'PATCH /users/:userId/active', 'DELETE /posts/:postId'].map(route => named('traces.unrecorded', route)),
   'urls-by-text': [named('outbound.reached', 'PUT /users/me/webhook', 'was connected to')],
   'weak-token-secret': [named('credentials.forged', '*', 'signed with the secret "secret"')],
 }
 
 /** What routes, schemas and policies say nothing of. */
 const BEYOND: Readonly<Record<string, string>> = {
-  'erased-in-name': 'what is left of somebody lies in the database, and no answer shows it',
   'keys-beyond-their-owner': 'what the words in a body are worth, and whether who sends them has it, is known to the service alone',
-  'keys-in-plain-text': 'how keys are kept is seen in the database alone: the one answer that shows a key is its own',
-  'lines-in-logs': 'logs are no answers',
   'lock-counted-late': 'the kit sends one request after another, and a race needs two',
-  'predictable-reset-token': 'a token that can be reckoned looks like one that cannot, and comes by mail',
-  'unrecorded-changes': 'no answer tells what was not recorded',
 }
 
 /** Of what runs through the whole twin: the flaw whose defence stands in its way. No route of the twin has a schema, so that nothing is checked but one field. */
@@ -237,11 +238,24 @@ async function attackedTwin (app: FastifyInstance): Promise<AttackOptions> {
       'POST /mfa/confirm': { skip: { 'authorization.denied': 'the code changes with the secret' } },
       'PUT /users/me/webhook': { connects: 'POST /users/me/webhook/test' },
     },
+    witnesses: {
+      stored: () => rows(),
+      logged: () => lines,
+      recorded: () => select<RecordedEvent>('select * from events'),
+      mailed: async () => Promise.all((await readdir(join(directory, 'mail')).catch(() => [])).map(name => readFile(join(directory, 'mail', name), 'utf8'))),
+    },
     // What an attack has made of people is undone before the next.
     async reset () {
       await select(`update users set username = kept.username, email = kept.email, password = kept.password, role = kept.role, plan = kept.plan, balance = kept.balance,
         is_active = kept.is_active, phone = kept.phone, website = kept.website, bio = kept.bio from users_kept as kept where users.id = kept.id`)
     },
+  }
+}
+
+/** All that is stored: each row of each table. */
+async function * rows (): AsyncGenerator<string> {
+  for (const { name } of await select<{ name: string }>("select table_name as name from information_schema.tables where table_schema = 'public' and table_name <> 'users_kept'")) {
+    for (const { text } of await select<{ text: string }>(`select row_to_json(t)::text as text from ${name} t`)) yield text
   }
 }
 

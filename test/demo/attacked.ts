@@ -1,6 +1,9 @@
 /** What the attack kit is told of the member portal: who calls, whose objects there are, and what a valid request needs beyond its schemas. */
 import { createHmac, randomBytes } from 'node:crypto'
+import { readdir, readFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { makeKeys } from '../../demo/keys.js'
+import type { Sql } from '../../plugins/sql.js'
 import type { AttackOptions } from '../../plugins/testing/index.js'
 import { APP_SECRET, PASSWORD, type PortalUnderTest } from './portal.js'
 import { tabAt } from './tab.js'
@@ -17,9 +20,9 @@ export async function attackedPortal (portal: PortalUnderTest): Promise<AttackOp
   let browserId = ''
 
   async function person (): Promise<string> {
-    const id = `p-${fresh()}`
-    await sql.query("insert into users (id, username, email, email_confirmed_at, password_hash, role, plan) values ($1, $1, $2, now(), $3, 'user', 'basic')", [id.replace('-', '_'), `${id}@people.example`, hash])
-    return id.replace('-', '_')
+    const id = `p_${fresh()}`
+    await sql.query("insert into users (id, username, email, email_confirmed_at, password_hash, role, plan) values ($1, $1, $2, now(), $3, 'user', 'basic')", [id, `${id}@people.example`, hash])
+    return id
   }
   const tokenOf = async (username: string, role: string) => {
     const id = await idOf(username)
@@ -50,6 +53,13 @@ export async function attackedPortal (portal: PortalUnderTest): Promise<AttackOp
   }
   const ofBoth = (make: (owner: string) => Promise<string>) => ({ alice: () => make(ids.alice), bob: () => make(ids.bob), visitor: () => make(visitorId) })
   const files = { alice: await file(ids.alice), bob: await file(ids.bob) }
+  let mailbox: string | null = null
+  /** Of somebody who has asked for nothing yet, and then the same once more: an address gets three mails an hour. */
+  async function forgotten (): Promise<{ email: string }> {
+    const email = mailbox ?? `${await person()}@people.example`
+    mailbox = mailbox === null ? email : null
+    return { email }
+  }
   const patient = (await sql.query<{ id: string }>('select id from patients limit 1'))[0]!.id
   const { access } = makeKeys(APP_SECRET, { JWT_ALGORITHM: 'HS256' } as never).tokens as { access: Buffer }
 
@@ -103,6 +113,12 @@ export async function attackedPortal (portal: PortalUnderTest): Promise<AttackOp
       const text = [header, claims].map(part => Buffer.from(JSON.stringify(part)).toString('base64url')).join('.')
       return `${text}.${createHmac('sha256', access).update(text).digest('base64url')}`
     },
+    witnesses: {
+      stored: () => stored(sql, portal.directory),
+      logged: () => portal.log,
+      recorded: async () => (await app.audit.read({ limit: 20 })).items,
+      mailed: () => portal.mails.map(({ to, subject, text }) => `To: ${to}\nSubject: ${subject}\n\n${text}`),
+    },
     routes: {
       // Public profiles; what is private in them is hidden field by field.
       'GET /users/:userId': { foreign: 'allow' },
@@ -110,11 +126,24 @@ export async function attackedPortal (portal: PortalUnderTest): Promise<AttackOp
       'POST /session/login': { body: { username: 'alice', password: PASSWORD } },
       'POST /token': { body: { grant_type: 'password', username: 'alice', password: PASSWORD } },
       'POST /auth/refresh': { body: async () => ({ refresh_token: (await app.tokens.issue({ id: ids.bob, roles: ['user'] })).refresh_token }) },
+      'POST /auth/register': { mails: true },
+      'POST /auth/forgot': { mails: true, body: forgotten },
+      'DELETE /users/me': { erases: true },
       'POST /api-keys': { body: { name: 'a key', scopes: ['data:read'] } },
       'PUT /users/me/consents/:purpose': { body: { version: '1', given: true } },
       'POST /payments': { body: async () => ({ orderId: await order(visitorId), paymentToken: 'tok_visa_1234', amount: 4900, currency: 'EUR' }) },
       // While somebody develops, webhooks may lead to this machine: what production refuses is proven where its webhooks are.
       'PUT /users/me/webhook': { skip: { outbound: 'in development webhooks may lead to this machine' } },
     },
+  }
+}
+
+/** Each row of each table, and each file. */
+async function * stored (sql: Sql, directory: string): AsyncGenerator<string> {
+  for (const { name } of await sql.query<{ name: string }>("select table_name as name from information_schema.tables where table_schema = 'public'")) {
+    for (const { text } of await sql.query<{ text: string }>(`select row_to_json(t)::text as text from "${name}" t`)) yield text
+  }
+  for (const file of await readdir(directory, { recursive: true, withFileTypes: true })) {
+    if (file.isFile()) yield readFile(join(file.parentPath, file.name), 'latin1')
   }
 }

@@ -46,6 +46,8 @@ export interface PortalUnderTest {
   /** Every line that was logged, at `trace`. */
   log: string[]
   call: (method: string, url: string, call?: Call) => Promise<Answer>
+  /** Its data directory. */
+  directory: string
   /** Every mail that was sent. */
   mails: Mail[]
   /** Signs in and answers the tokens. */
@@ -93,9 +95,10 @@ export async function buildOn (t: Test, sql: Sql, settings: Partial<PortalSettin
   const mails: Mail[] = []
   let time = Date.now()
   let addresses = 0
+  const directory = settings.DATA_DIR ?? folderOf(t)
   const app = await buildPortal({
     settings: {
-      HOST: '127.0.0.1', PORT: 3000, NODE_ENV: 'test', DATA_DIR: folderOf(t), JWT_ALGORITHM: 'HS256', PASSWORD_POLICY: 'composition', REGISTRATION: 'open', LOG_LEVEL: 'trace', MAIL_FROM: 'portal@localhost', ...settings,
+      HOST: '127.0.0.1', PORT: 3000, NODE_ENV: 'test', DATA_DIR: directory, JWT_ALGORITHM: 'HS256', PASSWORD_POLICY: 'composition', REGISTRATION: 'open', LOG_LEVEL: 'trace', MAIL_FROM: 'portal@localhost', ...settings,
     },
     secret: APP_SECRET,
     mail: async mail => { mails.push(mail) },
@@ -155,7 +158,7 @@ export async function buildOn (t: Test, sql: Sql, settings: Partial<PortalSettin
     return { ...tokens, username, id: body.id as string, token: tokens.access_token }
   }
 
-  return { app, sql, log, mails, call, signIn, token, idOf, newcomer, pass: ms => { time += ms }, now: () => time }
+  return { app, sql, log, directory, mails, call, signIn, token, idOf, newcomer, pass: ms => { time += ms }, now: () => time }
 }
 
 /** A data directory of its own. */

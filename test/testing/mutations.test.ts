@@ -1,5 +1,5 @@
 /** Whether the attack kit finds what it should: the small service, weakened in one place after another, and what is found each time. */
-import { createHmac, timingSafeEqual } from 'node:crypto'
+import { createHash, createHmac, randomBytes, timingSafeEqual } from 'node:crypto'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import t from 'tap'
 import { NotFound } from '../../plugins/errors.js'
@@ -28,6 +28,9 @@ const POLICY: Policy = {
     'POST /keys': 'user',
     'POST /session': { access: 'public', conceals: 'name' },
     'POST /tickets': { access: 'public', once: true },
+    'POST /accounts': 'public',
+    'POST /forgot': 'public',
+    'DELETE /me': 'user',
   },
 }
 
@@ -98,6 +101,11 @@ const trusting = (header: string) => (app: FastifyInstance) => {
   })
 }
 
+const counted = () => {
+  let count = 0x51f2_0000
+  return () => `${(count += 1).toString(16)}0000000000000000`
+}
+
 const MUTATIONS: readonly Mutation[] = [
   { finds: 'authorization.open', what: 'a route whose policy was forgotten: it is public', config: { 'GET /reports': { access: 'public' } }, policy: POLICY },
   { finds: 'authorization.open', what: 'the plan of a route without its guard', after: without('guard', 'GET /people/:personId') },
@@ -126,7 +134,7 @@ const MUTATIONS: readonly Mutation[] = [
   { finds: 'credentials.csrf', what: 'an origin of others that is trusted', suite: options => ({ ...options, csrf: { ...options.csrf!, origins: ['https://attacker.example'] } }) },
   { finds: 'credentials.csrf', what: 'a route that checks nothing', config: { 'POST /notes': { access: { permissions: 'notes:write' }, csrf: false } } },
   { finds: 'mutations.path', what: 'a server that takes endings and case away after a hook has let them pass', server: { fastify: { rewriteUrl: request => request.url!.endsWith('.json') ? '/search' : request.url! } } },
-  { finds: 'mutations.malformed', what: 'a parser that is glad of anything', before: app => { app.removeContentTypeParser('application/json'); app.addContentTypeParser('application/json', { parseAs: 'string' }, (_request, body, done) => { try { done(null, JSON.parse(String(body))) } catch { done(null, { text: 'x', name: 'x' }) } }) } },
+  { finds: 'mutations.malformed', what: 'a parser that is glad of anything', before: app => { app.removeContentTypeParser('application/json'); app.addContentTypeParser('application/json', { parseAs: 'string' }, ({ url }, body, done) => { try { done(null, JSON.parse(String(body))) } catch { done(null, url === '/session' ? { name: 'x' } : { text: 'x' }) } }) } },
   { finds: 'mutations.media-type', what: 'a parser for other media types, and a plan that does not look at them', before: app => { app.addContentTypeParser('text/plain', { parseAs: 'string' }, (_request, _body, done) => { done(null, { name: 'x' }) }) }, after: without('guard', 'POST /session') },
   { finds: 'mutations.host', what: 'the plan of a route without its edge', after: without('edge', 'GET /search') },
   { finds: 'assignment.undeclared', what: 'a hook that drops in silence what is not declared', before: preValidation(body => { for (const name of Object.keys(body)) if (!KNOWN.includes(name)) delete body[name] }) },
@@ -180,6 +188,19 @@ const MUTATIONS: readonly Mutation[] = [
   { finds: 'leaks.canary', what: 'a hook that tells what went wrong', before: app => { app.addHook('onError', async function undo (_request, reply, error) { reply.header('x-error', String(error.message).replace(/[^ -~]/g, '')) }) } },
   { finds: 'leaks.internal', what: 'a message of the database in a refusal', note: ({ params }) => { if ((params as { noteId: string }).noteId !== 'x') throw Object.assign(new Error('invalid input syntax for type uuid'), { statusCode: 400 }) }, families: ['authorization', 'leaks'] },
   { finds: 'leaks.accounts', what: 'a sign-in that tells who is unknown', before: preValidation((body, { url }) => { if (url === '/session' && body.name !== 'bob') throw new NotFound() }), policy: POLICY },
+  { finds: 'traces.stored', what: 'passwords that are kept as they were typed', traces: { kept: password => password } },
+  { finds: 'traces.stored', what: 'passwords that are only written otherwise', traces: { kept: password => Buffer.from(password).toString('base64') } },
+  { finds: 'traces.erased', what: 'an erasure that erases nothing', traces: { staysErased: true } },
+  { finds: 'traces.lines', what: 'a line that is written as it was sent', traces: { logs: ({ body, url }) => `asked for ${url} with ${(body as { text?: string } | undefined)?.text}` } },
+  { finds: 'traces.logged', what: 'a line with the credential', traces: { logs: ({ headers }) => `asked by ${headers.authorization}` } },
+  { finds: 'traces.unrecorded', what: 'a ban of which nothing is recorded', config: { 'POST /people/:personId/ban': { access: { roles: 'admin', stepUp: true } } } },
+  { finds: 'traces.unrecorded', what: 'a change that the policy wants recorded', policy: { ...POLICY, routes: { ...POLICY.routes, 'POST /notes': { access: { permissions: 'notes:write' }, audit: 'data_modification' } } } },
+  { finds: 'traces.unrecorded', what: 'a trail that keeps no refusals', traces: { records: ({ type }) => type !== 'access_denied' } },
+  { finds: 'traces.predictable', what: 'a token that is a hash of the address', traces: { resetToken: email => createHash('sha256').update(email).digest('base64url') } },
+  { finds: 'traces.predictable', what: 'a token that is the same until it is used', traces: { resetToken: email => createHmac('sha256', ACCESS_KEY).update(email).digest('hex') } },
+  { finds: 'traces.predictable', what: 'a token that counts', traces: { resetToken: counted() } },
+  { finds: 'traces.predictable', what: 'a token of the time', traces: { resetToken: () => Date.now().toString(36) } },
+  { finds: 'traces.predictable', what: 'a token of few characters', traces: { resetToken: () => randomBytes(3).toString('hex') } },
   { finds: 'leaks.failure', what: 'a handler that stumbles', reports: () => { throw new TypeError('oops') }, families: ['leaks', 'authorization'] },
 ]
 

@@ -10,6 +10,7 @@ import bastion, { principalOf, resourceOf, server, type BastionOptions, type Ser
 import type { AttackOptions } from '../../plugins/testing/index.js'
 import { closed, noBody } from '../../schemas/index.js'
 import { KEY, quotas, type Quotas } from './quotas.js'
+import { traced, type Traces } from './traced.js'
 
 const KEYS = { access: Buffer.alloc(32, 'access key of this test'), refresh: Buffer.alloc(32, 'refresh key of this test') }
 export const CANARY = 'planted-where-it-must-stay'
@@ -40,6 +41,8 @@ export interface Weakness {
   /** Two of the same ticket are looked at before one of them is spent. */
   ticketsRace?: boolean
   quotas?: Quotas
+  /** What is left behind where no answer shows it. */
+  traces?: Traces
   /** How notes are found. */
   notes?: NonNullable<BastionOptions['access']>['resources']
 }
@@ -54,7 +57,8 @@ export async function build (t: Test, weak: Weakness = {}): Promise<{ app: Fasti
     return note
   }
   const config = (name: string, own: object) => weak.config?.[name] ?? own
-  const app = Fastify(server({ logger: false, ...weak.server }))
+  const lines: string[] = []
+  const app = Fastify(server({ logger: { level: 'info', stream: { write: (line: string) => { lines.push(line) } } }, ...weak.server }))
   const suite: BastionOptions = {
     transport: { hosts: ['localhost'] },
     access: {
@@ -73,6 +77,7 @@ export async function build (t: Test, weak: Weakness = {}): Promise<{ app: Fasti
   }
   await app.register(bastion, weak.suite?.(suite) ?? suite)
   weak.before?.(app)
+  const witnesses = traced(app, lines, notes, weak.traces ?? {})
 
   const NoteShape = closed({ id: Type.String(), owner: Type.String(), text: Type.String() })
   const NoteParams = closed({ noteId: Type.String({ maxLength: 20, pattern: '^[a-z0-9-]+$' }) })
@@ -102,7 +107,7 @@ export async function build (t: Test, weak: Weakness = {}): Promise<{ app: Fasti
   }, async request => ({ ...request.resource as Person, ...weak.person?.(request.resource as Person) }) as never)
   app.get('/reports', { schema: { querystring: closed({ from: Type.Optional(Type.Integer({ minimum: 0, maximum: 100 })) }), response: { 200: closed({ total: Type.Integer() }) } }, config: config('GET /reports', { access: { permissions: 'reports:read' } }) as never },
     async request => (weak.reports?.(request) ?? { total: notes.size }) as never)
-  app.post('/people/:personId/ban', { schema: { params: closed({ personId: Type.String({ maxLength: 20 }) }), body: noBody, response: { 204: Type.Null() } }, config: config('POST /people/:personId/ban', { access: { roles: 'admin', stepUp: true } }) as never },
+  app.post('/people/:personId/ban', { schema: { params: closed({ personId: Type.String({ maxLength: 20 }) }), body: noBody, response: { 204: Type.Null() } }, config: config('POST /people/:personId/ban', { access: { roles: 'admin', stepUp: true }, audit: 'data_modification' }) as never },
     async (_request, reply) => { reply.code(204) })
   app.get('/search', { schema: { response: { 200: Type.Array(Type.String()) } }, config: config('GET /search', { access: 'public', limits: ['5/minute'] }) as never }, async () => ['found'])
   app.post('/session', { schema: { body: closed({ name: Type.String({ maxLength: 50 }) }), response: { 200: closed({ csrf: Type.String() }) } }, config: { access: 'public', csrf: 'origin' } as never }, async (request, reply) => {
@@ -121,7 +126,7 @@ export async function build (t: Test, weak: Weakness = {}): Promise<{ app: Fasti
   t.teardown(() => app.close())
   await app.ready()
   weak.after?.(app)
-  return { app, options: optionsFor(app, notes) }
+  return { app, options: { ...optionsFor(app, notes), witnesses } }
 }
 
 function raiseNotFound (): never {
@@ -138,7 +143,7 @@ function optionsFor (app: FastifyInstance, notes: Map<string, Note>): AttackOpti
   const token = (id: string, role: string, more: { authTime?: number, plan?: string } = {}) => async () => ({ token: (await app.tokens.issue({ id, roles: [role], ...more })).access_token })
   return {
     canaries: [CANARY],
-    values: { scopes: ['notes:write'], name: 'bob', ticket: () => `ticket-${++fresh}` },
+    values: { scopes: ['notes:write'], name: 'bob', email: 'bob@people.example', password: 'Sent-as-1-password', ticket: () => `ticket-${++fresh}` },
     principals: {
       ada: token('ada', 'member'),
       bob: token('bob', 'member'),
@@ -154,7 +159,7 @@ function optionsFor (app: FastifyInstance, notes: Map<string, Note>): AttackOpti
       },
     },
     objects: { noteId: { ada: note('ada'), bob: note('bob') }, personId: { ada: 'ada', bob: 'bob' } },
-    routes: { 'GET /people/:personId': { foreign: 'allow' } },
+    routes: { 'GET /people/:personId': { foreign: 'allow' }, 'DELETE /me': { erases: true }, 'POST /forgot': { mails: true } },
     sign: (claims, header) => {
       const text = [header, claims].map(part => Buffer.from(JSON.stringify(part)).toString('base64url')).join('.')
       return `${text}.${createHmac('sha256', KEYS.access).update(text).digest('base64url')}`
