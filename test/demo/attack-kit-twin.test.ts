@@ -59,6 +59,7 @@ const FOUND: Readonly<Record<string, readonly Named[]>> = {
   'html-as-typed': [named('input.markup', 'POST /posts', 'content')],
   'introspection-by-anybody': [named('authorization.open', 'POST /introspect'), named('authorization.role', 'POST /introspect')],
   'keys-act-for-anyone': [named('credentials.several', 'GET /api/data')],
+  'keys-beyond-their-owner': [named('authorization.grant', 'POST /api-keys')],
   'keys-for-everything': [named('authorization.role', 'GET /api/data')],
   // What else is a secret that its owner shows is kept in the same way.
   'keys-in-plain-text': [named('traces.stored', 'POST /api-keys', 'key'), named('traces.stored', 'POST /mfa/enroll', 'secret'), named('traces.stored', 'POST /session/login', 'session'), named('traces.stored', 'GET /csrf-token', 'session')],
@@ -66,6 +67,7 @@ const FOUND: Readonly<Record<string, readonly Named[]>> = {
   'limits-by-header': [named('limits.variant', 'GET /search', 'a forwarded address'), named('limits.variant', 'GET /search', 'an encoded letter')],
   'lines-in-logs': [named('traces.lines', 'GET /search', 'CRLF')],
   'lock-by-name-alone': [named('limits.exceeded', 'POST /session/login')],
+  'lock-counted-late': [named('limits.race', 'POST /session/login')],
   'mass-assignment': [named('assignment.undeclared', 'PATCH /users/me'), named('assignment.undeclared', 'POST /auth/register'), named('exposure.undeclared', 'PATCH /users/me'), named('exposure.undeclared', 'POST /auth/register')],
   'merged-objects': [named('assignment.prototype', 'PUT /users/me/consents/:purpose')],
   'names-as-paths': [named('exposure.canary', 'GET /download/*')],
@@ -111,8 +113,6 @@ const FOUND: Readonly<Record<string, readonly Named[]>> = {
 
 /** What routes, schemas and policies say nothing of. */
 const BEYOND: Readonly<Record<string, string>> = {
-  'keys-beyond-their-owner': 'what the words in a body are worth, and whether who sends them has it, is known to the service alone',
-  'lock-counted-late': 'the kit sends one request after another, and a race needs two',
 }
 
 /** Of what runs through the whole twin: the flaw whose defence stands in its way. No route of the twin has a schema, so that nothing is checked but one field. */

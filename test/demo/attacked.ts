@@ -82,7 +82,7 @@ export async function attackedPortal (portal: PortalUnderTest): Promise<AttackOp
         const tab = tabAt(portal)
         browserId = await person()
         await tab.signIn(browserId, OWN_PASSWORD)
-        return { cookie: [...tab.jar].map(pair => pair.join('=')).join('; '), csrf: tab.csrf!, roles: ['user'], authTime: Math.floor(portal.now() / 1000) }
+        return { cookie: [...tab.jar].map(pair => pair.join('=')).join('; '), csrf: tab.csrf!, roles: ['user'], plan: 'basic', authTime: Math.floor(portal.now() / 1000) }
       },
     },
     objects: {

@@ -8,7 +8,7 @@ const SEVERAL = 4
 const FORWARDED = { 'x-forwarded-for': '203.0.113.77', 'x-real-ip': '203.0.113.77', forwarded: 'for=203.0.113.77', 'cf-connecting-ip': '203.0.113.77', 'true-client-ip': '203.0.113.77' }
 
 export async function tryVariants (attack: Attack): Promise<void> {
-  const { campaign, route, path, spender, budget: { allowed, ms } } = attack
+  const { campaign, route, limit, path, spender } = attack
   if (campaign.isOff(route, 'limits.variant')) return
   const [plain = '', query] = path.split('?')
   const search = query === undefined ? '' : `?${query}`
@@ -25,15 +25,22 @@ export async function tryVariants (attack: Attack): Promise<void> {
     ...spender.as === null ? [['a credential that is none', { headers: { authorization: 'Bearer garbage' } }] as [string, Partial<Shot>]] : [],
     ...(await kinOf(attack)).map(([what, who]): [string, Partial<Shot>, Spender] => [what, {}, who]),
   ]
-  for (const [what, shot, who = spender] of variants) {
-    const started = performance.now()
-    let exchange = await askAs(attack, who, shot)
-    // What fills up meanwhile lets one through, and a budget of its own several.
-    for (let i = 1; i < Math.min(SEVERAL, allowed) && passes(exchange); i++) exchange = await askAs(attack, who, shot)
-    const filled = allowed * (performance.now() - started) / ms
-    if (passes(exchange) && filled > 1) campaign.unproven(route, 'limits.variant', 'requests take so long here that the budget fills meanwhile')
-    else campaign.check('limits.variant', exchange, !passes(exchange), `429, as without ${what}`, undefined, what)
-  }
+  for (const [what, shot, who = spender] of variants) await tryVariant(attack, what, shot, who)
+  // Last: whoever is made anew may be somebody else.
+  if (spender.as === null || !campaign.callers.renew(spender.as)) return
+  const renewed = { ...spender, principal: (await campaign.callers.get(spender.as)).principal }
+  if (subjectOf(limit, renewed) === subjectOf(limit, spender)) await tryVariant(attack, 'another credential', {}, renewed)
+}
+
+async function tryVariant (attack: Attack, what: string, shot: Partial<Shot>, who: Spender): Promise<void> {
+  const { campaign, route, budget: { allowed, ms } } = attack
+  const started = performance.now()
+  let exchange = await askAs(attack, who, shot)
+  // What fills up meanwhile lets one through, and a budget of its own several.
+  for (let i = 1; i < Math.min(SEVERAL, allowed) && passes(exchange); i++) exchange = await askAs(attack, who, shot)
+  const filled = allowed * (performance.now() - started) / ms
+  if (passes(exchange) && filled > 1) campaign.unproven(route, 'limits.variant', 'requests take so long here that the budget fills meanwhile')
+  else campaign.check('limits.variant', exchange, !passes(exchange), `429, as without ${what}`, undefined, what)
 }
 
 /** The same by what the budget goes by: from elsewhere, and with another credential. */
@@ -43,8 +50,7 @@ async function kinOf ({ campaign, limit, spender }: Attack): Promise<[what: stri
   const kin = ({ as, principal, address }: Spender) => subjectOf(limit, { as, principal, address }) === own
   const elsewhere = campaign.target.hasAddresses ? [{ ...spender, address: campaign.freshAddress() }].filter(kin) : []
   const others = callers.filter(({ name }) => name !== spender.as).map(({ name: as, principal }) => ({ as, principal, address: spender.address })).filter(kin).slice(0, 1)
-  const renewed = spender.as !== null && campaign.callers.renew(spender.as) ? [{ ...spender, principal: (await campaign.callers.get(spender.as)).principal }].filter(kin) : []
-  return [...elsewhere.map((who): [string, Spender] => ['another address', who]), ...[...others, ...renewed].map((who): [string, Spender] => ['another credential', who])]
+  return [...elsewhere.map((who): [string, Spender] => ['another address', who]), ...others.map((who): [string, Spender] => ['another credential', who])]
 }
 
 /** @param others who were let through before */
