@@ -18,8 +18,13 @@ export type Verdict =
 
 const SAFE: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE'])
 /** By which refusals are known where nobody says it more exactly. A page that leads to its sign-in refuses, too. */
-const REFUSED = [401, 403, 404, 405, 302, 303, 307]
+const REFUSED = [401, 403, 404, 405, 301, 302, 303, 307, 308]
 const STEP_UP_SECONDS = 300
+
+/** Its guard is the suite's: it asks who calls before it reads a body, and says what it is in one way. */
+export function isOfSuite ({ planned }: Route): boolean {
+  return planned?.controls.access !== undefined
+}
 
 export function isSafe (method: string): boolean {
   return SAFE.has(method)
@@ -102,8 +107,9 @@ export class Judge {
   }
 
   /** Whether the caller passes what needs only the principal; null is nobody. */
-  verdictOn ({ access, wantsProof, isGone, csrf, method }: Route, caller: Caller | null): Verdict {
-    const { isSuite } = this.#surface
+  verdictOn (route: Route, caller: Caller | null): Verdict {
+    const { access, wantsProof, isGone, csrf, method } = route
+    const isSuite = isOfSuite(route)
     if (isGone) return { passes: false, id: 'authorization.open', statuses: [410], expected: '410: it is no longer served' }
     if (access === null) return { passes: null, reason: 'nothing says who may call it' }
     const refused = (id: FindingId, status: number, why: string): Verdict => ({ passes: false, id, statuses: isSuite ? [status] : REFUSED, expected: `${status}: ${why}` })

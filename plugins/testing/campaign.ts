@@ -1,13 +1,13 @@
 /** One run of the kit: what all families of attacks share. */
 import type { FastifyInstance } from 'fastify'
 import type { FamilyName, FindingId } from './catalogue.js'
-import { isSafe, Judge, type Caller } from './callers.js'
+import { isOfSuite, isSafe, Judge, type Caller } from './callers.js'
 import type { AttackOptions, Report } from './contract.js'
 import { jsonOf, type Exchange, type Shot } from './exchange.js'
-import { Ledger } from './ledger.js'
+import { Ledger, NOBODY_PASSES } from './ledger.js'
 import { Requests } from './requests.js'
 import type { Route, Suite, Surface } from './surface.js'
-import type { Sent, Target } from './target.js'
+import { CLOSED, Unreachable, type Received, type Sent, type Target } from './target.js'
 
 export type { Exchange, Shot } from './exchange.js'
 
@@ -22,6 +22,11 @@ export interface Family {
 const TOO_MANY = 429
 /** Milliseconds in which what a stream begins with is there. */
 const STREAM_MS = 20
+/** After so many a route is asked no more: where it did not answer, and where its budget was spent, time after time. */
+const MAX_SILENCES = 3
+const MAX_REFUSED = 20
+/** Callers whose valid request is tried before an attack on what it holds. */
+const MAX_TRIES = 2
 
 export class Campaign extends Requests {
   readonly judge: Judge
@@ -29,13 +34,13 @@ export class Campaign extends Requests {
   /** Null where the service is in another process. */
   readonly app: Suite | null
   readonly routes: readonly Route[]
-  /** Routes that have answered with success. */
-  readonly succeeded = new Set<string>()
   readonly #ledger: Ledger
   readonly #observers: NonNullable<Family['observe']>[]
   /** Routes whose answers do not end: waited for once. */
   readonly #streams = new Set<string>()
+  readonly #idle = new Map<string, { times: number, received: Received }>()
   readonly #open = new Map<string, boolean>()
+  readonly #tried = new Set<string>()
   #isTogether = false
   #requests = 0
   #addresses = 0
@@ -75,23 +80,37 @@ export class Campaign extends Requests {
     this.#ledger.notApplicable(ids, reason)
   }
 
+  hasSucceeded (route: Route): boolean {
+    return this.#ledger.hasSucceeded(route)
+  }
+
+  /** Leads the families, until the service is gone. */
+  async lead (families: readonly Family[]): Promise<void> {
+    try {
+      for (const { lead } of families) await lead(this)
+    } catch (error) {
+      if (!(error instanceof Unreachable)) throw error
+      this.#ledger.abort(error.message)
+    }
+  }
+
   report (duration: number): Report {
     return this.#ledger.report(this.routes, this.#requests, duration)
   }
 
   /** Sends a request. Where a budget is spent it is given back, as far as that is possible, and the request is sent again. */
   async ask (shot: Shot, countsBudget = false): Promise<Exchange> {
-    let exchange = await this.#send(shot)
+    let exchange = await this.#send(shot, countsBudget)
     if (exchange.status === TOO_MANY && !countsBudget && await this.giveBack(exchange.sent.address)) exchange = await this.#send(shot)
     if (exchange.status === 401 && shot.isAllowed === true && typeof shot.as === 'string' && this.#renew(shot.as)) exchange = await this.#send(shot)
+    this.#ledger.saw(exchange)
     const isSuccess = exchange.status >= 200 && exchange.status < 400
-    if (isSuccess && shot.route !== null && exchange.sent.method === shot.route.method) this.succeeded.add(shot.route.name)
     if (isSuccess && !isSafe(exchange.sent.method)) await this.#changed(exchange.caller)
     for (const observe of this.#observers) observe(this, exchange)
     return exchange
   }
 
-  async #send (shot: Shot): Promise<Exchange> {
+  async #send (shot: Shot, countsBudget = false): Promise<Exchange> {
     const { route, as = null, body, type } = shot
     const method = shot.method ?? route?.method ?? 'GET'
     const caller = as === null ? null : await this.callers.get(as)
@@ -105,10 +124,20 @@ export class Campaign extends Requests {
     }
     const sent: Sent = { method, path: shot.path ?? route?.url ?? '/', headers, address: shot.address ?? this.freshAddress(), ...body !== undefined && { body } }
     this.#requests += 1
-    const isStream = route !== null && this.#streams.has(route.name)
-    const received = await this.target.ask(sent, isStream ? STREAM_MS : this.options.timeout ?? 2000)
-    if (received.isCut && route !== null) this.#streams.add(route.name)
+    const received = await (route === null || countsBudget ? this.target.ask(sent, this.options.timeout ?? 2000) : this.#receive(sent, route.name))
     return { ...received, shot, sent, caller, json: jsonOf(received) }
+  }
+
+  /** Where answers do not end, or never begin, nobody waits for each of them. */
+  async #receive (sent: Sent, route: string): Promise<Received> {
+    const idle = this.#idle.get(route)
+    if (idle !== undefined && idle.times >= (idle.received.status === CLOSED ? MAX_SILENCES : MAX_REFUSED)) return idle.received
+    const received = await this.target.ask(sent, this.#streams.has(route) ? STREAM_MS : this.options.timeout ?? 2000)
+    const isSilent = received.isCut && received.status === CLOSED
+    if (isSilent || received.status === TOO_MANY) this.#idle.set(route, { times: (idle?.times ?? 0) + 1, received })
+    else if (idle?.received.status === TOO_MANY) this.#idle.delete(route)
+    if (received.isCut && !isSilent) this.#streams.add(route)
+    return received
   }
 
   freshAddress (): string {
@@ -160,7 +189,7 @@ export class Campaign extends Requests {
     if (known !== undefined) return known
     const path = await this.path(route, null, 'any') ?? await this.path(route, null, 'missing')
     // Elsewhere than in the suite a body is read before anybody asks who sent it.
-    const filled = isSafe(route.method) ? {} : this.surface.isSuite ? { body: '{"', type: 'application/json' } : await this.body(route).catch(() => ({}))
+    const filled = isSafe(route.method) ? {} : isOfSuite(route) ? { body: '{"', type: 'application/json' } : await this.body(route).catch(() => ({}))
     const { status } = await this.ask({ route, path: path!, ...filled })
     const isOpen = status < 300
     this.#open.set(route.name, isOpen)
@@ -172,5 +201,33 @@ export class Campaign extends Requests {
     const found: (string | null)[] = this.judge.verdictOn(route, null).passes === true ? [null] : []
     for (const caller of await this.callers.all()) if (this.judge.verdictOn(route, caller).passes === true) found.push(caller.name)
     return found
+  }
+
+  /**
+   * Who calls where a request must be valid: the first whose does succeed, so that refusals of what is changed in it mean something.
+   *
+   * @param ids of which nothing is proven where nobody passes: undefined is answered then
+   */
+  async actor (route: Route, ids: readonly FindingId[] = []): Promise<string | null | undefined> {
+    const callers = await this.passing(route)
+    const known = callers.find(as => this.#ledger.hasSucceeded(route, as))
+    if (known !== undefined) return known
+    for (const as of callers.slice(0, MAX_TRIES)) {
+      if (this.#tried.has(`${route.name} ${as}`)) continue
+      this.#tried.add(`${route.name} ${as}`)
+      const shot = await this.ofOwn(route, as)
+      if (typeof shot !== 'string' && (await this.ask({ ...shot, isAllowed: true })).status < 400) return as
+    }
+    if (callers.length === 0 && !route.isGone) for (const id of ids) this.unproven(route, id, NOBODY_PASSES)
+    return callers[0]
+  }
+
+  /** Where a refusal says nothing by itself: the same, from somebody whom the policy lets through. */
+  async confirm (id: FindingId, { shot: { route, body, type }, sent: { path }, status }: Exchange): Promise<void> {
+    if (route === null || !this.#ledger.restsOnSame(id, status)) return
+    const owner = this.objects.ownerIn(path)
+    const callers = (await this.callers.all()).filter(caller => this.judge.verdictOn(route, caller).passes === true)
+    const one = callers.find(({ name }) => name === owner) ?? callers.find(caller => owner === null || this.judge.reachesForeign(route, caller, this.hints(route).foreign) === true)
+    if (one !== undefined) await this.ask({ route, as: one.name, path, isAllowed: true, ...body !== undefined && { body, ...type !== undefined && { type } } })
   }
 }

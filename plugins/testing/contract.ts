@@ -225,6 +225,8 @@ export interface Check {
   /** How often it was tried. */
   tried: number
   found: number
+  /** Routes on which it could not be decided: see `Report.unproven`. */
+  unproven: number
   /** Why it was not tried. */
   reason?: string
 }
@@ -242,4 +244,6 @@ export interface Report {
   seed: number
   /** Milliseconds. */
   duration: number
+  /** Why the run ended before its time: the service was gone, or answered nobody any more. What was not tried by then is unproven. */
+  aborted?: string
 }

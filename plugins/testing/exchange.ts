@@ -1,7 +1,7 @@
 /** What is asked and what comes back. */
 import type { Caller } from './callers.js'
 import type { Route } from './surface.js'
-import type { Received, Sent } from './target.js'
+import { CLOSED, type Received, type Sent } from './target.js'
 
 /** A request, as a family makes it. */
 export interface Shot {
@@ -31,7 +31,13 @@ export interface Exchange extends Received {
   json: unknown
 }
 
+/** Leads elsewhere: as an answer, or as a refusal. */
+export function isLead (status: number): boolean {
+  return status > 300 && status < 309 && status !== 304
+}
+
 export function describe ({ status, json, isCut }: Exchange): string {
+  if (status === CLOSED) return 'no answer'
   const { code } = (json ?? {}) as { code?: unknown }
   return `${status}${typeof code === 'string' ? ` ${code}` : ''}${isCut ? ', and did not end' : ''}`
 }

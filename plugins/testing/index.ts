@@ -61,7 +61,7 @@ export async function attack (target: FastifyInstance | string, options: AttackO
   const campaign = new Campaign(options, surface, asked, app, families)
   const started = performance.now()
   try {
-    for (const { lead } of families) await lead(campaign)
+    await campaign.lead(families)
   } finally {
     await asked.close()
   }

@@ -13,6 +13,7 @@ export class ObjectIds {
   readonly #objects: Objects
   readonly #random: Random
   readonly #kept = new Map<ObjectSource, { owner: string, id: string }>()
+  readonly #owners = new Map<string, string>()
 
   constructor (objects: Objects, random: Random) {
     this.#objects = objects
@@ -60,6 +61,12 @@ export class ObjectIds {
     }
   }
 
+  /** Whose object a path leads to; null where it is nobody's. */
+  ownerIn (path: string): string | null {
+    const [plain = ''] = path.split('?')
+    return plain.split('/').map(part => this.#owners.get(part)).find(owner => owner !== undefined) ?? null
+  }
+
   /** What is kept of somebody's objects is theirs no more. */
   forget (owner: string): void {
     for (const [source, kept] of this.#kept) if (kept.owner === owner) this.#kept.delete(source)
@@ -67,11 +74,10 @@ export class ObjectIds {
 
   async #take (source: ObjectSource | undefined, owner: string, fresh: boolean): Promise<string | null> {
     if (source === undefined) return null
-    if (typeof source === 'string') return source
-    const kept = this.#kept.get(source)
-    if (kept !== undefined && !fresh) return kept.id
-    const id = await source()
-    if (!fresh) this.#kept.set(source, { owner, id })
+    const kept = fresh ? undefined : this.#kept.get(source)
+    const id = kept?.id ?? (typeof source === 'string' ? source : await source())
+    if (typeof source === 'function' && !fresh) this.#kept.set(source, { owner, id })
+    if (owner !== NOBODYS) this.#owners.set(encodeURIComponent(id), owner)
     return id
   }
 

@@ -13,32 +13,37 @@ export function asJson (report: Report): string {
 }
 
 /** For people: what was found, what was not proven, what held. */
-export function asText ({ findings, checks, skipped, unproven, routes, requests, duration, seed }: Report): string {
+export function asText ({ findings, checks, skipped, unproven, routes, requests, duration, seed, aborted }: Report): string {
   const held = checks.filter(({ state }) => state === 'held')
   const absent = checks.filter(({ state }) => state === 'not applicable')
+  const undecided = new Map<string, string[]>()
+  for (const { route, what, reason } of unproven) undecided.set(`${route}: ${reason}`, [...undecided.get(`${route}: ${reason}`) ?? [], what])
   const listed = (title: string, lines: readonly string[]) => lines.length === 0 ? [] : ['', title, ...lines.slice(0, MAX_LISTED).map(line => `  ${line}`), ...lines.length > MAX_LISTED ? [`  … and ${lines.length - MAX_LISTED} more`] : []]
   return [
     `${routes.length} routes, ${requests} requests in ${(duration / 1000).toFixed(1)} s, seed ${seed}: ${findings.length === 0 ? 'no finding' : `${findings.length} ${findings.length === 1 ? 'finding' : 'findings'}`}`,
     ...findings.flatMap(({ id, severity, route, principal, expected, got, reproduce }) => [
       '', `${severity.toUpperCase()} ${id}: ${CATALOGUE[id].title}`, `  ${route}${principal === null ? '' : ` as ${principal}`}`, `  expected ${expected}`, `  got ${got}`, ...reproduce === '' ? [] : [`  ${reproduce}`],
     ]),
-    ...listed('Not proven:', unproven.map(({ route, what, reason }) => `${route}, ${what}: ${reason}`)),
+    ...aborted === undefined ? [] : ['', `Ended before its time: ${aborted}`],
+    ...undecided.size === 0 ? [] : ['', 'Not proven:', ...[...undecided].map(([why, ids]) => `  ${why} (${ids.join(', ')})`)],
     ...listed('Switched off:', skipped.map(({ route, what, reason }) => `${route}, ${what}: ${reason}`)),
     ...listed('Not applicable:', absent.map(({ id, reason }) => `${id}: ${reason}`)),
-    '', `Held: ${held.map(({ id, tried }) => `${id} (${tried})`).join(', ') || 'nothing'}`,
+    '', `Held: ${held.map(({ id, tried, unproven }) => `${id} (${tried}${unproven === 0 ? '' : `, not proven on ${unproven} routes`})`).join(', ') || 'nothing'}`,
   ].join('\n')
 }
 
-/** TAP version 14: a point a check. */
-export function asTap ({ findings, checks }: Report): string {
-  const points = checks.map(({ id, state, tried, reason }, i) => {
+/** TAP version 14: a point a check, and one for each route on which it could not be decided. */
+export function asTap ({ findings, checks, unproven, aborted }: Report): string {
+  const points = checks.flatMap(({ id, state, tried, reason }) => {
     const directive = state === 'not applicable' || state === 'skipped' || state === 'unproven' ? ` # SKIP ${state}: ${(reason ?? '').replaceAll('#', '')}` : ''
     const faults = findings.filter(finding => finding.id === id)
     const lines = faults.flatMap(({ route, principal, expected, got, reproduce }) => [`    - route: ${JSON.stringify(route)}`, `      principal: ${JSON.stringify(principal)}`, `      expected: ${JSON.stringify(expected)}`, `      got: ${JSON.stringify(got)}`, `      reproduce: ${JSON.stringify(reproduce)}`])
     const diagnostics = faults.length === 0 ? [] : ['  ---', '  findings:', ...lines, '  ...']
-    return [`${state === 'broken' ? 'not ok' : 'ok'} ${i + 1} - ${id} (${tried} tried)${directive}`, ...diagnostics].join('\n')
+    const undecided = unproven.filter(({ what }) => what === id).map(({ route, reason }) => ({ isHeld: true, lines: [`${id} on ${route} # SKIP unproven: ${reason.replaceAll('#', '')}`] }))
+    return [{ isHeld: state !== 'broken', lines: [`${id} (${tried} tried)${directive}`, ...diagnostics] }, ...undecided]
   })
-  return ['TAP version 14', `1..${checks.length}`, ...points, ''].join('\n')
+  const numbered = points.map(({ isHeld, lines: [first, ...others] }, i) => [`${isHeld ? 'ok' : 'not ok'} ${i + 1} - ${first}`, ...others].join('\n'))
+  return ['TAP version 14', `1..${points.length}`, ...numbered, ...aborted === undefined ? [] : [`Bail out! ${aborted}`], ''].join('\n')
 }
 
 /**
@@ -46,7 +51,7 @@ export function asTap ({ findings, checks }: Report): string {
  *
  * @param location the file to which results are tied: code scanning wants one (default `package.json`)
  */
-export function asSarif ({ findings, seed, requests, duration }: Report, { location = 'package.json' }: { location?: string } = {}): string {
+export function asSarif ({ findings, unproven, seed, requests, duration, aborted }: Report, { location = 'package.json' }: { location?: string } = {}): string {
   const used = FINDING_IDS.filter(id => findings.some(finding => finding.id === id))
   return JSON.stringify({
     $schema: 'https://json.schemastore.org/sarif-2.1.0.json',
@@ -54,6 +59,13 @@ export function asSarif ({ findings, seed, requests, duration }: Report, { locat
     runs: [{
       tool: { driver: { name: 'fastify-bastion', informationUri: 'https://www.npmjs.com/package/fastify-bastion', rules: used.map(id => ruleOf(id)) } },
       properties: { seed, requests, duration },
+      invocations: [{
+        executionSuccessful: aborted === undefined,
+        toolExecutionNotifications: [
+          ...aborted === undefined ? [] : [{ level: 'error', message: { text: aborted } }],
+          ...unproven.map(({ route, what, reason }) => ({ level: 'warning', message: { text: `${what} is not proven on ${route}: ${reason}` }, locations: [{ logicalLocations: [{ name: route, kind: 'function' }] }] })),
+        ],
+      }],
       results: findings.map(finding => resultOf(finding, used.indexOf(finding.id), location)),
     }],
   }, null, 2)

@@ -56,6 +56,8 @@ export class Requests {
   /** @param fresh an object that may be changed or deleted */
   async path (route: Route, as: string | null, whose: Whose = 'any', fresh = false): Promise<string | null> {
     const { objects, query } = this.hints(route)
+    // What is theirs is made with them.
+    if (whose === 'foreign') await this.callers.all()
     const given = await this.#given(route.paramsSchema)
     const ids: Ids | null = await this.objects.of(route, as, whose, fresh, objects, given)
     return ids === null ? null : `${pathOf(route.url, ids)}${searchOf(query === undefined ? await this.requiredQuery(route) : await made(query))}`

@@ -36,10 +36,15 @@ export interface Target {
 }
 
 const MAX_TEXT = 4_000_000
+/** Times the timeout, in which an answer must have begun. */
+const PATIENCE = 10
 /** Connections. */
 const AT_ONCE = 32
-/** Stands for a connection that was closed without an answer; no service says it. */
+/** Stands for no answer: the connection was closed, or nothing came in time (`isCut`); no service says it. */
 export const CLOSED = 499
+
+/** The service is not there any more, or answers nobody. */
+export class Unreachable extends Error {}
 
 export function injected (app: FastifyInstance): Target {
   return {
@@ -47,10 +52,28 @@ export function injected (app: FastifyInstance): Target {
     hasAddresses: true,
     close: async () => {},
     async ask ({ method, path, headers, body, address }, timeout) {
-      const response = await app.inject({ method: method as 'GET', url: path, headers: { ...headers }, remoteAddress: address, payloadAsStream: true, ...body !== undefined && { payload: body } })
+      const response = await inTime(app.inject({ method: method as 'GET', url: path, headers: { ...headers }, remoteAddress: address, payloadAsStream: true, ...body !== undefined && { payload: body } }), timeout)
+      if ('isCut' in response) return response
       const { text, isCut } = await read(response.stream(), timeout)
       return { status: response.statusCode, headers: response.headers as Received['headers'], text, isCut }
     },
+  }
+}
+
+/** Nothing at all where it takes too long, or the connection is closed. */
+async function inTime<T> (answer: Promise<T>, timeout: number): Promise<T | Received> {
+  const nothing = { status: CLOSED, headers: {}, text: '' }
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<Received>(resolve => { timer = setTimeout(() => { resolve({ ...nothing, isCut: true }) }, timeout * PATIENCE) })
+  try {
+    return await Promise.race([answer, late])
+  } catch (error) {
+    const { code, message } = error as { code?: string, message: string }
+    if (code !== undefined && AWAY.has(code)) throw new Unreachable(`it cannot be reached: ${message}`)
+    if (code === undefined || !RESET.has(code)) throw error
+    return { ...nothing, isCut: false }
+  } finally {
+    clearTimeout(timer)
   }
 }
 
@@ -74,15 +97,9 @@ export function remote (url: string): Target {
     close: async () => { agent.destroy() },
     async ask (sent, timeout) {
       // An idle connection may end in the very moment in which it is used again.
-      try {
-        return await askOnce(sent, timeout, agent)
-      } catch (error) {
-        if (!RESET.has((error as { code?: string }).code)) throw error
-      }
-      return askOnce(sent, timeout, false).catch(error => {
-        if (!RESET.has((error as { code?: string }).code)) throw error
-        return { status: CLOSED, headers: {}, text: '', isCut: false }
-      })
+      const received = await inTime(askOnce(sent, timeout, agent), timeout)
+      if (received.status !== CLOSED || received.isCut) return received
+      return inTime(askOnce(sent, timeout, false), timeout)
     },
   }
 
@@ -97,13 +114,14 @@ export function remote (url: string): Target {
         }, reject)
       })
       request.on('error', reject)
-      request.setTimeout(timeout + 10_000, () => { request.destroy(new Error(`${method} ${path} was not answered`)) })
+      request.setTimeout(timeout * PATIENCE + 1000, () => { request.destroy() })
       request.end(body)
     })
   }
 }
 
-const RESET: ReadonlySet<unknown> = new Set(['ECONNRESET', 'EPIPE'])
+const RESET: ReadonlySet<string> = new Set(['ECONNRESET', 'EPIPE', 'LIGHT_ECONNRESET'])
+const AWAY: ReadonlySet<string> = new Set(['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH', 'ETIMEDOUT'])
 
 /** All of it, or what has come in the time that there is. */
 function read (stream: Readable, timeout: number): Promise<{ text: string, isCut: boolean }> {

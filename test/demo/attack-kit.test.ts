@@ -9,13 +9,29 @@ t.setTimeout(280_000)
 const portal = await build(t)
 const options = await attackedPortal(portal)
 
+/** What no valid request can be made of, and why. */
+const UNPROVEN: Readonly<Record<string, string>> = {
+  'POST /session/mfa': 'wants a code of an authenticator after a password',
+  'POST /auth/mfa': 'wants a code of an authenticator after a password',
+  'POST /mfa/confirm': 'wants a code of an authenticator that was just set up',
+  'POST /session/passkey': 'wants the answer of a passkey to a challenge',
+  'POST /passkeys/register': 'wants the answer of a passkey to a challenge',
+  'POST /passkeys/login': 'wants the answer of a passkey to a challenge',
+  'DELETE /passkeys/:passkeyId': 'wants a passkey, which nobody here has',
+  'POST /auth/reset': 'wants the link of a mail',
+  'POST /auth/confirm': 'wants the link of a mail',
+  'DELETE /sessions/:sessionId': 'one principal has sessions, and so no foreign ones',
+  'POST /lab/attacks/:name': 'runs a whole attack',
+}
+
 t.test('as it is the portal has no finding, on any of its routes', async t => {
   const report = await attack(portal.app, options)
   t.strictSame(report.findings, [], asText(report))
   t.ok(report.routes.length >= 90, `${report.routes.length} routes`)
   t.strictSame(report.checks.filter(({ state }) => state !== 'held').map(({ id, state }) => `${id} ${state}`), ['authorization.step-up not applicable', 'authorization.unlisted not applicable', 'input.replay not applicable', 'input.race not applicable', 'leaks.accounts not applicable'])
-  // What wants a code of an authenticator, a passkey or a mail cannot be made of a schema, and is said not to be proven.
-  t.ok(new Set(report.unproven.map(({ route }) => route)).size <= 25, report.unproven.map(({ route, reason }) => `${route}: ${reason}`).join('\n'))
+  // Of limits nothing is proven where they are larger than the kit may spend, or the machine too slow.
+  const unproven = report.unproven.filter(({ what }) => !what.startsWith('limits.'))
+  t.strictSame([...new Set(unproven.map(({ route }) => route))].filter(route => UNPROVEN[route] === undefined), [], unproven.map(({ route, reason }) => `${route}: ${reason}`).join('\n'))
   t.comment(`${report.routes.length} routes, ${report.requests} requests, ${report.duration} ms`)
 })
 

@@ -10,6 +10,7 @@ import { tabAt } from './tab.js'
 import { formOf, picture } from '../uploads/forms.js'
 
 const OWN_PASSWORD = 'Attacked-pass-1'
+const NOBODY_LISTENS = 'http://127.0.0.1:9/'
 
 export async function attackedPortal (portal: PortalUnderTest): Promise<AttackOptions & Required<Pick<AttackOptions, 'routes'>>> {
   const { app, sql, idOf } = portal
@@ -38,6 +39,12 @@ export async function attackedPortal (portal: PortalUnderTest): Promise<AttackOp
     await sql.query("insert into documents (id, owner_id, title, content) values ($1, $2, 'A document', 'content')", [id, owner])
     return id
   }
+  const reader = await person()
+  async function shared (owner: string): Promise<string> {
+    const id = await document(owner)
+    await sql.query("insert into document_shares (document_id, user_id, actions) values ($1, $2, '{read}')", [id, reader])
+    return id
+  }
   async function order (owner: string): Promise<string> {
     const id = `o-${fresh()}`
     await sql.query("insert into orders (id, user_id, item, currency, total) values ($1, $2, 'Desk lamp', 'EUR', 4900)", [id, owner])
@@ -52,7 +59,6 @@ export async function attackedPortal (portal: PortalUnderTest): Promise<AttackOp
     return (await portal.call('POST', '/upload/image', { token, raw: form.body, type: form.type })).body.name
   }
   const ofBoth = (make: (owner: string) => Promise<string>) => ({ alice: () => make(ids.alice), bob: () => make(ids.bob), visitor: () => make(visitorId) })
-  const files = { alice: await file(ids.alice), bob: await file(ids.bob) }
   let mailbox: string | null = null
   /** Of somebody who has asked for nothing yet, and then the same once more: an address gets three mails an hour. */
   async function forgotten (): Promise<{ email: string }> {
@@ -69,6 +75,7 @@ export async function attackedPortal (portal: PortalUnderTest): Promise<AttackOp
       // Somebody new whenever something was changed: what ends an account ends one that is not needed again.
       visitor: async () => {
         visitorId = await person()
+        await sql.query("insert into webhooks (id, user_id, url) values ($1, $1, $2)", [visitorId, NOBODY_LISTENS])
         return { token: (await app.tokens.issue({ id: visitorId, roles: ['user'], plan: 'basic' })).access_token }
       },
       alice: await tokenOf('alice', 'user'),
@@ -92,8 +99,8 @@ export async function attackedPortal (portal: PortalUnderTest): Promise<AttackOp
       documentId: ofBoth(document),
       orderId: ofBoth(order),
       keyId: ofBoth(key),
-      name: files,
-      '*': files,
+      name: ofBoth(file),
+      '*': ofBoth(file),
       sessionId: { browser: async () => (await app.sessions.list(browserId)).at(-1)!.id },
       patientId: { '*': patient },
     },
@@ -107,7 +114,7 @@ export async function attackedPortal (portal: PortalUnderTest): Promise<AttackOp
       userId: () => ids.bob,
       ssn: '123-45-6789',
       host: '127.0.0.1',
-      url: 'https://hooks.example.com/x',
+      url: NOBODY_LISTENS,
     },
     sign: (claims, header) => {
       const text = [header, claims].map(part => Buffer.from(JSON.stringify(part)).toString('base64url')).join('.')
@@ -132,6 +139,9 @@ export async function attackedPortal (portal: PortalUnderTest): Promise<AttackOp
       'POST /api-keys': { body: { name: 'a key', scopes: ['data:read'] } },
       'PUT /users/me/consents/:purpose': { body: { version: '1', given: true } },
       'POST /payments': { body: async () => ({ orderId: await order(visitorId), paymentToken: 'tok_visa_1234', amount: 4900, currency: 'EUR' }) },
+      'POST /documents/:documentId/shares': { body: { userId: reader, actions: ['read'] } },
+      'DELETE /documents/:documentId/shares/:userId': { objects: { documentId: ofBoth(shared), userId: { '*': reader } } },
+      'GET /web/*': { objects: { '*': { '*': 'style.css' } } },
       // While somebody develops, webhooks may lead to this machine: what production refuses is proven where its webhooks are.
       'PUT /users/me/webhook': { skip: { outbound: 'in development webhooks may lead to this machine' } },
     },

@@ -11,6 +11,7 @@ import events from '../../plugins/events.js'
 import plan from '../../plugins/plan/index.js'
 import { server } from '../../plugins/server.js'
 import { asJson, asSarif, asTap, asText, attack, type AttackOptions, type FindingId, type Policy } from '../../plugins/testing/index.js'
+import { REFUSING, refusing } from './refusing.js'
 import { FLAWS, PLANTED, plainService, policy, tokenOf, type Flaw } from './plain.js'
 import { TAKING_FLAWS, takingPolicy, takingService, type TakingFlaw } from './taking.js'
 
@@ -109,6 +110,46 @@ t.test('over a URL what only this process sees is not applicable, and requests o
   t.match(checks.find(({ id }) => id === 'slowness.pattern'), { state: 'not applicable', reason: /another process/ })
 })
 
+t.test('a refusal for something else proves nothing: it is unproven with its reason, and neither held nor a finding', async t => {
+  for (const one of REFUSING) {
+    const { app, options } = refusing(one)
+    t.teardown(() => app.close())
+    const { findings, checks, unproven, aborted } = await attack(app, options)
+    t.equal(aborted, undefined)
+    t.strictSame([...new Set(findings.map(({ id }) => id))].sort(), [...one.finds ?? []].sort(), one.what)
+    const states = Object.fromEntries(checks.map(({ id, state }) => [id, state]))
+    t.match(states, { ...Object.fromEntries([...one.unproven ?? []].map(id => [id, 'unproven'])), ...Object.fromEntries([...one.holds ?? []].map(id => [id, 'held'])) }, one.what)
+    for (const id of one.unproven ?? []) t.ok(unproven.some(({ what, reason }) => what === id && (one.reason ?? /./).test(reason)), `${one.what}: ${id}`)
+  }
+})
+
+t.test('what is unproven stands in every report; a service that goes away ends the run and not the report', async t => {
+  const { app, options } = refusing(REFUSING[0]!)
+  t.teardown(() => app.close())
+  const report = await attack(app, options)
+  t.match(report.checks.find(({ id }) => id === 'authorization.open'), { state: 'unproven', unproven: 1, reason: /the same request has not succeeded/ })
+  t.match(asTap(report), /\nok \d+ - authorization\.open on GET \/orders\/:id # SKIP unproven: the same request/)
+  t.match(asText(report), /Not proven:\n(?:.*\n)* {2}GET \/orders\/:id: the same request has not succeeded .*authorization\.open/)
+  t.match(JSON.parse(asSarif(report)), { runs: [{ invocations: [{ executionSuccessful: true, toolExecutionNotifications: [{ level: 'warning', message: { text: /is not proven on GET \/orders\/:id/ } }] }] }] })
+
+  const gone = Fastify({ logger: false })
+  const url = await gone.listen({ host: '127.0.0.1', port: 0 })
+  await gone.close()
+  const ended = await attack(url, { policy: { routes: { 'GET /a': 'user', 'GET /b': 'public' } } })
+  t.match(ended, { findings: [], aborted: /cannot be reached/ })
+  t.strictSame(ended.checks.filter(({ state }) => state !== 'unproven'), [])
+  t.match(asText(ended), /Ended before its time: /)
+  t.match(asTap(ended), /\nBail out! /)
+  t.match(JSON.parse(asSarif(ended)), { runs: [{ invocations: [{ executionSuccessful: false }] }] })
+})
+
+t.test('what a service promises nothing about is not said to hold: a 401 without a challenge', async t => {
+  const { app, options } = refusing(REFUSING[0]!)
+  t.teardown(() => app.close())
+  const { checks } = await attack(app, { ...options, families: ['answers'] })
+  t.equal(checks.find(({ id }) => id === 'answers.challenge')!.state, 'not applicable')
+})
+
 t.test('routes that the policy does not know are told of; what is switched off is told with its reason', async t => {
   const app = plainService('open')
   t.teardown(() => app.close())
@@ -139,7 +180,7 @@ t.test('reports for people, test runners and code scanning; no credential is in 
   t.teardown(() => app.close())
   const report = await attack(app, { ...options, policy: file, families: ['authorization', 'answers', 'exposure'] })
   const [finding] = report.findings
-  t.match(finding, { id: 'authorization.object', severity: 'critical', route: 'GET /orders/:orderId', principal: 'ada', got: '200', reproduce: /^curl -i --path-as-is -X GET 'http:\/\/localhost\/orders\/o-2' .*"authorization: Bearer \$ADA_AUTHORIZATION"/ })
+  t.match(finding, { id: 'authorization.object', severity: 'critical', route: 'GET /orders/:orderId', principal: 'ada', got: '200', reproduce: /^curl -i --path-as-is (?:--globoff )?-X GET 'http:\/\/localhost\/orders\/o-2' .*"authorization: Bearer \$ADA_AUTHORIZATION"/ })
   const texts = [asText(report), asTap(report), asSarif(report), asJson(report)]
   for (const text of texts) {
     t.notOk(text.includes('eyJ'), 'no token')

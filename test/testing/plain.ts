@@ -35,9 +35,22 @@ export const policy: Policy = {
 
 interface User { id: string, name: string, role: string, passwordHash: string }
 
-export function tokenOf (sub: string, roles: readonly string[]): string {
-  const text = [{ alg: 'HS256', typ: 'JWT' }, { sub, roles, exp: Math.floor(Date.now() / 1000) + 600 }].map(part => Buffer.from(JSON.stringify(part)).toString('base64url')).join('.')
+/** @param later seconds */
+export function tokenOf (sub: string, roles: readonly string[], later = 0): string {
+  const text = [{ alg: 'HS256', typ: 'JWT' }, { sub, roles, exp: Math.floor(Date.now() / 1000) + 600 + later }].map(part => Buffer.from(JSON.stringify(part)).toString('base64url')).join('.')
   return `${text}.${createHmac('sha256', SECRET).update(text).digest('base64url')}`
+}
+
+/** Whose token it is; null where it is nobody's. */
+export function subOf ({ headers: { authorization = '' } }: FastifyRequest, isAnySignature = false): string | null {
+  const [head, body = '', signature] = authorization.replace(/^Bearer /, '').split('.')
+  const right = createHmac('sha256', SECRET).update(`${head}.${body}`).digest('base64url')
+  if (signature !== right && !(isAnySignature && signature !== undefined)) return null
+  try {
+    return (JSON.parse(Buffer.from(body, 'base64url').toString()) as { sub: string }).sub
+  } catch {
+    return null
+  }
 }
 
 export function plainService (...flaws: Flaw[]): FastifyInstance {
@@ -107,15 +120,8 @@ export function plainService (...flaws: Flaw[]): FastifyInstance {
   })
   return app
 
-  function userIn ({ headers: { authorization = '' } }: FastifyRequest): User | null {
-    const [head, body = '', signature] = authorization.replace(/^Bearer /, '').split('.')
-    const right = createHmac('sha256', SECRET).update(`${head}.${body}`).digest('base64url')
-    if (signature !== right && !(has('signature') && signature !== undefined)) return null
-    try {
-      return users.get((JSON.parse(Buffer.from(body, 'base64url').toString()) as { sub: string }).sub) ?? null
-    } catch {
-      return null
-    }
+  function userIn (request: FastifyRequest): User | null {
+    return users.get(subOf(request, has('signature')) ?? '') ?? null
   }
 
   function shown ({ passwordHash, ...user }: User) {

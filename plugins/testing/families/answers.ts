@@ -141,7 +141,7 @@ function checkForm (campaign: Campaign, exchange: Exchange): void {
   const { shot: { route }, status, headers, json, text, sent } = exchange
   if (sent.method === 'HEAD') campaign.check('answers.head', exchange, text === '', 'no body', `${text.length} characters`)
   if (status < 400) return
-  if (status === 401) campaign.check('answers.challenge', exchange, !campaign.surface.problems || headers['www-authenticate'] !== undefined, 'WWW-Authenticate', 'none')
+  if (status === 401 && campaign.surface.problems) campaign.check('answers.challenge', exchange, headers['www-authenticate'] !== undefined, 'WWW-Authenticate', 'none')
   if (!campaign.surface.problems || route?.ownForm === true || sent.method === 'HEAD') {
     if (!campaign.surface.problems) campaign.notApplicable(['answers.form', 'answers.challenge'], 'refusals have no promised form')
     return

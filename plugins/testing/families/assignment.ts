@@ -45,7 +45,7 @@ export const assignment: Family = {
     const others = otherFields(campaign.surface.routes)
     for (const route of campaign.routes) {
       if (route.body === null || objectOf(route.body.schema) === null || !READ.has(route.body.type)) continue
-      const [as] = await campaign.passing(route)
+      const as = await campaign.actor(route, ['assignment.undeclared', 'assignment.prototype'])
       if (as === undefined) continue
       await tryFields(campaign, route, as, others)
       await tryPrototypes(campaign, route, as)

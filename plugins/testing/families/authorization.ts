@@ -3,7 +3,7 @@
  * overridden methods too. Who may not call a route is refused before its body is read, so that attacks on what changes something change nothing.
  */
 import type { Campaign, Exchange, Family } from '../campaign.js'
-import { isSafe, type Caller, type Verdict } from '../callers.js'
+import { isOfSuite, isSafe, type Caller, type Verdict } from '../callers.js'
 import { tryGrants } from './grants.js'
 import { matches } from '../paths.js'
 import type { Route } from '../surface.js'
@@ -26,17 +26,18 @@ export const authorization: Family = {
     for (const route of campaign.routes) {
       // What changes something is tried until it succeeds once, and not by everybody.
       let tries = isSafe(route.method) ? Infinity : MAX_TRIES
+      const judged = [null, ...callers].map(caller => ({ caller, verdict: campaign.judge.verdictOn(route, caller) }))
       const passing: Caller[] = []
-      for (const caller of [null, ...callers]) {
-        const verdict = campaign.judge.verdictOn(route, caller)
+      // Those first who are let in: without them no refusal means anything.
+      for (const { caller } of judged.filter(({ verdict }) => verdict.passes === true)) {
+        if (tries > 0) tries = await tryAllowed(campaign, route, caller) && !isSafe(route.method) ? 0 : tries - 1
+        if (caller === null) continue
+        passing.push(caller)
+        await tryForeign(campaign, route, caller)
+      }
+      for (const { caller, verdict } of judged) {
         if (verdict.passes === null) campaign.unproven(route, 'authorization.role', verdict.reason)
         else if (!verdict.passes) await tryRefused(campaign, route, caller, verdict)
-        else {
-          if (tries > 0) tries = await tryAllowed(campaign, route, caller) && !isSafe(route.method) ? 0 : tries - 1
-          if (caller === null) continue
-          passing.push(caller)
-          await tryForeign(campaign, route, caller)
-        }
       }
       await tryGrants(campaign, route, passing)
       await tryMethods(campaign, route)
@@ -48,14 +49,15 @@ export const authorization: Family = {
 async function tryRefused (campaign: Campaign, route: Route, caller: Caller | null, { id, statuses, expected }: Verdict & { passes: false }): Promise<void> {
   if (campaign.isOff(route, id)) return
   const as = caller?.name ?? null
-  const { isSuite } = campaign.surface
+  const isGuarded = isOfSuite(route)
   const path = await campaign.path(route, as, 'any') ?? await campaign.path(route, as, 'missing')
-  const filled = isSuite ? isSafe(route.method) ? {} : { body: BROKEN, type: route.body?.type ?? 'application/json' } : await campaign.body(route).catch(() => ({}))
+  const filled = isGuarded ? isSafe(route.method) ? {} : { body: BROKEN, type: route.body?.type ?? 'application/json' } : await campaign.body(route).catch(() => ({}))
   const exchange = await campaign.ask({ route, as, path: path!, ...filled })
-  if (!isSuite && (UNDECIDED.has(exchange.status) || exchange.status >= 500)) {
+  if (!isGuarded && (UNDECIDED.has(exchange.status) || exchange.status >= 500)) {
     campaign.unproven(route, id, exchange.status >= 500 ? `it fails (${exchange.status})` : `the request was refused for its form (${exchange.status}) before anybody asked who sent it: give a valid body in routes`)
     return
   }
+  await campaign.confirm(id, exchange)
   const isHeld = campaign.check(id, exchange, statuses.includes(exchange.status), expected)
   if (!route.hasHead || !isHeld) return
   const head = await campaign.ask({ route, as, path: path!, method: 'HEAD' })
@@ -69,14 +71,14 @@ async function tryAllowed (campaign: Campaign, route: Route, caller: Caller | nu
   const reaches = caller === null || campaign.judge.reachesForeign(route, caller, campaign.hints(route).foreign) === true
   const shot = await campaign.valid(route, as, reaches ? 'any' : campaign.objects.ownedParam(route, campaign.hints(route).objects) === null ? 'any' : 'own')
   if (typeof shot === 'string') {
-    if (!campaign.succeeded.has(route.name)) campaign.unproven(route, 'authorization.denied', shot)
+    if (!campaign.hasSucceeded(route)) campaign.unproven(route, 'authorization.denied', shot)
     return false
   }
   const exchange = await campaign.ask({ ...shot, isAllowed: true })
   const { status } = exchange
   // What a public route answers who signs in wrongly is no matter of its policy.
   if (route.access !== 'public') campaign.check('authorization.denied', exchange, status !== 401 && status !== 403, `an answer to ${as}, whom the policy lets in`)
-  if (status >= 400 && !campaign.succeeded.has(route.name)) campaign.unproven(route, 'exposure.undeclared', `a valid request was answered ${status}: give its body, values or objects`)
+  if (status >= 400 && !campaign.hasSucceeded(route)) campaign.unproven(route, 'exposure.undeclared', `a valid request was answered ${status}: give its body, values or objects`)
   return status < 400
 }
 
@@ -103,6 +105,7 @@ async function tryForeign (campaign: Campaign, route: Route, caller: Caller): Pr
   const shot = await campaign.valid(route, caller.name, 'foreign')
   if (typeof shot === 'string') return campaign.unproven(route, 'authorization.object', shot)
   const exchange = await campaign.ask({ ...shot, isAllowed: true })
+  await campaign.confirm('authorization.object', exchange)
   if (!campaign.surface.isSuite && exchange.status >= 500) return campaign.unproven(route, 'authorization.object', `it fails (${exchange.status})`)
   if (UNDECIDED.has(exchange.status)) return campaign.unproven(route, 'authorization.object', `the request was refused for its form (${exchange.status}): give a valid body in routes`)
   const hidden = route.resource?.hidden ?? null

@@ -2,15 +2,16 @@
  * Credentials that are none, are somebody else's in part, or were good once; and cookies that another site makes a browser send.
  * What is no credential is tried on every guarded route, everything else on a few routes of each kind of policy.
  */
-import { createHmac, createPublicKey, generateKeyPairSync, sign as signWith, type JsonWebKey } from 'node:crypto'
+import { createHmac, createPublicKey, generateKeyPairSync, sign as signWith, type JsonWebKey, type KeyObject } from 'node:crypto'
 import { once } from 'node:events'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import type { Campaign, Exchange, Family, Shot } from '../campaign.js'
-import { claimsOf, headersOf, isSafe, type Caller } from '../callers.js'
+import { claimsOf, headersOf, isOfSuite, isSafe, type Caller } from '../callers.js'
 import type { FindingId } from '../catalogue.js'
 import type { Principal, RefusedPrincipal } from '../contract.js'
+import { isLead } from '../exchange.js'
 import { cookiesOf, isOfSession } from '../cookies.js'
 import type { Route } from '../surface.js'
 
@@ -35,7 +36,11 @@ export const credentials: Family = {
       return
     }
     const closed: Route[] = []
-    for (const route of guarded) if (!await campaign.isOpen(route)) closed.push(route)
+    for (const route of guarded) {
+      // A refusal of what is wrong says something where what is right is let in.
+      await campaign.actor(route)
+      if (!await campaign.isOpen(route)) closed.push(route)
+    }
     for (const route of closed) await tryGarbage(campaign, route)
     for (const [fault, given] of Object.entries(campaign.options.refused ?? {})) {
       for (const principal of [given].flat() as RefusedPrincipal[]) {
@@ -84,17 +89,18 @@ async function tryGarbage (campaign: Campaign, route: Route): Promise<void> {
 async function tryForgery (campaign: Campaign, route: Route, path: string | null, { id, what, headers, way = '' }: Forgery): Promise<void> {
   if (campaign.isOff(route, id)) return
   const at = path ?? await campaign.path(route, null, 'any') ?? await campaign.path(route, null, 'missing')
-  const content: Partial<Shot> = isSafe(route.method) ? {} : campaign.surface.isSuite ? { body: BROKEN, type: route.body?.type ?? 'application/json' } : await campaign.body(route).catch(() => ({}))
+  const content: Partial<Shot> = isSafe(route.method) ? {} : isOfSuite(route) ? { body: BROKEN, type: route.body?.type ?? 'application/json' } : await campaign.body(route).catch(() => ({}))
   const exchange = await campaign.ask({ route, path: at!, headers, made: Object.keys(headers), ...content })
+  await campaign.confirm(id, exchange)
   campaign.check(id, exchange, isRefused(campaign, exchange), `401: ${what}`, undefined, way)
 }
 
-function isRefused (campaign: Campaign, { status, json }: Exchange): boolean {
+function isRefused ({ surface }: Campaign, { status, json, shot: { route } }: Exchange): boolean {
   if (status === 401 || status === 403 || status === 410) return true
   // Two credentials are a 400 of their own.
-  if (campaign.surface.isSuite) return status === 400 && (json as { code?: string } | undefined)?.code === 'FST_BASTION_IDENTITY_TWO_CREDENTIALS'
+  if (surface.isSuite && isOfSuite(route!)) return status === 400 && (json as { code?: string } | undefined)?.code === 'FST_BASTION_IDENTITY_TWO_CREDENTIALS'
   // What fails has let nobody in, as far as can be seen.
-  return status >= 400 || [302, 303, 307].includes(status)
+  return status >= 400 || isLead(status)
 }
 
 async function tryAll (campaign: Campaign, route: Route, caller: Caller, keys: AttackersKeys): Promise<void> {
@@ -117,7 +123,7 @@ async function forgedTokens (campaign: Campaign, principal: Principal, keys: Att
   const claims = token === undefined ? null : claimsOf(token)
   if (token === undefined || claims === null) return []
   const [head = '', body = '', signature = ''] = token.split('.')
-  const header = JSON.parse(Buffer.from(head, 'base64url').toString()) as Record<string, unknown>
+  const header = headerOf(token)
   const forgery = (id: FindingId, what: string, text: string, way = what): Forgery => ({ id, what, way, headers: bearer(text) })
   const other = signature.startsWith('A') ? `B${signature.slice(1)}` : `A${signature.slice(1)}`
   const changed = base64url({ ...claims, sub: `${String(claims.sub)}x`, roles: ['admin'], scope: undefined })
@@ -167,11 +173,30 @@ async function publicKeys (campaign: Campaign): Promise<(string | Buffer)[]> {
   const { tokens } = (campaign.app ?? {}) as Partial<FastifyInstance>
   const told = tokens === undefined ? (await campaign.ask({ route: null, method: 'GET', path: '/.well-known/jwks.json' })).json as { keys?: unknown } | undefined : tokens.jwks()
   const keys = Array.isArray(told?.keys) ? told.keys as JsonWebKey[] : []
-  return keys.filter(({ kty }) => kty !== 'oct').flatMap(jwk => {
-    const key = createPublicKey({ key: jwk, format: 'jwk' })
+  return keys.flatMap(jwk => {
+    const key = readKey(jwk)
+    if (key === null) return []
     const pem = key.export({ format: 'pem', type: 'spki' }).toString()
     return [pem, pem.trim(), key.export({ format: 'der', type: 'spki' }), JSON.stringify(jwk)]
   })
+}
+
+/** Null where Node cannot read it: secrets among public keys, and kinds that it does not know. */
+function readKey (jwk: JsonWebKey): KeyObject | null {
+  try {
+    return createPublicKey({ key: jwk, format: 'jwk' })
+  } catch {
+    return null
+  }
+}
+
+/** Of other tokens than JWTs nothing. */
+function headerOf (token: string): Record<string, unknown> {
+  try {
+    return JSON.parse(Buffer.from(token.slice(0, token.indexOf('.')), 'base64url').toString()) as Record<string, unknown>
+  } catch {
+    return {}
+  }
 }
 
 /** Wrong in one thing alone: signed by the service's own key. What is right in all of them must pass, or a refusal proves nothing. */
@@ -179,7 +204,7 @@ async function signedTokens (campaign: Campaign, { token }: Principal, shot: Sho
   const { sign } = campaign.options
   const claims = token === undefined ? null : claimsOf(token)
   if (sign === undefined || token === undefined || claims === null) return []
-  const header = JSON.parse(Buffer.from(token.slice(0, token.indexOf('.')), 'base64url').toString()) as Record<string, unknown>
+  const header = headerOf(token)
   const control = await campaign.ask({ ...shot, as: null, headers: bearer(await sign(claims, header)) })
   if (control.status === 401 || control.status === 403) {
     for (const id of ['credentials.expired', 'credentials.audience'] as const) campaign.unproven(shot.route!, id, 'a token with the right claims, as sign makes it, is not let in')
@@ -281,7 +306,7 @@ async function tryFixation (campaign: Campaign, route: Route): Promise<void> {
 /** What rides on a cookie, as a page of another site would send it: with a body that nobody can read, so that nothing is done. */
 async function tryCsrf (campaign: Campaign, route: Route): Promise<void> {
   if (isSafe(route.method) || route.isGone || campaign.isOff(route, 'credentials.csrf')) return
-  const { isSuite } = campaign.surface
+  const isSuite = isOfSuite(route)
   for (const caller of await campaign.callers.all()) {
     const { cookie, csrf, headers } = caller.principal
     if (cookie === undefined || csrf === undefined || campaign.judge.verdictOn(route, caller).passes !== true) continue
@@ -291,6 +316,8 @@ async function tryCsrf (campaign: Campaign, route: Route): Promise<void> {
     if (path === null) continue
     // Of a type in which no token could stand: without a header there is none.
     const filled: Partial<Shot> = isSuite ? { body: BROKEN, type: 'text/plain' } : await campaign.body(route).catch(() => ({}))
+    const control = await campaign.ask({ route, as: caller.name, path, ...filled, isAllowed: true })
+    if (control.status === 403 || control.status === 401) return campaign.unproven(route, 'credentials.csrf', `${caller.name} is not let in with the right token either (${control.status})`)
     const made = { ...headers, cookie }
     const forged: [what: string, headers: Record<string, string>][] = [
       ...route.csrf === 'origin' ? [] : [['no token', { ...made, 'sec-fetch-site': 'same-origin' }], ['a token of nobody', { ...made, 'x-csrf-token': 'garbage', 'sec-fetch-site': 'same-origin' }]] as [string, Record<string, string>][],

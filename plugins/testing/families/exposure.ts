@@ -1,6 +1,7 @@
 /** What answers hold: what is declared and this caller may see, no text that was planted, nothing that looks like a hash or a key. Looks at every answer of every attack. */
 import type { Campaign, Exchange, Family } from '../campaign.js'
 import { isSafe } from '../callers.js'
+import { NOBODY_PASSES } from '../ledger.js'
 import { branchesOf } from '../schemas.js'
 import { isSchema, type Schema } from '../../references.js'
 
@@ -25,6 +26,9 @@ export const exposure: Family = {
           }
         }
       }
+    }
+    for (const route of campaign.routes) {
+      if (route.answers !== null && !route.isGone && (await campaign.passing(route)).length === 0) campaign.unproven(route, 'exposure.undeclared', NOBODY_PASSES)
     }
     if ((campaign.options.canaries ?? []).length === 0) campaign.notApplicable('exposure.canary', 'no canaries were planted')
     campaign.notApplicable('exposure.undeclared', 'no route says what it answers')

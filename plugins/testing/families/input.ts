@@ -17,7 +17,9 @@ export const input: Family = {
   name: 'input',
   async lead (campaign) {
     for (const route of campaign.routes) {
-      const [as] = await campaign.passing(route)
+      const as = await campaign.actor(route, [
+        ...route.body !== null && READ.has(route.body.type) ? ['input.type', 'input.bounds', 'input.missing'] as const : [], ...route.querySchema !== null ? ['input.query'] as const : [], ...route.isOnce ? ['input.replay'] as const : [],
+      ])
       if (as === undefined) continue
       if (route.body !== null && READ.has(route.body.type)) await tryBody(campaign, route, as)
       if (route.querySchema !== null) await tryQuery(campaign, route, as)

@@ -7,6 +7,7 @@ import type { Campaign, Exchange, Family } from '../campaign.js'
 import { isSafe } from '../callers.js'
 import { matches } from '../paths.js'
 import type { Route } from '../surface.js'
+import { CLOSED } from '../target.js'
 
 const INTERNAL = [
   /\bat (?:async )?(?:[\w.<>$ [\]]+ \()?(?:file:\/\/)?\/[^\s)"]+:\d+:\d+/, /node_modules/, /\b(?:postgres(?:ql)?|mysql|redis|rediss|mongodb(?:\+srv)?|amqp):\/\/[^\s"]+/, /syntax error at or near|invalid input syntax for|violates (?:unique|foreign key|not-null|check) constraint|duplicate key value|(?:relation|column) \\?"[^"]+" does not exist/,
@@ -16,6 +17,8 @@ const INTERNAL = [
 const ODD_IDS = ["'", "'%20or%20'1'='1", '-1', '0', '99999999999999999999', 'NaN', '[object%20Object]', '%00', '..%2f..%2fetc%2fpasswd', '%24%7b7*7%7d', '__proto__', 'constructor', '%E2%80%AE', "1'--", '..%2f.env', '..%2f..%2f.env', '..%2fpackage.json', '%2e%2e/.env']
 const ODD_QUERIES = ['limit=-1', 'limit=abc', "sort='", 'q[]=1&q[a]=2', '__proto__[x]=1', 'q=%00', "q='%22%5C", 'q=%25', 'cursor=x', 'page=99999999999999999999']
 
+/** Characters of a body that is read before anybody answers. */
+const SHORT = 16_384
 const SECRET = /pass|secret|code|token/i
 
 type Chain = (request: FastifyRequest, reply: FastifyReply, payload: unknown, done: (error?: Error) => void) => void
@@ -32,10 +35,12 @@ export const leaks: Family = {
     campaign.notApplicable('leaks.canary', 'only an application of this process that runs the suite can be made to fail')
   },
   observe (campaign, exchange) {
-    const { status, text, shot: { route } } = exchange
+    const { status, text, shot: { route }, sent } = exchange
     if (status < 400) return
     // 503 is what a service says that has too much to do, and 501 that it knows no such method.
-    if (route !== null || status < 500) campaign.check('leaks.failure', exchange, status < 500 || status === 501 || status === 503, 'a refusal')
+    // Who closes early what is long need not have read it.
+    const isSilent = status === CLOSED && (sent.body?.length ?? 0) < SHORT
+    if (route !== null || status < 500) campaign.check('leaks.failure', exchange, (status < 500 && !isSilent) || status === 501 || status === 503, 'a refusal')
     const told = INTERNAL.map(pattern => pattern.exec(text)?.[0]).find(found => found !== undefined)
     campaign.check('leaks.internal', exchange, told === undefined, 'nothing of what is inside', `${status}, with ${JSON.stringify(told?.slice(0, 60))}`)
   },
