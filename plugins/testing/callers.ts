@@ -34,10 +34,13 @@ export function isSafe (method: string): boolean {
 export class Callers {
   readonly names: readonly string[]
   readonly #sources: Principals
+  readonly #onMade: (name: string, principal: Principal) => void
   readonly #known = new Map<string, Caller>()
 
-  constructor (sources: Principals) {
+  /** @param onMade is told of each principal, whenever it is made */
+  constructor (sources: Principals, onMade: (name: string, principal: Principal) => void) {
     this.#sources = sources
+    this.#onMade = onMade
     this.names = Object.keys(sources)
   }
 
@@ -45,7 +48,9 @@ export class Callers {
     const known = this.#known.get(name)
     if (known !== undefined) return known
     const source = this.#sources[name]!
-    const principal = withClaims(typeof source === 'function' ? await source() : source)
+    const given = typeof source === 'function' ? await source() : source
+    this.#onMade(name, given)
+    const principal = withClaims(given)
     const caller = { name, principal, headers: (method: string) => headersOf(principal, method) }
     this.#known.set(name, caller)
     return caller

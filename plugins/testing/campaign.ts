@@ -5,6 +5,7 @@ import { isOfSuite, isSafe, Judge, type Caller } from './callers.js'
 import type { AttackOptions, Report } from './contract.js'
 import { jsonOf, type Exchange, type Shot } from './exchange.js'
 import { Ledger, NOBODY_PASSES } from './ledger.js'
+import { matches } from './paths.js'
 import { Requests } from './requests.js'
 import type { Route, Suite, Surface } from './surface.js'
 import { CLOSED, Unreachable, type Received, type Sent, type Target } from './target.js'
@@ -20,6 +21,7 @@ export interface Family {
 
 /** Refused by a budget, and by nothing else. */
 const TOO_MANY = 429
+const UNSENT: Received = { status: CLOSED, headers: {}, text: '', isCut: false, isUnsent: true }
 /** Milliseconds in which what a stream begins with is there. */
 const STREAM_MS = 20
 /** After so many a route is asked no more: where it did not answer, and where its budget was spent, time after time. */
@@ -34,6 +36,8 @@ export class Campaign extends Requests {
   /** Null where the service is in another process. */
   readonly app: Suite | null
   readonly routes: readonly Route[]
+  /** Those that no request may reach, whatever it is for. */
+  readonly #barred: readonly Route[]
   readonly #ledger: Ledger
   readonly #observers: NonNullable<Family['observe']>[]
   /** Routes whose answers do not end: waited for once. */
@@ -50,8 +54,11 @@ export class Campaign extends Requests {
     this.target = target
     this.app = app
     this.judge = new Judge(surface)
-    this.routes = surface.routes.filter(({ name }) => options.only === undefined || options.only.includes(name))
-    this.#ledger = new Ledger(options, target.origin, families.map(({ name }) => name))
+    const isBarred = ({ name, method }: Route) => typeof options.routes?.[name]?.skip === 'string' || (options.safe === true && !isSafe(method))
+    this.#barred = surface.routes.filter(isBarred)
+    this.routes = surface.routes.filter(route => !isBarred(route) && (options.only === undefined || options.only.includes(route.name)))
+    this.#ledger = new Ledger(options, target.origin, this.mask, families.map(({ name }) => name))
+    for (const { name } of this.#barred) this.#ledger.skip(name, options.routes?.[name]?.skip as string | undefined ?? 'safe: what changes something is not asked for')
     this.#observers = families.flatMap(({ observe }) => observe ?? [])
   }
 
@@ -101,6 +108,7 @@ export class Campaign extends Requests {
   /** Sends a request. Where a budget is spent it is given back, as far as that is possible, and the request is sent again. */
   async ask (shot: Shot, countsBudget = false): Promise<Exchange> {
     let exchange = await this.#send(shot, countsBudget)
+    if (exchange.isUnsent === true) return exchange
     if (exchange.status === TOO_MANY && !countsBudget && await this.giveBack(exchange.sent.address)) exchange = await this.#send(shot)
     if (exchange.status === 401 && shot.isAllowed === true && typeof shot.as === 'string' && this.#renew(shot.as)) exchange = await this.#send(shot)
     this.#ledger.saw(exchange)
@@ -115,7 +123,7 @@ export class Campaign extends Requests {
     const method = shot.method ?? route?.method ?? 'GET'
     const caller = as === null ? null : await this.callers.get(as)
     const headers: Record<string, string> = {
-      host: this.surface.host ?? 'localhost',
+      host: this.surface.host ?? this.target.host,
       ...this.options.headers,
       ...route === null ? {} : this.hints(route).headers,
       ...caller?.headers(method),
@@ -123,9 +131,19 @@ export class Campaign extends Requests {
       ...shot.headers,
     }
     const sent: Sent = { method, path: shot.path ?? route?.url ?? '/', headers, address: shot.address ?? this.freshAddress(), ...body !== undefined && { body } }
-    this.#requests += 1
-    const received = await (route === null || countsBudget ? this.target.ask(sent, this.options.timeout ?? 2000) : this.#receive(sent, route.name))
+    const isUnsent = this.#isBarred(sent)
+    if (!isUnsent) this.#requests += 1
+    const received = isUnsent ? UNSENT : await (route === null || countsBudget ? this.target.ask(sent, this.options.timeout ?? 2000) : this.#receive(sent, route.name))
     return { ...received, shot, sent, caller, json: jsonOf(received) }
+  }
+
+  #isBarred ({ method, path }: Sent): boolean {
+    if (this.options.safe === true && !isSafe(method)) return true
+    const isHere = (route: Route) => (route.method === method || (method === 'HEAD' && route.hasHead)) && matches(route.url, path)
+    if (!this.#barred.some(isHere)) return false
+    // What is said more exactly is what a router takes.
+    const rank = ({ url, params }: Route) => params.length + (url.includes('*') ? 100 : 0)
+    return this.#barred.includes(this.surface.routes.filter(isHere).sort((a, b) => rank(a) - rank(b))[0]!)
   }
 
   /** Where answers do not end, or never begin, nobody waits for each of them. */

@@ -87,7 +87,7 @@ export interface RouteHints extends RoutePromises {
   objects?: Objects
   /** Whether other people's objects may be reached here; by default they may not, unless a role or permission is asked for instead of the owner. */
   foreign?: 'allow' | 'deny'
-  /** No attack, or none of these families or findings: with the reason, which is reported. */
+  /** A text: no request is sent there at all. By name: none of these families or findings. With the reason, which is reported. */
   skip?: string | { readonly [Name in FamilyName | FindingId]?: string }
 }
 
@@ -172,8 +172,10 @@ export interface Witnesses {
 export const AttackOptions = Type.Object({
   over: Type.Optional(Type.Union([Type.Literal('inject'), Type.Literal('socket')], { description: '`socket`: by HTTP on a port of this machine, as clients do', default: 'inject' })),
   seed: Type.Optional(Type.Integer({ minimum: 0, maximum: 2 ** 32 - 1, description: 'Of everything that is chosen by chance: the same seed sends the same requests', default: 1 })),
-  only: Type.Optional(Type.Array(Type.String(), { description: 'Routes, as `GET /orders/:orderId`, where not all are attacked' })),
-  families: Type.Optional(Type.Array(Type.String(), { description: 'Families of attacks, where not all are led' })),
+  destructive: Type.Optional(Type.Boolean({ description: 'A service on another machine than this may be attacked with all that changes and deletes', default: false })),
+  safe: Type.Optional(Type.Boolean({ description: 'Nothing is sent but GET, HEAD and OPTIONS; what changes something is not attacked', default: false })),
+  only: Type.Optional(Type.Array(Type.String(), { minItems: 1, description: 'Routes, as `GET /orders/:orderId`, where not all are attacked' })),
+  families: Type.Optional(Type.Array(Type.String(), { minItems: 1, description: 'Families of attacks, where not all are led' })),
   timeout: Type.Optional(Type.Integer({ minimum: 10, maximum: 60_000, description: 'Milliseconds after which an answer that does not end is read no further', default: 2000 })),
   largestBudget: Type.Optional(Type.Integer({ minimum: 1, maximum: 100_000, description: 'Requests that the attack on a limit may take at most; of larger budgets nothing is proven', default: 400 })),
   fields: Type.Optional(Type.Integer({ minimum: 1, maximum: 1000, description: 'Undeclared fields that are tried on each body, those of other schemas among them', default: 40 })),
@@ -213,8 +215,10 @@ export interface Finding {
   principal: string | null
   expected: string
   got: string
-  /** A command that shows it. Credentials are variables, named after their principal. */
+  /** A command of bash that shows it; empty where no request does. Credentials are variables, named after their principal: `$ADA_AUTHORIZATION`. */
   reproduce: string
+  /** Which one of several of this kind, on this route. */
+  way?: string
 }
 
 export interface Check {

@@ -19,8 +19,6 @@ export interface Shot {
   isOwn?: boolean
   /** The policy lets it through, so that a 401 means that its credential is used up. */
   isAllowed?: boolean
-  /** Headers of credentials that the attack has made, and that commands show. */
-  made?: readonly string[]
 }
 
 export interface Exchange extends Received {

@@ -8,10 +8,9 @@
  */
 import { readFile } from 'node:fs/promises'
 import type { FastifyInstance } from 'fastify'
-import { createError } from '@fastify/error'
-import { checkOptions } from '../options.js'
 import { Campaign, type Family } from './campaign.js'
-import { AttackOptions, type Policy, type Report } from './contract.js'
+import { checkAttack, checkPolicy, placeOf, refuseUnknown, TestingMisconfigured } from './checking.js'
+import type { AttackOptions, Report } from './contract.js'
 import { answers } from './families/answers.js'
 import { assignment } from './families/assignment.js'
 import { authorization } from './families/authorization.js'
@@ -30,34 +29,31 @@ import { drawnRoutes, heldTo, surfaceOfPlan, surfaceOfPolicy, withHints, type Su
 import { injected, listening, remote } from './target.js'
 
 export { CATALOGUE } from './catalogue.js'
+export { TestingMisconfigured } from './checking.js'
 export { AttackOptions } from './contract.js'
 export { asJson, asSarif, asTap, asText } from './reporters.js'
 export type { FamilyName, FindingId, Kind } from './catalogue.js'
-export type { Check, Finding, Made, Objects, ObjectSource, Policy, PolicyAccess, Principal, Principals, PrincipalSource, RefusedPrincipal, Report, RouteHints, RoutePolicy, Severity, UploadPolicy, RecordedEvent, Texts, Witnesses } from './contract.js'
-
-/** An option of the attack kit is wrong, or nothing says what is to be proven. */
-export const TestingMisconfigured = createError<[string]>('FST_BASTION_TESTING_MISCONFIGURED', '%s', 500, TypeError)
+export type { Check, Finding, Made, Objects, ObjectSource, Policy, PolicyAccess, Principal, Principals, PrincipalSource, RefusedPrincipal, RecordedEvent, Report, RouteHints, RoutePolicy, Severity, UploadPolicy, Texts, Witnesses } from './contract.js'
 
 /** What may break a service that is not as it should be comes late, and limits last: what they spend is gone. */
 const FAMILIES: readonly Family[] = [authorization, credentials, assignment, input, mutations, uploads, outbound, exposure, answers, leaks, slowness, framing, traces, limits]
-const MADE = ['principals', 'objects', 'values', 'routes', 'refused', 'sign', 'reset', 'policy', 'headers', 'witnesses'] as const
 
 /**
  * Attacks a service and reports what did not hold.
  *
- * @param target an application, which is made ready; or the URL of one that runs elsewhere, which needs a policy
+ * @param target an application, which is made ready; or the URL of one that runs elsewhere, which needs a policy, and on another machine `destructive` or `safe`
  * @throws TestingMisconfigured for options that are wrong, a route that does not exist, or where nothing says what is promised
  */
 export async function attack (target: FastifyInstance | string, options: AttackOptions = {}): Promise<Report> {
-  const plain = Object.fromEntries(Object.entries(options).filter(([name]) => !(MADE as readonly string[]).includes(name)))
-  checkOptions(AttackOptions, plain, 'testing', TestingMisconfigured)
+  checkAttack(options)
   const { over = 'inject' } = options
-  const app = typeof target === 'string' ? null : target
+  const app = typeof (target as Partial<FastifyInstance> | undefined)?.inject === 'function' ? target as FastifyInstance : null
+  const place = app === null ? placeOf(target, options) : null
   await app?.ready()
   const surface = withHints(await surfaceOf(app, options), options.routes ?? {})
   refuseUnknown(surface, options)
   const families = FAMILIES.filter(({ name }) => options.families === undefined || options.families.includes(name))
-  const asked = app === null ? remote(target as string) : over === 'socket' ? await listening(app) : injected(app)
+  const asked = app === null ? remote(place!) : over === 'socket' ? await listening(app) : injected(app)
   const campaign = new Campaign(options, surface, asked, app, families)
   const started = performance.now()
   try {
@@ -69,9 +65,9 @@ export async function attack (target: FastifyInstance | string, options: AttackO
 }
 
 async function surfaceOf (app: FastifyInstance | null, options: AttackOptions): Promise<Surface> {
-  const policy = typeof options.policy === 'string' ? JSON.parse(await readFile(options.policy, 'utf8')) as Policy : options.policy
+  const policy = typeof options.policy === 'string' ? await policyIn(options.policy) : options.policy
+  if (policy !== undefined) checkPolicy(policy)
   const planned = app === null ? null : surfaceOfPlan(app)
-  if (policy !== undefined && (typeof policy !== 'object' || typeof policy.routes !== 'object')) throw new TestingMisconfigured('testing: policy: is an object with routes')
   if (planned !== null) return policy === undefined ? planned : heldTo(planned, policy)
   if (policy === undefined) throw new TestingMisconfigured('testing: this application has no route plan: register the suite, or give a policy')
   const surface = surfaceOfPolicy(policy)
@@ -80,15 +76,10 @@ async function surfaceOf (app: FastifyInstance | null, options: AttackOptions): 
   return { ...surface, unlisted: drawnRoutes(app).filter(name => !known.has(name) && !name.startsWith('OPTIONS ')) }
 }
 
-/** A hint for a route that is not there protects nobody from a misspelling. */
-function refuseUnknown ({ routes }: Surface, { only = [], families = [], routes: hints = {}, principals = {}, objects = {} }: AttackOptions): void {
-  const known = new Set(routes.map(({ name }) => name))
-  const unknown = [...only, ...Object.keys(hints), ...Object.values(hints).flatMap(({ connects }) => connects ?? [])].find(name => !known.has(name))
-  if (unknown !== undefined) throw new TestingMisconfigured(`testing: there is no route ${JSON.stringify(unknown)}`)
-  const family = families.find(name => !FAMILIES.some(one => one.name === name))
-  if (family !== undefined) throw new TestingMisconfigured(`testing: families: there is no ${JSON.stringify(family)}`)
-  for (const [param, owners] of Object.entries(objects)) {
-    const stranger = Object.keys(owners).find(name => name !== '*' && !Object.hasOwn(principals, name))
-    if (stranger !== undefined) throw new TestingMisconfigured(`testing: objects.${param}: ${JSON.stringify(stranger)} is none of the principals`)
+async function policyIn (file: string): Promise<unknown> {
+  try {
+    return JSON.parse(await readFile(file, 'utf8'))
+  } catch (error) {
+    throw new TestingMisconfigured(`testing: policy: ${JSON.stringify(file)} is no file of JSON: ${(error as Error).message}`)
   }
 }

@@ -6,6 +6,7 @@ import { CATALOGUE, FINDING_IDS, familyOf, type FamilyName, type FindingId } fro
 import type { AttackOptions, Check, Finding, Report } from './contract.js'
 import { curlOf } from './curl.js'
 import { describe, isLead, type Exchange } from './exchange.js'
+import type { Mask } from './masking.js'
 import type { Route } from './surface.js'
 import { CLOSED } from './target.js'
 
@@ -40,6 +41,7 @@ function restOf (id: FindingId): Rest | undefined {
 export class Ledger {
   readonly #options: AttackOptions
   readonly #origin: string
+  readonly #mask: Mask
   readonly #families: ReadonlySet<FamilyName>
   readonly #tallies = new Map<FindingId, Tally>(FINDING_IDS.map(id => [id, { tried: 0, found: 0, isSkipped: false, unproven: new Set() }]))
   readonly #findings = new Map<string, Finding>()
@@ -53,9 +55,10 @@ export class Ledger {
   readonly #reached = new Map<string, string | null>()
 
   /** @param origin of the service, for commands */
-  constructor (options: AttackOptions, origin: string, families: readonly FamilyName[]) {
+  constructor (options: AttackOptions, origin: string, mask: Mask, families: readonly FamilyName[]) {
     this.#options = options
     this.#origin = origin
+    this.#mask = mask
     this.#families = new Set(families)
   }
 
@@ -106,6 +109,11 @@ export class Ledger {
     return restOf(id) === 'caller' && route !== null && isLead(status) && this.#reached.get(`${route.name} ${sent.path}`) === headers.location
   }
 
+  /** Nothing is asked there at all. */
+  skip (route: string, reason: string): void {
+    this.#skipped.set(`${route} all`, { route, what: 'all', reason })
+  }
+
   /** True where the attack is switched off for this route, which is reported. */
   isOff (route: Route, id: FindingId): boolean {
     const { skip } = this.#options.routes?.[route.name] ?? {}
@@ -125,7 +133,8 @@ export class Ledger {
    * @param way of several that lead to the same kind of finding: each is told of
    */
   check (id: FindingId, exchange: Exchange, isHeld: boolean, expected: string, got = describe(exchange), way = ''): boolean {
-    const { shot: { route, as = null, made = [] }, sent } = exchange
+    const { shot: { route, as = null }, sent } = exchange
+    if (exchange.isUnsent === true) return true
     if (route !== null && this.isOff(route, id)) return isHeld
     const doubt = isHeld || exchange.status === TOO_MANY || exchange.status === CLOSED ? this.#doubtOf(id, exchange) : null
     if (doubt !== null) {
@@ -139,7 +148,7 @@ export class Ledger {
     const key = PASSIVE.has(familyOf(id)) || id.startsWith('input') ? `${id} ${name} ${way}` : `${id} ${name} ${as} ${way}`
     if (this.#findings.has(key)) return false
     tally.found += 1
-    this.#findings.set(key, { id, severity: CATALOGUE[id].severity, route: name, principal: as, expected, got, reproduce: curlOf(this.#origin, sent, as, new Set(made)) })
+    this.#findings.set(key, { id, severity: CATALOGUE[id].severity, route: name, principal: as, expected: this.#mask.text(expected), got: this.#mask.text(got), reproduce: curlOf(this.#origin, sent, this.#mask), ...way !== '' && { way } })
     return false
   }
 

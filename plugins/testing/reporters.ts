@@ -7,8 +7,8 @@ const LEVELS: Readonly<Record<Severity, string>> = { critical: 'error', high: 'e
 const SCORES: Readonly<Record<Severity, string>> = { critical: '9.5', high: '8.0', medium: '5.5', low: '3.0' }
 const MAX_LISTED = 20
 
-/** All of it, as data. */
-export function asJson (report: Report): string {
+/** All of it, as data: the same for the same seed, so that how long it took is left out. */
+export function asJson ({ duration: _duration, ...report }: Report): string {
   return JSON.stringify(report, null, 2)
 }
 
@@ -51,14 +51,14 @@ export function asTap ({ findings, checks, unproven, aborted }: Report): string 
  *
  * @param location the file to which results are tied: code scanning wants one (default `package.json`)
  */
-export function asSarif ({ findings, unproven, seed, requests, duration, aborted }: Report, { location = 'package.json' }: { location?: string } = {}): string {
+export function asSarif ({ findings, unproven, seed, requests, aborted }: Report, { location = 'package.json' }: { location?: string } = {}): string {
   const used = FINDING_IDS.filter(id => findings.some(finding => finding.id === id))
   return JSON.stringify({
     $schema: 'https://json.schemastore.org/sarif-2.1.0.json',
     version: '2.1.0',
     runs: [{
       tool: { driver: { name: 'fastify-bastion', informationUri: 'https://www.npmjs.com/package/fastify-bastion', rules: used.map(id => ruleOf(id)) } },
-      properties: { seed, requests, duration },
+      properties: { seed, requests },
       invocations: [{
         executionSuccessful: aborted === undefined,
         toolExecutionNotifications: [
@@ -83,13 +83,13 @@ function ruleOf (id: Finding['id']): object {
   }
 }
 
-function resultOf ({ id, severity, route, principal, expected, got, reproduce }: Finding, ruleIndex: number, uri: string): object {
+function resultOf ({ id, severity, route, principal, expected, got, reproduce, way }: Finding, ruleIndex: number, uri: string): object {
   return {
     ruleId: id,
     ruleIndex,
     level: LEVELS[severity],
     message: { text: `${route}${principal === null ? '' : ` as ${principal}`}: expected ${expected}, got ${got}.${reproduce === '' ? '' : `\n${reproduce}`}` },
     locations: [{ physicalLocation: { artifactLocation: { uri }, region: { startLine: 1 } }, logicalLocations: [{ name: route, kind: 'function' }] }],
-    partialFingerprints: { 'finding/v1': [id, route, principal ?? ''].join(' ') },
+    partialFingerprints: { 'finding/v1': [id, route, principal ?? '', ...way === undefined ? [] : [way]].join(' ') },
   }
 }

@@ -1,8 +1,10 @@
 /** Requests that are made of schemas, and of what the caller of the kit knows. */
 import { Callers, isSafe } from './callers.js'
+import { checkPrincipal } from './checking.js'
 import type { AttackOptions, Made, RouteHints } from './contract.js'
 import type { Shot } from './exchange.js'
 import { formFor } from './forms.js'
+import { Mask } from './masking.js'
 import { ObjectIds, pathOf, type Ids, type Whose } from './objects.js'
 import { randomOf, type Random } from './random.js'
 import { objectOf, propertiesOf, Unmade, valueOf, type Given } from './schemas.js'
@@ -12,6 +14,8 @@ export class Requests {
   readonly options: AttackOptions
   readonly surface: Surface
   readonly random: Random
+  /** What is sent and must be in no report. */
+  readonly mask: Mask
   readonly callers: Callers
   readonly objects: ObjectIds
 
@@ -19,7 +23,11 @@ export class Requests {
     this.options = options
     this.surface = surface
     this.random = randomOf(options.seed ?? 1)
-    this.callers = new Callers(options.principals ?? {})
+    this.mask = new Mask(options)
+    this.callers = new Callers(options.principals ?? {}, (name, principal) => {
+      checkPrincipal(name, principal)
+      this.mask.ofPrincipal(name, principal)
+    })
     this.objects = new ObjectIds(options.objects ?? {}, this.random)
   }
 
@@ -60,7 +68,7 @@ export class Requests {
     if (whose === 'foreign') await this.callers.all()
     const given = await this.#given(route.paramsSchema)
     const ids: Ids | null = await this.objects.of(route, as, whose, fresh, objects, given)
-    return ids === null ? null : `${pathOf(route.url, ids)}${searchOf(query === undefined ? await this.requiredQuery(route) : await made(query))}`
+    return ids === null ? null : `${pathOf(route.url, ids)}${searchOf(query === undefined ? await this.requiredQuery(route) : this.#told(await made(query)))}`
   }
 
   async requiredQuery (route: Route): Promise<Record<string, unknown>> {
@@ -72,7 +80,7 @@ export class Requests {
   /** The value of a valid body; undefined where the route takes none. */
   async bodyValue (route: Route): Promise<unknown> {
     const { body } = this.hints(route)
-    if (body !== undefined) return made(body)
+    if (body !== undefined) return this.#told(await made(body))
     return route.body === null ? undefined : valueOf(route.body.schema, await this.#given(route.body.schema))
   }
 
@@ -88,13 +96,19 @@ export class Requests {
     return { type, body: typeof value === 'string' || Buffer.isBuffer(value) ? value : written(type, change(value)) }
   }
 
+  /** Of what is given, no report holds what is secret by its name. */
+  #told<T> (value: T, name?: string): T {
+    this.mask.ofFields(value, name)
+    return value
+  }
+
   /** What the caller of the kit gives for the fields of a schema. */
   async #given (schema: unknown): Promise<Given> {
     const { values = {} } = this.options
     const known = new Map<string, unknown>()
     const look = async (part: unknown, depth: number): Promise<void> => {
       for (const [name, inner] of Object.entries(propertiesOf(part))) {
-        if (Object.hasOwn(values, name) && !known.has(name)) known.set(name, await made(values[name]))
+        if (Object.hasOwn(values, name) && !known.has(name)) known.set(name, this.#told(await made(values[name]), name))
         if (depth < 4) await look(inner, depth + 1)
       }
     }

@@ -1,9 +1,10 @@
 /** The service that is attacked: asked by `inject`, or over a socket as clients do. */
 import { request as requestHttp, Agent } from 'node:http'
 import { request as requestHttps, Agent as SecureAgent } from 'node:https'
-import type { AddressInfo } from 'node:net'
+import { isIP } from 'node:net'
 import type { Readable } from 'node:stream'
 import type { FastifyInstance } from 'fastify'
+import { isLoopback, TestingMisconfigured } from './checking.js'
 
 export interface Sent {
   method: string
@@ -23,6 +24,8 @@ export interface Received {
   text: string
   /** It did not end in time. */
   isCut: boolean
+  /** Nothing was asked: it is switched off there. */
+  isUnsent?: true
 }
 
 export interface Target {
@@ -30,8 +33,12 @@ export interface Target {
   ask: (sent: Sent, timeout: number) => Promise<Received>
   /** Requests come from where they say. */
   hasAddresses: boolean
-  /** Where it is, for people. */
+  /** Where it is, for people: with the path below which it is. */
   origin: string
+  /** That path; empty where there is none. */
+  base: string
+  /** What is sent as `Host` where nobody says otherwise. */
+  host: string
   close: () => Promise<void>
 }
 
@@ -49,6 +56,8 @@ export class Unreachable extends Error {}
 export function injected (app: FastifyInstance): Target {
   return {
     origin: 'http://localhost',
+    base: '',
+    host: 'localhost',
     hasAddresses: true,
     close: async () => {},
     async ask ({ method, path, headers, body, address }, timeout) {
@@ -77,22 +86,39 @@ async function inTime<T> (answer: Promise<T>, timeout: number): Promise<T | Rece
   }
 }
 
-/** An application of this process on a port of its own, or the one on which it listens already. */
+/**
+ * An application of this process on a port of its own, or the one on which it listens already.
+ *
+ * @throws TestingMisconfigured where it speaks HTTP/2 alone, or listens where there is no port
+ */
 export async function listening (app: FastifyInstance): Promise<Target> {
+  const { http2, https } = app.initialConfig
+  if (http2 === true && (typeof https !== 'object' || https.allowHTTP1 !== true)) throw new TestingMisconfigured('testing: over: what speaks HTTP/2 alone is attacked by inject, not over a socket')
   const isOurs = !app.server.listening
   if (isOurs) await app.listen({ host: '127.0.0.1', port: 0 })
-  const { port } = app.server.address() as AddressInfo
+  const place = app.server.address()
+  if (place === null || typeof place === 'string') throw new TestingMisconfigured('testing: over: the application listens where there is no port: it is attacked by inject, not over a socket')
   const scheme = 'setSecureContext' in app.server ? 'https' : 'http'
-  // Whoever gave the application closes it.
-  return remote(`${scheme}://127.0.0.1:${port}`)
+  const { address, family, port } = place
+  const host = ['0.0.0.0', '::'].includes(address) ? '127.0.0.1' : family === 'IPv6' ? `[${address}]` : address
+  // Whoever gave the application closes it. A port that is gone afterwards tells nobody anything.
+  const target = remote(new URL(`${scheme}://${host}:${port}`), { servername: 'localhost', rejectUnauthorized: false })
+  return { ...target, host: 'localhost', ...isOurs && { origin: `${scheme}://localhost` } }
 }
 
-export function remote (url: string): Target {
-  const { protocol, hostname, port, origin } = new URL(url)
+/** @param tls where the certificate is not one for the host of the URL */
+export function remote (url: URL, tls?: { servername: string, rejectUnauthorized: boolean }): Target {
+  const { protocol, port, origin, host } = url
+  const hostname = url.hostname.replace(/^\[|\]$/g, '')
+  const base = url.pathname.replace(/\/$/, '')
   const isSecure = protocol === 'https:'
+  // Nobody stands between this machine and itself.
+  const secure = tls ?? { servername: isIP(hostname) === 0 ? hostname : '', rejectUnauthorized: !isLoopback(url) }
   const agent = isSecure ? new SecureAgent({ keepAlive: true, maxSockets: AT_ONCE }) : new Agent({ keepAlive: true, maxSockets: AT_ONCE })
   return {
-    origin,
+    origin: `${origin}${base}`,
+    base,
+    host,
     hasAddresses: false,
     close: async () => { agent.destroy() },
     async ask (sent, timeout) {
@@ -106,7 +132,7 @@ export function remote (url: string): Target {
   function askOnce ({ method, path, headers, body }: Sent, timeout: number, by: Agent | SecureAgent | false): Promise<Received> {
     return new Promise((resolve, reject) => {
       const length = body === undefined ? {} : { 'content-length': String(Buffer.byteLength(body)) }
-      const options = { agent: by, hostname: hostname.replace(/^\[|\]$/g, ''), port, method, path, headers: { ...headers, ...length }, servername: 'localhost' }
+      const options = { agent: by, hostname, port, method, path: `${base}${path}`, headers: { ...headers, ...length }, ...secure }
       const request = (isSecure ? requestHttps : requestHttp)(options, response => {
         read(response, timeout).then(({ text, isCut }) => {
           if (isCut) response.destroy()

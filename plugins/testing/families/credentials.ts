@@ -90,7 +90,7 @@ async function tryForgery (campaign: Campaign, route: Route, path: string | null
   if (campaign.isOff(route, id)) return
   const at = path ?? await campaign.path(route, null, 'any') ?? await campaign.path(route, null, 'missing')
   const content: Partial<Shot> = isSafe(route.method) ? {} : isOfSuite(route) ? { body: BROKEN, type: route.body?.type ?? 'application/json' } : await campaign.body(route).catch(() => ({}))
-  const exchange = await campaign.ask({ route, path: at!, headers, made: Object.keys(headers), ...content })
+  const exchange = await campaign.ask({ route, path: at!, headers, ...content })
   await campaign.confirm(id, exchange)
   campaign.check(id, exchange, isRefused(campaign, exchange), `401: ${what}`, undefined, way)
 }
@@ -110,7 +110,10 @@ async function tryAll (campaign: Campaign, route: Route, caller: Caller, keys: A
   const control = await campaign.ask({ ...shot, isAllowed: true })
   if (control.status === 401 || control.status === 403) return campaign.unproven(route, 'credentials.forged', `${caller.name} is not let in with the right credential`)
   const { principal } = await campaign.callers.get(caller.name)
-  for (const forgery of [...await forgedTokens(campaign, principal, keys), ...await signedTokens(campaign, principal, shot), ...forgedKeys(principal), ...forgedCookies(principal), ...await several(campaign, route, caller, shot)]) {
+  const signed = [...await forgedTokens(campaign, principal, keys), ...await signedTokens(campaign, principal, shot)]
+  // Where one passes it is a credential.
+  for (const { what, headers } of signed) campaign.mask.add(`forged ${what}`, headers.authorization!.slice('Bearer '.length))
+  for (const forgery of [...changedTokens(principal), ...signed, ...forgedKeys(principal), ...forgedCookies(principal), ...await several(campaign, route, caller, shot)]) {
     await tryForgery(campaign, route, shot.path!, forgery)
   }
 }
@@ -118,27 +121,35 @@ async function tryAll (campaign: Campaign, route: Route, caller: Caller, keys: A
 const bearer = (token: string) => ({ authorization: `Bearer ${token}` })
 const base64url = (value: unknown) => Buffer.from(typeof value === 'string' ? value : JSON.stringify(value)).toString('base64url')
 
+const forgery = (id: FindingId, what: string, text: string, way = what): Forgery => ({ id, what, way, headers: bearer(text) })
+
+/** Parts of the right one, put together otherwise. */
+function changedTokens ({ token }: Principal): Forgery[] {
+  if (token === undefined || claimsOf(token) === null) return []
+  const [head = '', body = '', signature = ''] = token.split('.')
+  const other = signature.startsWith('A') ? `B${signature.slice(1)}` : `A${signature.slice(1)}`
+  return [
+    forgery('credentials.forged', 'its signature was changed', `${head}.${body}.${other}`, ''),
+    forgery('credentials.forged', 'it has no signature', `${head}.${body}.`, ''),
+    ...['none', 'None', 'nOnE', ''].flatMap(alg => ['', signature].map(end => forgery('credentials.algorithm', `alg is ${JSON.stringify(alg)}`, `${base64url({ ...headerOf(token), alg })}.${body}.${end}`, 'alg'))),
+  ]
+}
+
 async function forgedTokens (campaign: Campaign, principal: Principal, keys: AttackersKeys): Promise<Forgery[]> {
   const { token } = principal
   const claims = token === undefined ? null : claimsOf(token)
   if (token === undefined || claims === null) return []
-  const [head = '', body = '', signature = ''] = token.split('.')
+  const [head = '', , signature = ''] = token.split('.')
   const header = headerOf(token)
-  const forgery = (id: FindingId, what: string, text: string, way = what): Forgery => ({ id, what, way, headers: bearer(text) })
-  const other = signature.startsWith('A') ? `B${signature.slice(1)}` : `A${signature.slice(1)}`
   const changed = base64url({ ...claims, sub: `${String(claims.sub)}x`, roles: ['admin'], scope: undefined })
-  const found = [
-    forgery('credentials.forged', 'its signature was changed', `${head}.${body}.${other}`, ''),
-    forgery('credentials.forged', 'it has no signature', `${head}.${body}.`, ''),
+  return [
     forgery('credentials.forged', 'its claims were changed', `${head}.${changed}.${signature}`, ''),
-    ...['none', 'None', 'nOnE', ''].flatMap(alg => ['', signature].map(end => forgery('credentials.algorithm', `alg is ${JSON.stringify(alg)}`, `${base64url({ ...header, alg })}.${body}.${end}`, 'alg'))),
     ...WEAK.map(secret => forgery('credentials.forged', `signed with the secret ${JSON.stringify(secret)}`, hmac({ ...header, alg: 'HS256' }, claims, secret), 'secret')),
     ...['/dev/null', `${'../'.repeat(12)}dev/null`, "' or '1'='1", ''].map(kid => forgery('credentials.algorithm', `kid is ${JSON.stringify(kid)}`, hmac({ ...header, alg: 'HS256', kid }, claims, ''), 'kid')),
     ...keys.tokens(header, claims).map(([what, text]) => forgery('credentials.algorithm', what, text)),
     ...await publicKeys(campaign).then(keys => keys.map(key => forgery('credentials.algorithm', 'the public key is the secret', hmac({ ...header, alg: 'HS256' }, claims, key)))),
     ...await ofTheSuite(campaign.app, principal),
   ]
-  return found
 }
 
 function hmac (header: object, claims: object, secret: string | Buffer): string {
@@ -205,7 +216,9 @@ async function signedTokens (campaign: Campaign, { token }: Principal, shot: Sho
   const claims = token === undefined ? null : claimsOf(token)
   if (sign === undefined || token === undefined || claims === null) return []
   const header = headerOf(token)
-  const control = await campaign.ask({ ...shot, as: null, headers: bearer(await sign(claims, header)) })
+  const right = await sign(claims, header)
+  campaign.mask.add('signed', right)
+  const control = await campaign.ask({ ...shot, as: null, headers: bearer(right) })
   if (control.status === 401 || control.status === 403) {
     for (const id of ['credentials.expired', 'credentials.audience'] as const) campaign.unproven(shot.route!, id, 'a token with the right claims, as sign makes it, is not let in')
     return []
@@ -265,7 +278,7 @@ async function several (campaign: Campaign, route: Route, caller: Caller, shot: 
   const [first, second] = [await campaign.ask(shot), await campaign.ask(shot)]
   if (first.text !== second.text || first.status >= 300) return []
   for (const { id, headers } of forgeries) {
-    const both = await campaign.ask({ route, path: shot.path!, headers, made: Object.keys(headers) })
+    const both = await campaign.ask({ route, path: shot.path!, headers })
     campaign.check(id, both, both.status >= 400 || both.text === first.text, 'the answer of one credential, or none')
   }
   return []
@@ -290,12 +303,13 @@ async function tryFixation (campaign: Campaign, route: Route): Promise<void> {
   if (isSafe(route.method) || route.access !== 'public' || route.isGone || campaign.isOff(route, id)) return
   const signIn = async (cookie?: string) => {
     const shot = await campaign.valid(route, null)
-    return typeof shot === 'string' ? null : campaign.ask({ ...shot, ...cookie !== undefined && { headers: { cookie, 'sec-fetch-site': 'same-origin' }, made: ['cookie'] } })
+    return typeof shot === 'string' ? null : campaign.ask({ ...shot, ...cookie !== undefined && { headers: { cookie, 'sec-fetch-site': 'same-origin' } } })
   }
   const first = await signIn()
   if (first === null || first.status >= 400) return
   const cookies = cookiesOf(first).filter(({ name, value }) => isOfSession(name) && value !== '')
   for (const { name, value } of cookies) {
+    campaign.mask.add(`planted ${name}`, value)
     for (const planted of [value, 'planted-by-an-attacker']) {
       const exchange = await signIn(`${name}=${planted}`)
       if (exchange !== null) campaign.check(id, exchange, exchange.status >= 400 || !cookiesOf(exchange).some(one => one.name === name && one.value === planted), `a fresh ${name}`, `${exchange.status}, with the ${name} that was sent`)

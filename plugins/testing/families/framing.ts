@@ -2,7 +2,7 @@
  * Requests whose end can be read in two ways (RFC 9112, 6.3 and 11.2; CWE-444): a proxy goes by the one, the service by the other, and what lies between is a request that nobody
  * looked at. Raw bytes on a connection; what is no request must be refused and the connection closed.
  */
-import { connect, type AddressInfo, type Socket } from 'node:net'
+import { connect, isIP, type AddressInfo, type Socket } from 'node:net'
 import { connect as connectSecurely } from 'node:tls'
 import type { Campaign, Exchange, Family } from '../campaign.js'
 import { isSafe } from '../callers.js'
@@ -66,9 +66,9 @@ async function tryRoute (campaign: Campaign, place: Place, route: Route, as: str
   const shot = await campaign.ofOwn(route, as)
   if (typeof shot === 'string' || shot.body === undefined) return false
   const caller = as === null ? null : await campaign.callers.get(as)
-  const host = campaign.surface.host ?? 'localhost'
+  const host = campaign.surface.host ?? campaign.target.host
   const headers = { host, ...campaign.options.headers, ...campaign.hints(route).headers, ...caller?.headers(route.method), 'content-type': shot.type! }
-  const head = `${route.method} ${shot.path} HTTP/1.1\r\n${Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`).join('')}`
+  const head = `${route.method} ${campaign.target.base}${shot.path} HTTP/1.1\r\n${Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`).join('')}`
   const next = `GET /${campaign.random.text(12)} HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n\r\n`
   const right = Buffer.concat([Buffer.from(`${head}Content-Length: ${Buffer.byteLength(shot.body)}\r\n\r\n`), Buffer.from(shot.body as string), Buffer.from(next)])
   if ((await statusesOf(place, right)).length !== 2) return false
@@ -114,7 +114,7 @@ function doubtful (head: string, content: string | Buffer, next: string): { what
 function statusesOf ({ host, port, isSecure }: Place, bytes: Buffer): Promise<number[]> {
   return new Promise(resolve => {
     let text = ''
-    const socket: Socket = isSecure ? connectSecurely({ host, port, rejectUnauthorized: false, ALPNProtocols: ['http/1.1'] }) : connect(port, host)
+    const socket: Socket = isSecure ? connectSecurely({ host, port, servername: isIP(host) === 0 ? host : '', rejectUnauthorized: false, ALPNProtocols: ['http/1.1'] }) : connect(port, host)
     const timer = setTimeout(() => { socket.destroy() }, QUIET_MS)
     socket.on('data', chunk => {
       text += chunk.toString('latin1')

@@ -61,7 +61,7 @@ async function tryThrowing (campaign: Campaign, route: Route): Promise<void> {
   }
   try {
     const path = await campaign.path(route, null, 'any') ?? await campaign.path(route, null, 'missing')
-    const exchange = await campaign.target.ask({ method: route.method, path: path!, headers: { host: campaign.surface.host ?? 'localhost', ...campaign.options.headers }, address: campaign.freshAddress() }, campaign.options.timeout ?? 2000)
+    const exchange = await campaign.target.ask({ method: route.method, path: path!, headers: { host: campaign.surface.host ?? campaign.target.host, ...campaign.options.headers }, address: campaign.freshAddress() }, campaign.options.timeout ?? 2000)
     if (!hasThrown) return
     const whole: Exchange = { ...exchange, shot: { route }, sent: { method: route.method, path: path!, headers: {}, address: '' }, caller: null, json: undefined }
     campaign.check('leaks.canary', whole, exchange.status >= 500 && !`${JSON.stringify(exchange.headers)}${exchange.text}`.includes(canary), '500 without a word of the error', `${exchange.status}, with its message`)

@@ -29,6 +29,7 @@ export const outbound: Family = {
     campaign.notApplicable('outbound.reached', 'no route takes a URL')
     if (taking.length === 0 || !isHere(campaign)) return campaign.notApplicable('outbound.reached', 'the service is on another machine')
     const listener = await listen()
+    campaign.mask.add('port of the listener', String(listener.port))
     try {
       for (const { route, field } of taking) {
         const [as] = await campaign.passing(route)
