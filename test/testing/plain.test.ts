@@ -12,7 +12,7 @@ import plan from '../../plugins/plan/index.js'
 import { server } from '../../plugins/server.js'
 import { asJson, asSarif, asTap, asText, attack, type AttackOptions, type FindingId, type Policy } from '../../plugins/testing/index.js'
 import { REFUSING, refusing } from './refusing.js'
-import { FLAWS, PLANTED, plainService, policy, tokenOf, type Flaw } from './plain.js'
+import { FLAWS, PLANTED, plainService, policy, subOf, tokenOf, type Flaw } from './plain.js'
 import { TAKING_FLAWS, takingPolicy, takingService, type TakingFlaw } from './taking.js'
 
 t.setTimeout(120_000)
@@ -209,6 +209,22 @@ t.test('a service that uses some of the suite is attacked where it promises some
   t.strictSame(report.findings, [], asText(report))
   const states = Object.fromEntries(report.checks.map(({ id, state }) => [id, state]))
   t.match(states, { 'answers.headers': 'held', 'answers.form': 'held', 'authorization.role': 'unproven', 'limits.exceeded': 'not applicable', 'credentials.forged': 'not applicable', 'exposure.hidden': 'not applicable', 'assignment.undeclared': 'not applicable' })
+})
+
+t.test('a guard that is not the suite\'s may refuse in its own way: 404, 403, or a body that it reads first', async t => {
+  const app = Fastify(server({ logger: false }))
+  for (const part of [plan, events, errors, headers]) await app.register(part)
+  const body = Type.Object({ name: Type.String({ maxLength: 20 }) }, { additionalProperties: false })
+  const guards: Readonly<Record<string, number>> = { hidden: 404, forbidden: 403 }
+  for (const [name, status] of Object.entries(guards)) {
+    app.get(`/${name}`, { onRequest: async (request, reply) => { if (subOf(request) === null) return reply.code(status).send() } }, async () => 'here')
+  }
+  app.post('/late', { schema: { body }, preHandler: async (request, reply) => { if (subOf(request) === null) return reply.code(401).header('www-authenticate', 'Bearer').send() } }, async () => 'here')
+  t.teardown(() => app.close())
+  const { findings, checks, unproven } = await attack(app, { principals: options.principals, families: ['authorization', 'credentials'], policy: { headers: false, routes: { 'GET /hidden': 'user', 'GET /forbidden': 'user', 'POST /late': { access: 'user', body } } } })
+  t.strictSame(findings, [])
+  t.match(checks.find(({ id }) => id === 'authorization.open'), { state: 'held', unproven: 0 })
+  t.strictSame(unproven, [])
 })
 
 t.test('misconfiguration is refused: no plan and no policy, misspelt options, routes and principals that do not exist', async t => {
