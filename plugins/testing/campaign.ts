@@ -243,7 +243,7 @@ export class Campaign extends Requests {
   /** Where a refusal says nothing by itself: the same, from somebody whom the policy lets through. */
   async confirm (id: FindingId, { shot: { route, body, type }, sent: { path }, status }: Exchange): Promise<void> {
     if (route === null || !this.#ledger.restsOnSame(id, status)) return
-    const owner = this.objects.ownerIn(path)
+    const owner = this.objects.ownerIn(`${path} ${String(body ?? '')}`)
     const callers = (await this.callers.all()).filter(caller => this.judge.verdictOn(route, caller).passes === true)
     const one = callers.find(({ name }) => name === owner) ?? callers.find(caller => owner === null || this.judge.reachesForeign(route, caller, this.hints(route).foreign) === true)
     if (one !== undefined) await this.ask({ route, as: one.name, path, isAllowed: true, ...body !== undefined && { body, ...type !== undefined && { type } } })

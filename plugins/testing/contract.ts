@@ -35,7 +35,7 @@ export type Principals = Readonly<Record<string, PrincipalSource>>
 
 /** An id, or a function that makes a fresh object and answers its id: asked for each request that may change it. */
 export type ObjectSource = string | (() => string | Promise<string>)
-/** By route parameter, the object of each principal by name; `*` is one that belongs to none of them. */
+/** By route parameter, or field of query or body that holds an id, the object of each principal by name; `*` is one that belongs to none of them. Of fields that are called otherwise than `id` or `…Id` in the hints of a route. */
 export type Objects = Readonly<Record<string, Readonly<Record<string, ObjectSource>>>>
 
 /** Anything, or a function that makes it afresh. */

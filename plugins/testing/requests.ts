@@ -7,7 +7,7 @@ import { formFor } from './forms.js'
 import { Mask } from './masking.js'
 import { ObjectIds, pathOf, type Ids, type Whose } from './objects.js'
 import { randomOf, type Random } from './random.js'
-import { objectOf, propertiesOf, Unmade, valueOf, type Given } from './schemas.js'
+import { objectOf, propertiesOf, typesOf, Unmade, valueOf, type Given } from './schemas.js'
 import type { Route, Surface } from './surface.js'
 
 export class Requests {
@@ -28,7 +28,7 @@ export class Requests {
       checkPrincipal(name, principal)
       this.mask.ofPrincipal(name, principal)
     })
-    this.objects = new ObjectIds(options.objects ?? {}, this.random)
+    this.objects = new ObjectIds(options.objects ?? {}, this.random, Object.keys(options.values ?? {}))
   }
 
   hints (route: Route): RouteHints {
@@ -38,16 +38,17 @@ export class Requests {
   /**
    * A request that the policy lets through: path, query and body are made of the schemas.
    *
+   * @param only of what belongs to somebody: that which is not the caller's own
    * @returns a reason where none can be made
    */
-  async valid (route: Route, as: string | null, whose: Whose = 'any', change?: (body: unknown) => unknown): Promise<Shot | string> {
+  async valid (route: Route, as: string | null, whose: Whose = 'any', change?: (body: unknown) => unknown, only?: string): Promise<Shot | string> {
     try {
       if (as !== null) await this.callers.get(as)
       // What is not valid any more is refused, and changes nothing where bodies are strict.
-      const path = await this.path(route, as, whose, !isSafe(route.method) && (change === undefined || !this.surface.strict))
-      if (path === null) return `objects names no ${whose} ${route.params.join(', ')}${as === null ? '' : ` of ${as}`}`
-      const body = await this.body(route, change)
-      return { route, as, path, ...body, ...whose !== 'any' && { isOwn: whose === 'own' } }
+      const ids = await this.#ids(route, as, whose, !isSafe(route.method) && (change === undefined || !this.surface.strict), only)
+      if (ids === null) return `objects names no ${whose} ${only ?? route.params.join(', ')}${as === null ? '' : ` of ${as}`}`
+      const body = await this.body(route, change, ofFields(route, ids))
+      return { route, as, path: await this.#pathWith(route, ids), ...body, ...whose !== 'any' && { isOwn: whose === 'own' } }
     } catch (error) {
       if (error instanceof Unmade) return error.message
       throw error
@@ -63,35 +64,44 @@ export class Requests {
 
   /** @param fresh an object that may be changed or deleted */
   async path (route: Route, as: string | null, whose: Whose = 'any', fresh = false): Promise<string | null> {
-    const { objects, query } = this.hints(route)
-    // What is theirs is made with them.
-    if (whose === 'foreign') await this.callers.all()
-    const given = await this.#given(route.paramsSchema)
-    const ids: Ids | null = await this.objects.of(route, as, whose, fresh, objects, given)
-    return ids === null ? null : `${pathOf(route.url, ids)}${searchOf(query === undefined ? await this.requiredQuery(route) : this.#told(await made(query)))}`
+    const ids = await this.#ids(route, as, whose, fresh)
+    return ids === null ? null : this.#pathWith(route, ids)
   }
 
-  async requiredQuery (route: Route): Promise<Record<string, unknown>> {
+  async #ids (route: Route, as: string | null, whose: Whose, fresh: boolean, only?: string): Promise<Ids | null> {
+    // What is theirs is made with them.
+    if (whose === 'foreign') await this.callers.all()
+    return this.objects.of(route, as, whose, fresh, this.hints(route).objects, await this.#given(route.paramsSchema), only)
+  }
+
+  async #pathWith (route: Route, ids: Ids): Promise<string> {
+    const { query } = this.hints(route)
+    const fields = ofFields(route, ids)
+    const told = query === undefined ? await this.requiredQuery(route, fields) : this.#told(await made(query))
+    return `${pathOf(route.url, ids)}${searchOf(withIds(route.querySchema, told, fields) as Record<string, unknown>)}`
+  }
+
+  async requiredQuery (route: Route, ids: Ids = {}): Promise<Record<string, unknown>> {
     const { required = [] } = (objectOf(route.querySchema) ?? {}) as { required?: string[] }
-    const given = await this.#given(route.querySchema)
+    const given = await this.#given(route.querySchema, ids)
     return Object.fromEntries(Object.entries(propertiesOf(route.querySchema)).filter(([name]) => required.includes(name)).map(([name, part]) => [name, given(name) ?? valueOf(part, given, `/${name}`)]))
   }
 
   /** The value of a valid body; undefined where the route takes none. */
-  async bodyValue (route: Route): Promise<unknown> {
+  async bodyValue (route: Route, ids: Ids = {}): Promise<unknown> {
     const { body } = this.hints(route)
     if (body !== undefined) return this.#told(await made(body))
-    return route.body === null ? undefined : valueOf(route.body.schema, await this.#given(route.body.schema))
+    return route.body === null ? undefined : valueOf(route.body.schema, await this.#given(route.body.schema, ids))
   }
 
-  async body (route: Route, change: (body: unknown) => unknown = body => body): Promise<Pick<Shot, 'body' | 'type'>> {
+  async body (route: Route, change: (body: unknown) => unknown = body => body, ids: Ids = {}): Promise<Pick<Shot, 'body' | 'type'>> {
     const { body, type = route.body?.type ?? 'application/json' } = this.hints(route)
     if (body === undefined && (route.upload !== null || route.body?.type.startsWith('multipart/') === true)) {
       const form = route.upload === null ? null : formFor(route.upload)
       if (form === null) throw new Unmade('a body of several parts')
       return form
     }
-    const value = await this.bodyValue(route)
+    const value = withIds(route.body?.schema, await this.bodyValue(route, ids), ids)
     if (value === undefined) return {}
     return { type, body: typeof value === 'string' || Buffer.isBuffer(value) ? value : written(type, change(value)) }
   }
@@ -103,7 +113,7 @@ export class Requests {
   }
 
   /** What the caller of the kit gives for the fields of a schema. */
-  async #given (schema: unknown): Promise<Given> {
+  async #given (schema: unknown, ids: Ids = {}): Promise<Given> {
     const { values = {} } = this.options
     const known = new Map<string, unknown>()
     const look = async (part: unknown, depth: number): Promise<void> => {
@@ -113,8 +123,25 @@ export class Requests {
       }
     }
     await look(schema, 0)
-    return name => known.get(name)
+    return name => known.get(name) ?? (Object.hasOwn(ids, name) ? ids[name] : undefined)
   }
+}
+
+/** Those of the path stand there. */
+function ofFields ({ params }: Route, ids: Ids): Ids {
+  return Object.fromEntries(Object.entries(ids).filter(([name]) => !params.includes(name)))
+}
+
+/** With ids of objects in the fields that hold some. */
+function withIds (schema: unknown, value: unknown, ids: Ids): unknown {
+  if (typeof value !== 'object' || value === null || Array.isArray(value) || Buffer.isBuffer(value)) return value
+  const fields = Object.entries(propertiesOf(schema)).filter(([name]) => Object.hasOwn(ids, name))
+  const held = fields.map(([name, part]) => {
+    const types = typesOf(part)
+    const id = types.includes('integer') || types.includes('number') ? Number(ids[name]) : ids[name]
+    return [name, types.includes('array') ? [id] : id] as const
+  })
+  return { ...value, ...Object.fromEntries(held) }
 }
 
 export function made<T> (source: Made<T>): T | Promise<T> {

@@ -11,6 +11,7 @@ import events from '../../plugins/events.js'
 import plan from '../../plugins/plan/index.js'
 import { server } from '../../plugins/server.js'
 import { asJson, asSarif, asTap, asText, attack, type AttackOptions, type FindingId, type Policy } from '../../plugins/testing/index.js'
+import { OVERLOOKED } from './overlooking.js'
 import { REFUSING, refusing } from './refusing.js'
 import { FLAWS, PLANTED, plainService, policy, subOf, tokenOf, type Flaw } from './plain.js'
 import { TAKING_FLAWS, takingPolicy, takingService, type TakingFlaw } from './taking.js'
@@ -120,6 +121,18 @@ t.test('a refusal for something else proves nothing: it is unproven with its rea
     const states = Object.fromEntries(checks.map(({ id, state }) => [id, state]))
     t.match(states, { ...Object.fromEntries([...one.unproven ?? []].map(id => [id, 'unproven'])), ...Object.fromEntries([...one.holds ?? []].map(id => [id, 'held'])) }, one.what)
     for (const id of one.unproven ?? []) t.ok(unproven.some(({ what, reason }) => what === id && (one.reason ?? /./).test(reason)), `${one.what}: ${id}`)
+  }
+})
+
+t.test('what is easily overlooked is found by its name, and nothing where it is as it should be', async t => {
+  for (const { what, finds, serve, ...one } of OVERLOOKED) {
+    for (const isFlawed of [false, true]) {
+      const { app, options } = refusing({ ...one, what, serve: app => { serve(app, isFlawed) } })
+      t.teardown(() => app.close())
+      const { findings, checks } = await attack(app, options)
+      t.strictSame([...new Set(findings.map(({ id }) => id))], isFlawed ? [finds] : [], `${what}, ${isFlawed ? 'flawed' : 'honest'}`)
+      t.equal(checks.find(({ id }) => id === finds)!.state, isFlawed ? 'broken' : 'held', what)
+    }
   }
 })
 

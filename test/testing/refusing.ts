@@ -19,7 +19,7 @@ interface Refusing {
 const principals = { ada: { token: tokenOf('ada', ['user']) }, bob: { token: tokenOf('bob', ['user']) } }
 const ODD = `v1.${Buffer.from('{"sub":"eve"}').toString('base64url')}.sig`
 const Item = { type: 'object', additionalProperties: false, required: ['item'], properties: { item: { type: 'string', maxLength: 10 } } }
-const signedIn = async (request: FastifyRequest, reply: FastifyReply) => { if (subOf(request) === null) return reply.code(401).send({ error: 'refused' }) }
+export const signedIn = async (request: FastifyRequest, reply: FastifyReply) => { if (subOf(request) === null) return reply.code(401).send({ error: 'refused' }) }
 const none = (reply: FastifyReply) => reply.code(404).send({ error: 'none' })
 const idOf = ({ params }: FastifyRequest) => (params as { id: string }).id
 const INPUT: FindingId[] = ['input.type', 'input.bounds', 'input.missing', 'assignment.undeclared', 'assignment.prototype', 'mutations.malformed']

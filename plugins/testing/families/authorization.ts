@@ -12,6 +12,7 @@ import type { Route } from '../surface.js'
 const BROKEN = '{"'
 const UNDECIDED = new Set([400, 409, 413, 415, 422])
 const MAX_TRIES = 2
+const REFUSED = [401, 403, 404, 405]
 const METHODS = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'] as const
 
 export const authorization: Family = {
@@ -84,24 +85,32 @@ async function tryAllowed (campaign: Campaign, route: Route, caller: Caller | nu
 
 /** Objects of others, and such as nobody has. */
 async function tryForeign (campaign: Campaign, route: Route, caller: Caller): Promise<void> {
-  const hints = campaign.hints(route)
-  if (campaign.isOff(route, 'authorization.object') || route.params.length === 0) return
-  const reaches = campaign.judge.reachesForeign(route, caller, hints.foreign)
-  const owned = campaign.objects.ownedParam(route, hints.objects)
+  const { objects, foreign } = campaign.hints(route)
+  const owned = campaign.objects.owned(route, objects)
+  const isOwned = route.resource !== null || foreign === 'deny'
+  if (campaign.isOff(route, 'authorization.object') || (owned.length === 0 && route.params.length === 0 && !isOwned)) return
+  const reaches = campaign.judge.reachesForeign({ ...route, params: owned }, caller, foreign)
   if (reaches === true) {
     // What is let through is looked at: not all of it need be visible to others.
-    const shot = owned !== null && isSafe(route.method) ? await campaign.valid(route, caller.name, 'foreign') : ''
+    const shot = owned.length > 0 && isSafe(route.method) ? await campaign.valid(route, caller.name, 'foreign') : ''
     if (typeof shot !== 'string') await campaign.ask({ ...shot, isAllowed: true })
     return
   }
-  if (owned === null) {
-    if (route.resource !== null) campaign.unproven(route, 'authorization.object', `objects says of no ${route.params.join(', ')} whose it is`)
+  if (owned.length === 0) {
+    if (isOwned && route.params.length === 0 && isSafe(route.method)) return tryCollection(campaign, route, caller)
+    if (isOwned) campaign.unproven(route, 'authorization.object', `objects says of no ${route.params.join(', ') || 'field'} whose it is`)
     return
   }
   if (reaches === null) {
     campaign.unproven(route, 'authorization.object', 'a rule of its own decides whose objects are reached: say foreign in routes')
     return
   }
+  await tryObject(campaign, route, caller)
+  for (const only of owned.length > 1 ? owned : []) await tryBeside(campaign, route, caller, only)
+}
+
+/** Everything that belongs to somebody is somebody else's. */
+async function tryObject (campaign: Campaign, route: Route, caller: Caller): Promise<void> {
   const shot = await campaign.valid(route, caller.name, 'foreign')
   if (typeof shot === 'string') return campaign.unproven(route, 'authorization.object', shot)
   const exchange = await campaign.ask({ ...shot, isAllowed: true })
@@ -109,15 +118,44 @@ async function tryForeign (campaign: Campaign, route: Route, caller: Caller): Pr
   if (!campaign.surface.isSuite && exchange.status >= 500) return campaign.unproven(route, 'authorization.object', `it fails (${exchange.status})`)
   if (UNDECIDED.has(exchange.status)) return campaign.unproven(route, 'authorization.object', `the request was refused for its form (${exchange.status}): give a valid body in routes`)
   const hidden = route.resource?.hidden ?? null
-  const isRefused = [401, 403, 404, 405].includes(exchange.status)
+  const isRefused = REFUSED.includes(exchange.status)
   const expected = `${hidden === true ? '404' : hidden === false ? '403' : '403 or 404'}: it is somebody else's`
-  campaign.check('authorization.object', exchange, isRefused, expected)
+  campaign.check('authorization.object', exchange, isRefused || await isBlind(campaign, route, exchange), expected)
   if (!isRefused) return
   if (route.hasHead) {
     const head = await campaign.ask({ ...shot, method: 'HEAD', isAllowed: true })
-    campaign.check('authorization.head', head, [401, 403, 404, 405].includes(head.status), `${expected}, to HEAD too`)
+    campaign.check('authorization.head', head, REFUSED.includes(head.status), `${expected}, to HEAD too`)
   }
   if (hidden === true) await tryHidden(campaign, route, caller, exchange)
+}
+
+/** One thing of somebody else's, beside the caller's own: nobody has both, so that only an answer says something. */
+async function tryBeside (campaign: Campaign, route: Route, caller: Caller, only: string): Promise<void> {
+  const shot = await campaign.valid(route, caller.name, 'foreign', undefined, only)
+  if (typeof shot === 'string') return
+  const exchange = await campaign.ask({ ...shot, isAllowed: true })
+  if (exchange.status < 400 && !await isBlind(campaign, route, exchange)) campaign.check('authorization.object', exchange, false, `403 or 404: ${only} is somebody else's`, undefined, only)
+}
+
+/** What only searches answers nothing of what it does not find: as of what nobody has. In a path that is an answer like any other. */
+async function isBlind (campaign: Campaign, route: Route, foreign: Exchange): Promise<boolean> {
+  if (route.params.length > 0 || !isSafe(route.method) || foreign.status >= 400) return false
+  const shot = await campaign.valid(route, foreign.caller!.name, 'missing')
+  if (typeof shot === 'string') return false
+  const missing = await campaign.ask({ ...shot, isAllowed: true })
+  return missing.status === foreign.status && shape(missing) === shape(foreign)
+}
+
+/** A list of what belongs to somebody: the caller's own are in it, and nobody else's. */
+async function tryCollection (campaign: Campaign, route: Route, caller: Caller): Promise<void> {
+  await campaign.objects.all()
+  const shot = await campaign.valid(route, caller.name)
+  if (typeof shot === 'string') return campaign.unproven(route, 'authorization.object', shot)
+  const exchange = await campaign.ask({ ...shot, isAllowed: true })
+  const owners = campaign.objects.ownersIn(exchange.json)
+  const others = [...owners].filter(name => name !== caller.name)
+  if (others.length === 0 && !owners.has(caller.name)) return campaign.unproven(route, 'authorization.object', 'its answer shows none of the objects that are known')
+  campaign.check('authorization.object', exchange, others.length === 0, `what belongs to ${caller.name}`, `${exchange.status}, with what belongs to ${others.join(', ')}`)
 }
 
 async function tryHidden (campaign: Campaign, route: Route, caller: Caller, foreign: Exchange): Promise<void> {
