@@ -70,7 +70,7 @@ t.test('commands do what was done, as soon as the variables are set', async t =>
   const variables = Object.fromEntries(Object.entries(options.principals!).map(([name, principal]) => [`${name.toUpperCase()}_AUTHORIZATION`, (principal as Principal).token]))
   const shown = findings.filter(({ reproduce, got }) => /^\d{3}\b/.test(got) && !reproduce.includes('$FORGED'))
   for (const { id, way, got, reproduce } of shown) {
-    const { stdout } = await run('bash', ['-c', reproduce.replace('curl ', 'curl -sS -m 5 ')], { env: { ...process.env, ...variables }, encoding: 'latin1' })
+    const { stdout } = await run('bash', ['-c', reproduce.replace('curl ', 'curl -sS -m 60 ')], { env: { ...process.env, ...variables }, encoding: 'latin1' })
     t.equal(/HTTP\/1\.1 (\d{3})/.exec(stdout)?.[1], got.slice(0, 3), `${id} ${way ?? ''}: ${reproduce}`)
   }
   t.ok(shown.some(({ id, reproduce }) => id === 'credentials.forged' && /\$\{ADA_AUTHORIZATION:\d+/.test(reproduce)), 'a token with another signature is made of the right one')
@@ -115,7 +115,7 @@ t.test('what is odd is sent as it was: brackets, empty and absent headers, bytes
   for (const one of odd) {
     const sent = { method: 'GET', path: '/', headers: {}, address: '', ...one }
     const command = curlOf(`http://127.0.0.1:${(server.address() as AddressInfo).port}`, sent, mask)
-    await run('bash', ['-c', command.replace('curl ', 'curl -sS -m 20 ')], { env })
+    await run('bash', ['-c', command.replace('curl ', 'curl -sS -m 60 ')], { env })
     t.equal(seen, described(sent.method, sent.path, sent.headers, Buffer.from(sent.body ?? '')), command.slice(0, 300))
     t.ok(command.length < 1000 && !command.includes(token.slice(-20)) && !command.includes(key.slice(5, 12)), 'short, and without credentials')
   }
