@@ -218,7 +218,7 @@ async function signedTokens (campaign: Campaign, { token }: Principal, shot: Sho
   const header = headerOf(token)
   const right = await sign(claims, header)
   campaign.mask.add('signed', right)
-  const control = await campaign.ask({ ...shot, as: null, headers: bearer(right) })
+  const control = await campaign.ask({ ...shot, headers: bearer(right) })
   if (control.status === 401 || control.status === 403) {
     for (const id of ['credentials.expired', 'credentials.audience'] as const) campaign.unproven(shot.route!, id, 'a token with the right claims, as sign makes it, is not let in')
     return []
