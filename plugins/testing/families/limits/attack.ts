@@ -20,3 +20,8 @@ export function meter ({ budget: { allowed, ms }, limit: { algorithm } }: Pick<A
     isTooSlow: () => performance.now() - started > TOO_SLOW * ms,
   }
 }
+
+/** Whether a 429 says when to come back. */
+export function tellsWhen ({ headers }: Exchange): boolean {
+  return /^[1-9]\d*$/.test(String(headers['retry-after']))
+}
