@@ -1,7 +1,7 @@
 /** Services that are honest, and the same with a flaw where one easily looks past it. */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { AttackOptions, FamilyName, FindingId, Policy } from '../../plugins/testing/index.js'
-import { subOf } from './plain.js'
+import { subOf, tokenOf } from './plain.js'
 import { signedIn } from './refusing.js'
 
 interface Overlooked {
@@ -15,8 +15,14 @@ interface Overlooked {
 
 const none = (reply: FastifyReply) => reply.code(404).send({ error: 'none' })
 const ACCOUNTS: Readonly<Record<string, { owner: string, total: number }>> = { 'a-1': { owner: 'ada', total: 10 }, 'b-1': { owner: 'bob', total: 20 } }
+const COOKIE = 'user=a-session-of-ada'
+const OWN = tokenOf('ada', ['user'])
+const OPAQUE = 'f3c1a9d2e4b58760'
+const Text = { type: 'object', additionalProperties: false, required: ['text'], properties: { text: { type: 'string', minLength: 1, maxLength: 20 } } }
 const accounts = { accountId: { ada: 'a-1', bob: 'b-1' } }
 const AccountId = { type: 'object', additionalProperties: false, required: ['accountId'], properties: { accountId: { type: 'string', maxLength: 10 } } }
+
+const asAdmin = async (request: FastifyRequest, reply: FastifyReply) => { if (subOf(request) !== 'root') return reply.code(403).send({ error: 'refused' }) }
 
 /** Answers an account of the caller's own, or anybody's where it is flawed. */
 function account (id: string, request: FastifyRequest, reply: FastifyReply, isFlawed: boolean) {
@@ -77,5 +83,82 @@ export const OVERLOOKED: readonly Overlooked[] = [
     },
     options: { objects: accounts },
     families: ['authorization'],
+  },
+  {
+    what: 'a path in capitals, for who is signed in and sends what is valid',
+    finds: 'mutations.path',
+    routes: { 'POST /admin/notices': { access: { roles: 'admin' }, body: Text } },
+    serve: (app, isFlawed) => {
+      const post = async () => ({})
+      app.post('/admin/notices', { onRequest: [signedIn, asAdmin], schema: { body: Text } }, post)
+      app.post('/ADMIN/NOTICES', { onRequest: isFlawed ? signedIn : [signedIn, asAdmin], schema: { body: Text } }, post)
+    },
+    options: { principals: { root: { token: tokenOf('root', ['admin']) }, ada: { token: tokenOf('ada', ['user']) } } },
+    families: ['mutations'],
+  },
+  {
+    what: 'signatures, where there are no routes but those that change something',
+    finds: 'credentials.algorithm',
+    routes: { 'POST /notes': { access: 'user', body: Text } },
+    serve: (app, isFlawed) => {
+      const isUnsigned = ({ headers: { authorization = '' } }: FastifyRequest) => isFlawed && Buffer.from(authorization.slice('Bearer '.length).split('.')[0]!, 'base64url').toString().includes('"alg":"none"')
+      app.post('/notes', { onRequest: async (request, reply) => isUnsigned(request) ? undefined : signedIn(request, reply), schema: { body: Text } }, async () => ({}))
+    },
+    families: ['credentials'],
+  },
+  {
+    what: 'a token in a header of its own, whose signature nobody looks at',
+    finds: 'credentials.forged',
+    routes: { 'GET /notes': 'user' },
+    serve: (app, isFlawed) => {
+      app.get('/notes', async (request, reply) => {
+        const { 'x-auth-token': token = '' } = request.headers
+        const isIn = token === OWN || (isFlawed && String(token).slice(0, -43) === OWN.slice(0, -43))
+        return isIn ? [] : reply.code(401).send({ error: 'refused' })
+      })
+    },
+    options: { principals: { ada: { headers: { 'x-auth-token': OWN } } } },
+    families: ['credentials'],
+  },
+  {
+    what: 'an opaque token, of which half is enough',
+    finds: 'credentials.forged',
+    routes: { 'GET /notes': 'user' },
+    serve: (app, isFlawed) => { app.get('/notes', async ({ headers: { 'x-auth-token': token = '' } }, reply) => (isFlawed ? String(token).startsWith(OPAQUE.slice(0, 8)) : token === OPAQUE) ? [] : reply.code(401).send({ error: 'refused' })) },
+    options: { principals: { ada: { headers: { 'x-auth-token': OPAQUE } } } },
+    families: ['credentials'],
+  },
+  {
+    what: 'a page of another site, where a cookie is all that is asked for',
+    finds: 'credentials.csrf',
+    routes: { 'POST /transfers': 'user', 'PUT /transfers/last': { access: 'user', body: Text } },
+    serve: (app, isFlawed) => {
+      const withCookie = async ({ headers: { cookie, 'sec-fetch-site': site } }: FastifyRequest, reply: FastifyReply) => {
+        if (cookie !== COOKIE) return reply.code(401).send({ error: 'refused' })
+        if (site === 'cross-site' && !isFlawed) return reply.code(403).send({ error: 'refused' })
+      }
+      app.post('/transfers', { onRequest: withCookie }, async () => ({}))
+      // Before this one browsers ask, and nobody answers them.
+      app.put('/transfers/last', { onRequest: withCookie, schema: { body: Text } }, async () => ({}))
+    },
+    options: { principals: { ada: { cookie: COOKIE, id: 'ada' } } },
+    families: ['credentials'],
+  },
+  {
+    what: 'a sign-in that goes on with the cookie that a visitor has, where no route asks who calls',
+    finds: 'credentials.fixation',
+    routes: { 'GET /': 'public', 'POST /sign-in': { access: 'public', body: Text } },
+    serve: (app, isFlawed) => {
+      const issued = new Set<string>()
+      const give = (reply: FastifyReply) => {
+        issued.add(`s-${issued.size}`)
+        return reply.header('set-cookie', `user=s-${issued.size - 1}; HttpOnly; SameSite=Lax`)
+      }
+      const has = ({ headers: { cookie = '' } }: FastifyRequest) => issued.has(cookie.replace('user=', ''))
+      app.get('/', async (request, reply) => { if (!has(request)) give(reply); return {} })
+      app.post('/sign-in', { schema: { body: Text } }, async (request, reply) => { if (!isFlawed || !has(request)) give(reply); return {} })
+    },
+    options: { principals: { ada: { cookie: 'user=s-of-ada', id: 'ada' } } },
+    families: ['credentials'],
   },
 ]

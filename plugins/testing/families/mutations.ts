@@ -1,8 +1,9 @@
 /** Other spellings of paths and media types, bodies that are malformed, hosts that are not ours: what parsers read differently. */
 import type { Campaign, Family, Shot } from '../campaign.js'
 import { isSafe } from '../callers.js'
+import { isLead } from '../exchange.js'
 import { matches, spellings } from '../paths.js'
-import { branchesOf, objectOf, propertiesOf, typesOf, wrongValues } from '../schemas.js'
+import { branchesOf, objectOf, propertiesOf, takesAny, typesOf, wrongValues } from '../schemas.js'
 import type { Route } from '../surface.js'
 
 const MEDIA_TYPES = [
@@ -26,27 +27,33 @@ export const mutations: Family = {
   },
 }
 
-/** As nobody: what answers is behind no guard. */
+/** As nobody, and as somebody who may not: what answers is behind no guard, or behind less of it. */
 async function tryPaths (campaign: Campaign, route: Route): Promise<void> {
   if (campaign.judge.verdictOn(route, null).passes !== false || route.isGone || campaign.isOff(route, 'mutations.path') || await campaign.isOpen(route)) return
-  const path = await campaign.path(route, null, 'any') ?? await campaign.path(route, null, 'missing')
-  for (const spelling of spellings(path!)) {
-    // Some are paths of public routes, and rightly answered.
-    if (campaign.surface.routes.some(other => other.method === route.method && other.access === 'public' && matches(other.url, spelling))) continue
-    const exchange = await campaign.ask({ route, path: spelling, ...!isSafe(route.method) && { body: '{}', type: 'application/json' } })
-    const isToSignIn = !campaign.surface.isSuite && [301, 302, 303, 307, 308].includes(exchange.status)
-    campaign.check('mutations.path', exchange, exchange.status >= 400 || isToSignIn, '401 or 404, as of the path in its own spelling')
+  const refused = (await campaign.callers.all()).find(caller => campaign.judge.verdictOn(route, caller).passes === false)
+  for (const caller of refused === undefined ? [null] : [null, refused]) {
+    const as = caller?.name ?? null
+    const path = await campaign.path(route, as, 'any') ?? await campaign.path(route, as, 'missing')
+    const content = isSafe(route.method) ? {} : { body: '{}', type: 'application/json', ...await campaign.body(route).catch(() => ({})) }
+    // Somebody who may not, and is let in nevertheless, is a finding of its own.
+    if (caller !== null && (await campaign.ask({ route, as, path: path!, ...content })).status < 400) continue
+    for (const spelling of spellings(path!)) {
+      // Some are paths of other routes, and rightly answered there.
+      if (campaign.surface.routes.some(other => other.method === route.method && campaign.judge.verdictOn(other, caller).passes !== false && matches(other.url, spelling))) continue
+      const exchange = await campaign.ask({ route, as, path: spelling, ...content })
+      const isToSignIn = !campaign.surface.isSuite && isLead(exchange.status)
+      campaign.check('mutations.path', exchange, exchange.status >= 400 || isToSignIn || await campaign.isOfNowhere(exchange), `${as === null ? '401' : '403'} or 404, as of the path in its own spelling`)
+    }
   }
 }
 
 /** A body that no schema takes, so that whoever answers it has not looked. */
 async function tryBodies (campaign: Campaign, route: Route, type: string): Promise<void> {
-  if (type !== 'application/json') return
+  // Where anything is taken nothing is wrong.
+  if (type !== 'application/json' || takesAny(route.body!.schema)) return
   const as = await campaign.actor(route, ['mutations.media-type', 'mutations.malformed'])
   if (as === undefined) return
-  const shot = await campaign.valid(route, as, 'any', body => spoilt(route, body))
-  const own = campaign.objects.ownedParam(route) === null || as === null ? shot : await campaign.valid(route, as, 'own', body => spoilt(route, body))
-  const base = typeof own === 'string' ? shot : own
+  const base = await campaign.ofOwn(route, as, body => spoilt(route, body))
   if (typeof base === 'string') return campaign.unproven(route, 'mutations.media-type', base)
   const send = (more: Partial<Shot>) => campaign.ask({ ...base, ...more, isAllowed: true })
   if (!campaign.isOff(route, 'mutations.media-type')) {
@@ -89,7 +96,7 @@ async function tryChecks (campaign: Campaign, route: Route, as: string | null): 
   if (campaign.isOff(route, 'mutations.media-type') || objectOf(schema) !== schema) return
   const wrong = Object.entries(propertiesOf(schema)).flatMap(([name, part]) => wrongValues(part).filter(({ kind }) => kind === 'bounds').map(({ what, value }) => ({ name, what, value })))
   for (const { name, what, value } of wrong.slice(0, CHECKS)) {
-    const shot = await campaign.valid(route, as, campaign.objects.ownedParam(route) === null || as === null ? 'any' : 'own', body => ({ ...body as object, [name]: value }))
+    const shot = await campaign.ofOwn(route, as, body => ({ ...body as object, [name]: value }))
     if (typeof shot === 'string') return
     if ((await campaign.ask({ ...shot, isAllowed: true })).status < 400) continue
     for (const mediaType of ['application/json; charset=utf-8', 'Application/JSON', 'application/json;', 'application/merge-patch+json']) {
