@@ -2,14 +2,18 @@
 import { createHmac, randomBytes } from 'node:crypto'
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { Secret, TOTP } from 'otpauth'
 import { makeKeys } from '../../demo/keys.js'
 import type { Sql } from '../../plugins/sql.js'
 import type { AttackOptions } from '../../plugins/testing/index.js'
 import { APP_SECRET, PASSWORD, type PortalUnderTest } from './portal.js'
 import { tabAt } from './tab.js'
+import { authenticator } from '../passkeys/authenticator.js'
 import { formOf, picture } from '../uploads/forms.js'
 
 const OWN_PASSWORD = 'Attacked-pass-1'
+/** Seconds that links are good for. */
+const LINK_LIFETIME = 600
 const NOBODY_LISTENS = 'http://127.0.0.1:9/'
 
 export async function attackedPortal (portal: PortalUnderTest): Promise<AttackOptions & Required<Pick<AttackOptions, 'routes'>>> {
@@ -20,9 +24,10 @@ export async function attackedPortal (portal: PortalUnderTest): Promise<AttackOp
   let visitorId = ''
   let browserId = ''
 
+  const emailOf = (id: string) => `${id}@people.example`
   async function person (): Promise<string> {
     const id = `p_${fresh()}`
-    await sql.query("insert into users (id, username, email, email_confirmed_at, password_hash, role, plan) values ($1, $1, $2, now(), $3, 'user', 'basic')", [id, `${id}@people.example`, hash])
+    await sql.query("insert into users (id, username, email, email_confirmed_at, password_hash, role, plan) values ($1, $1, $2, now(), $3, 'user', 'basic')", [id, emailOf(id), hash])
     return id
   }
   const tokenOf = async (username: string, role: string) => {
@@ -52,17 +57,50 @@ export async function attackedPortal (portal: PortalUnderTest): Promise<AttackOp
   }
   const principalOf = (id: string) => ({ kind: 'user', id, userId: id, roles: ['user'], via: 'bearer', authTime: Math.floor(portal.now() / 1000), credentialId: fresh() }) as const
   const key = async (owner: string) => (await app.apiKeys.create(principalOf(owner), { name: 'a key', scopes: ['data:read'] })).id
-  const { text: program } = await app.apiKeys.create({ ...principalOf(await idOf('admin')), roles: ['admin'] }, { name: 'program', scopes: ['data:read', 'tokens:introspect', 'posts:write'] })
+  const program = await app.apiKeys.create({ ...principalOf(await idOf('admin')), roles: ['admin'] }, { name: 'program', scopes: ['data:read', 'tokens:introspect', 'posts:write'] })
   const form = formOf([{ filename: 'a.png', type: 'image/png', content: await picture('png', 4, 4) }])
   async function file (owner: string): Promise<string> {
     const { access_token: token } = await app.tokens.issue({ id: owner, roles: ['user'] })
     return (await portal.call('POST', '/upload/image', { token, raw: form.body, type: form.type })).body.name
   }
+  const codeOf = (secret: string) => new TOTP({ secret: Secret.fromBase32(secret) }).generate({ timestamp: portal.now() })
+  const recovery: { id: string, code: string }[] = []
+  /** A sign-in whose password was right, and a recovery code that nobody has used. */
+  async function secondFactor (): Promise<{ mfaToken: string, code: string }> {
+    if (recovery.length === 0) {
+      const id = await person()
+      const { secret } = await app.mfa.enroll({ id, name: id })
+      recovery.push(...(await app.mfa.confirm(id, codeOf(secret))).map(code => ({ id, code })))
+    }
+    const { id, code } = recovery.pop()!
+    return { mfaToken: await app.mfa.challenge({ id, passwordHash: hash }), code }
+  }
+  const begun = { id: '', code: '' }
+  /** The code of the authenticator that the visitor has been shown. */
+  async function confirmation (): Promise<{ code: string }> {
+    if (begun.id !== visitorId) Object.assign(begun, { id: visitorId, code: codeOf((await app.mfa.enroll({ id: visitorId, name: visitorId })).secret) })
+    await app.mfa.unlock(visitorId)
+    return { code: begun.code }
+  }
+  const newPasskey = async (owner: string, device = authenticator({ counts: false })) => device.create(await app.passkeys.registerOptions({ id: owner, name: owner }))
+  const passkey = async (owner: string, device = authenticator({ counts: false })) => (await app.passkeys.register(owner, await newPasskey(owner, device), { name: 'Telephone' })).id
+  const device = authenticator({ counts: false })
+  await passkey(await person(), device)
+  const shownPasskey = async () => device.get(await app.passkeys.loginOptions())
+  /** What a mail would bring, to somebody who has got none yet. */
+  async function link (purpose: 'reset' | 'confirm'): Promise<string> {
+    const id = await person()
+    return app.tokens.links.issue({ purpose, subject: id, lifetime: LINK_LIFETIME, bound: purpose === 'reset' ? `${emailOf(id)} ${hash}` : emailOf(id) })
+  }
+  async function session (owner: string): Promise<string> {
+    await tabAt(portal).signIn(owner, OWN_PASSWORD)
+    return (await app.sessions.list(owner)).at(-1)!.id
+  }
   const ofBoth = (make: (owner: string) => Promise<string>) => ({ alice: () => make(ids.alice), bob: () => make(ids.bob), visitor: () => make(visitorId) })
   let mailbox: string | null = null
   /** Of somebody who has asked for nothing yet, and then the same once more: an address gets three mails an hour. */
   async function forgotten (): Promise<{ email: string }> {
-    const email = mailbox ?? `${await person()}@people.example`
+    const email = mailbox ?? emailOf(await person())
     mailbox = mailbox === null ? email : null
     return { email }
   }
@@ -75,7 +113,7 @@ export async function attackedPortal (portal: PortalUnderTest): Promise<AttackOp
       // Somebody new whenever something was changed: what ends an account ends one that is not needed again.
       visitor: async () => {
         visitorId = await person()
-        await sql.query("insert into webhooks (id, user_id, url) values ($1, $1, $2)", [visitorId, NOBODY_LISTENS])
+        await sql.query('insert into webhooks (id, user_id, url) values ($1, $1, $2)', [visitorId, NOBODY_LISTENS])
         return { token: (await app.tokens.issue({ id: visitorId, roles: ['user'], plan: 'basic' })).access_token }
       },
       alice: await tokenOf('alice', 'user'),
@@ -84,12 +122,12 @@ export async function attackedPortal (portal: PortalUnderTest): Promise<AttackOp
       nora: await tokenOf('nora', 'nurse'),
       dora: await tokenOf('dora', 'doctor'),
       admin: await tokenOf('admin', 'admin'),
-      program: { key: program, roles: ['admin'], scopes: ['data:read', 'tokens:introspect', 'posts:write'] },
+      program: { key: program.text, id: program.id, roles: ['admin'], scopes: ['data:read', 'tokens:introspect', 'posts:write'] },
       browser: async () => {
         const tab = tabAt(portal)
         browserId = await person()
         await tab.signIn(browserId, OWN_PASSWORD)
-        return { cookie: [...tab.jar].map(pair => pair.join('=')).join('; '), csrf: tab.csrf!, roles: ['user'], plan: 'basic', authTime: Math.floor(portal.now() / 1000) }
+        return { cookie: [...tab.jar].map(pair => pair.join('=')).join('; '), csrf: tab.csrf!, id: browserId, roles: ['user'], plan: 'basic', authTime: Math.floor(portal.now() / 1000) }
       },
     },
     objects: {
@@ -101,7 +139,8 @@ export async function attackedPortal (portal: PortalUnderTest): Promise<AttackOp
       keyId: ofBoth(key),
       name: ofBoth(file),
       '*': ofBoth(file),
-      sessionId: { browser: async () => (await app.sessions.list(browserId)).at(-1)!.id },
+      sessionId: { browser: async () => (await app.sessions.list(browserId)).at(-1)!.id, visitor: () => session(visitorId) },
+      passkeyId: { bob: () => passkey(ids.bob), visitor: () => passkey(visitorId) },
       patientId: { '*': patient },
     },
     values: {
@@ -129,12 +168,20 @@ export async function attackedPortal (portal: PortalUnderTest): Promise<AttackOp
     routes: {
       // Public profiles; what is private in them is hidden field by field.
       'GET /users/:userId': { foreign: 'allow' },
-      'POST /auth/login': { body: { username: 'alice', password: PASSWORD } },
-      'POST /session/login': { body: { username: 'alice', password: PASSWORD } },
-      'POST /token': { body: { grant_type: 'password', username: 'alice', password: PASSWORD } },
-      'POST /auth/refresh': { body: async () => ({ refresh_token: (await app.tokens.issue({ id: ids.bob, roles: ['user'] })).refresh_token }) },
+      'POST /auth/login': { body: { username: 'alice', password: PASSWORD }, conceals: 'username' },
+      'POST /session/login': { body: { username: 'alice', password: PASSWORD }, conceals: 'username' },
+      'POST /token': { body: { grant_type: 'password', username: 'alice', password: PASSWORD }, conceals: 'username' },
+      'POST /auth/refresh': { body: async () => ({ refresh_token: (await app.tokens.issue({ id: ids.bob, roles: ['user'] })).refresh_token }), once: true },
       'POST /auth/register': { mails: true },
-      'POST /auth/forgot': { mails: true, body: forgotten },
+      'POST /auth/forgot': { mails: true, body: forgotten, conceals: 'email' },
+      'POST /auth/reset': { body: async () => ({ token: await link('reset'), newPassword: `New-${fresh()}-P1` }), once: true },
+      'POST /auth/confirm': { body: async () => ({ token: await link('confirm') }), once: true },
+      'POST /auth/mfa': { body: secondFactor, once: true },
+      'POST /session/mfa': { body: secondFactor, once: true },
+      'POST /mfa/confirm': { body: confirmation },
+      'POST /passkeys/register': { body: () => newPasskey(visitorId) },
+      'POST /passkeys/login': { body: shownPasskey, once: true },
+      'POST /session/passkey': { body: shownPasskey, once: true },
       'DELETE /users/me': { erases: true },
       'POST /api-keys': { body: { name: 'a key', scopes: ['data:read'] } },
       'PUT /users/me/consents/:purpose': { body: { version: '1', given: true } },

@@ -6,6 +6,7 @@ import { textsOf } from '../../witnesses.js'
 
 /** Of readers of logs: those of terminals and of Unicode, too. */
 const ENDS = { CRLF: '\r\n', LF: '\n', CR: '\r', NEL: '\u0085', LS: '\u2028', PS: '\u2029' } as const
+const BEGUN = /(\r\n|[\n\r\u0085\u2028\u2029])(ln[A-Za-z0-9]{8})/g
 
 /** Sends them everywhere, and looks once at the log. */
 export async function tryLines (campaign: Campaign): Promise<void> {
@@ -16,8 +17,11 @@ export async function tryLines (campaign: Campaign): Promise<void> {
     if (as !== undefined) for (const [mark, exchange] of await lettersTo(campaign, route, as)) sent.set(mark, exchange)
   }
   const log = (await textsOf(campaign.options.witnesses!, 'logged'))!.join('\n')
+  const begun = new Map<string, string>()
+  // The log may be long: it is read once.
+  for (const [, text, mark] of log.matchAll(BEGUN)) begun.set(mark!, Object.entries(ENDS).find(([, end]) => end === text)![0])
   for (const [mark, exchange] of sent) {
-    const end = Object.entries(ENDS).find(([, text]) => log.includes(`${text}${mark}`))?.[0]
+    const end = begun.get(mark)
     campaign.check('traces.lines', exchange, end === undefined, 'no line of the log that begins with what was sent', `a line that begins with what was sent after ${end}`)
   }
 }
