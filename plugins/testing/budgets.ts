@@ -19,7 +19,8 @@ export interface Limit {
 /** Who asks, and from where; null is nobody. */
 export interface Spender { as: string | null, principal: Principal | null, address: string }
 
-export interface Budget { windows: readonly string[], allowed: number, ms: number }
+/** Of several windows the smallest, and the larger ones that go on longer. */
+export interface Budget { windows: readonly string[], allowed: number, ms: number, later: readonly { text: string, allowed: number, ms: number }[] }
 
 const KNOWN: ReadonlySet<string> = new Set(['caller', 'principal', 'address', 'key', 'plan', 'route', 'method'])
 /** By which callers have budgets of their own. */
@@ -52,8 +53,9 @@ export function isOfCallers ({ by, plans }: Limit): boolean {
 /** Null where it has none, or whose it is cannot be known. */
 export function budgetOf ({ windows, principal, plans, cost }: Limit, who: Principal | null): Budget | null {
   const own = who === null ? windows : plans[who.plan ?? ''] ?? principal
-  const [smallest] = (own ?? []).map(readWindow).filter(one => one !== null).sort((a, b) => a.limit - b.limit)
-  return smallest === undefined ? null : { windows: own!, allowed: Math.floor(smallest.limit / cost), ms: smallest.ms }
+  const [smallest, ...larger] = (own ?? []).map(readWindow).filter(one => one !== null).map(one => ({ ...one, allowed: Math.floor(one.limit / cost) })).sort((a, b) => a.limit - b.limit)
+  // What is larger and shorter is never spent.
+  return smallest === undefined ? null : { windows: own!, allowed: smallest.allowed, ms: smallest.ms, later: larger.filter(({ ms }) => ms > smallest.ms) }
 }
 
 /** The same text for those who share; null where a function of the service says who they are. */
@@ -65,8 +67,8 @@ export function subjectOf ({ by, plans }: Limit, { as, principal, address }: Spe
   return [plan, ...by.map(part => of[part] ?? part)].join('|')
 }
 
-function readWindow (text: string): { limit: number, ms: number } | null {
+function readWindow (text: string): { text: string, limit: number, ms: number } | null {
   const [, limit = '', times = '', unit = ''] = /^(\d+)\/(\d*) ?([a-z]+?)s?$/.exec(text) ?? /^(\d+)\/(\d*) ?(s)$/.exec(text) ?? []
   const ms = UNITS[unit]
-  return ms === undefined ? null : { limit: Number(limit), ms: ms * Number(times || 1) }
+  return ms === undefined ? null : { text, limit: Number(limit), ms: ms * Number(times || 1) }
 }

@@ -45,6 +45,7 @@ export class Campaign extends Requests {
   readonly #idle = new Map<string, { times: number, received: Received }>()
   readonly #open = new Map<string, boolean>()
   readonly #tried = new Set<string>()
+  readonly #nowhere = new Map<string, Exchange>()
   #isTogether = false
   #requests = 0
   #addresses = 0
@@ -125,6 +126,7 @@ export class Campaign extends Requests {
     const headers: Record<string, string> = {
       host: this.surface.host ?? this.target.host,
       ...this.options.headers,
+      ...route?.sends,
       ...route === null ? {} : this.hints(route).headers,
       ...caller?.headers(method),
       ...type !== undefined && { 'content-type': type },
@@ -212,6 +214,13 @@ export class Campaign extends Requests {
     const isOpen = status < 300
     this.#open.set(route.name, isOpen)
     return isOpen
+  }
+
+  /** Whether that is what is answered where nothing is: the page of an application that finds its way by itself. */
+  async isOfNowhere ({ status, text, sent: { method, headers } }: Exchange): Promise<boolean> {
+    const known = this.#nowhere.get(method) ?? await this.ask({ route: null, method, path: '/nowhere-that-anybody-declared', ...headers['content-type'] !== undefined && { body: '{}', type: 'application/json' } })
+    this.#nowhere.set(method, known)
+    return known.status === status && known.text === text
   }
 
   /** Callers whom the policy lets through, in the order in which they were given; null, nobody, where it is public. */

@@ -25,7 +25,7 @@ import { outbound } from './families/outbound.js'
 import { slowness } from './families/slowness.js'
 import { traces } from './families/traces.js'
 import { uploads } from './families/uploads.js'
-import { drawnRoutes, heldTo, surfaceOfPlan, surfaceOfPolicy, withHints, type Surface } from './surface.js'
+import { heldTo, surfaceOfPlan, surfaceOfPolicy, unlistedOf, withHints, type Surface } from './surface.js'
 import { injected, listening, remote } from './target.js'
 
 export { CATALOGUE } from './catalogue.js'
@@ -72,8 +72,7 @@ async function surfaceOf (app: FastifyInstance | null, options: AttackOptions): 
   if (policy === undefined) throw new TestingMisconfigured('testing: this application has no route plan: register the suite, or give a policy')
   const surface = surfaceOfPolicy(policy)
   if (app === null) return surface
-  const known = new Set(surface.routes.map(({ name }) => name))
-  return { ...surface, unlisted: drawnRoutes(app).filter(name => !known.has(name) && !name.startsWith('OPTIONS ')) }
+  return { ...surface, unlisted: unlistedOf(app, surface.routes) }
 }
 
 async function policyIn (file: string): Promise<unknown> {

@@ -1,5 +1,6 @@
 /** Objects: the ids that stand in a path, a query or a body, whose they are, and those that do not exist. */
 import type { Objects, ObjectSource } from './contract.js'
+import { PLACE } from './paths.js'
 import type { Random } from './random.js'
 import { propertiesOf, valueOf, type Given } from './schemas.js'
 import type { Route } from './surface.js'
@@ -139,5 +140,5 @@ function fallback ({ paramsSchema }: Route, param: string, given: Given): string
 
 /** The path of a route with these ids in it. */
 export function pathOf (url: string, ids: Ids): string {
-  return url.replace(/:([A-Za-z0-9_]+)(?:\([^)]*\))?\??|\*/g, (all, name?: string) => encodeURIComponent(ids[name ?? all] ?? '0'))
+  return url.replace(PLACE, (all, name?: string) => all === '::' ? ':' : encodeURIComponent(ids[name ?? all] ?? '0'))
 }

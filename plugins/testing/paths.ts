@@ -1,9 +1,12 @@
 /** Paths: which routes they are of, and how else they are written. */
 
+/** What stands for something else in the URL of a route: a parameter, whose name is the first group; `*`; and two colons for one. */
+export const PLACE = /::|:([A-Za-z0-9_]+)(?:\([^)]*\))?\??|\*/g
+
 /** Whether a path is one of this pattern, as a router reads it. */
 export function matches (url: string, path: string): boolean {
   const [plain = ''] = path.split('?')
-  const pattern = url.split(/(:[A-Za-z0-9_]+(?:\([^)]*\))?\??|\*)/).map(part => part.startsWith(':') ? '[^/]+' : part === '*' ? '.*' : part.replace(/[.\\+?^${}()|[\]]/g, '\\$&')).join('')
+  const pattern = url.replace(new RegExp(`${PLACE.source}|[.\\\\+?^\${}()|[\\]]`, 'g'), (all, name?: string) => name !== undefined ? '[^/]+' : all === '*' ? '.*' : all === '::' ? ':' : `\\${all}`)
   try {
     return new RegExp(`^${pattern}$`).test(plain.split('/').map(decodeURIComponent).join('/'))
   } catch {

@@ -4,9 +4,11 @@ import { isSchema, NAMED, ONE, resolveReference, SEVERAL, type Schema } from '..
 type Shared = Readonly<Record<string, unknown>>
 
 const MAX_DEPTH = 12
+/** Of objects in objects. */
+const MAX_NESTED = 3
 
 /** The schema with what its references stand for in their place; what refers to itself is open from there on. */
-export function inlined (root: unknown, shared: Shared): unknown {
+export function inlined (root: unknown, shared: Shared, onMissing?: (reference: string) => never): unknown {
   return put(root, root, 0)
 
   function put (schema: unknown, base: unknown, depth: number): unknown {
@@ -14,6 +16,7 @@ export function inlined (root: unknown, shared: Shared): unknown {
     if (depth > MAX_DEPTH) return {}
     if (typeof schema.$ref === 'string') {
       const target = resolveReference(schema.$ref, base, shared)
+      if (target === null) onMissing?.(schema.$ref)
       return target === null ? {} : put(target.schema, target.base, depth + 1)
     }
     const copy: Schema = { ...schema }
@@ -21,9 +24,21 @@ export function inlined (root: unknown, shared: Shared): unknown {
     for (const name of SEVERAL) if (Array.isArray(schema[name])) copy[name] = (schema[name] as unknown[]).map(part => put(part, base, depth + 1))
     if (schema.items !== undefined) copy.items = Array.isArray(schema.items) ? schema.items.map(part => put(part, base, depth + 1)) : put(schema.items, base, depth + 1)
     for (const name of NAMED) if (isSchema(schema[name])) copy[name] = Object.fromEntries(Object.entries(schema[name]).map(([key, part]) => [key, put(part, base, depth + 1)]))
-    return copy
+    return merged(copy)
   }
 }
+
+/** Objects of which all parts must hold, as one. */
+function merged (schema: Schema): Schema {
+  const { allOf, ...own } = schema
+  const parts = Array.isArray(allOf) ? [...allOf, own] as Schema[] : []
+  if (parts.length === 0 || parts.some(part => !isSchema(part) || UNDECIDED.some(name => part[name] !== undefined)) || !parts.some(({ properties }) => isSchema(properties))) return schema
+  const required = [...new Set(parts.flatMap(part => (part.required ?? []) as string[]))]
+  return { ...Object.assign({}, ...parts), properties: Object.assign({}, ...parts.map(({ properties }) => properties)), ...required.length > 0 && { required } }
+}
+
+/** What is not known before there is a value. */
+const UNDECIDED = ['anyOf', 'oneOf', 'allOf', 'if', 'not', 'dependentSchemas']
 
 /** Branches of a union, or the schema itself. */
 export function branchesOf (schema: unknown): Schema[] {
@@ -48,6 +63,38 @@ export function objectOf (schema: unknown): Schema | null {
 export function propertiesOf (schema: unknown): Record<string, Schema> {
   const { properties } = objectOf(schema) ?? {}
   return isSchema(properties) ? properties as Record<string, Schema> : {}
+}
+
+/** An object that a body holds. */
+export interface Place {
+  /** `address.`, where a name follows. */
+  path: string
+  schema: Schema
+  /** The body, with this object changed wherever it stands. */
+  within: (body: unknown, change: (object: Record<string, unknown>) => unknown) => unknown
+}
+
+/** The objects that a body holds, and those in its lists. A union takes what any of its branches does: of it none is known, but where it is an object or null. */
+export function placesIn (schema: unknown, path = '', depth = 0): Place[] {
+  const [only, ...others] = branchesOf(schema).filter(branch => typesOf(branch).join() !== 'null')
+  if (only === undefined || others.length > 0 || depth > MAX_NESTED) return []
+  const { items, properties } = only
+  if (isSchema(items)) return placesIn(items, path, depth + 1).map(place => ({ ...place, within: (body, change) => Array.isArray(body) ? body.map(item => place.within(item, change)) : body }))
+  if (!isSchema(properties)) return []
+  const inside = Object.entries(properties).flatMap(([name, part]) => placesIn(part, `${path}${name}.`, depth + 1).map((place): Place => ({
+    ...place, within: (body, change) => isSchema(body) && Object.hasOwn(body, name) ? { ...body, [name]: place.within(body[name], change) } : body,
+  })))
+  return [{ path, schema: only, within: (body, change) => isSchema(body) ? change(body) : body }, ...inside]
+}
+
+/** Takes fields that it does not declare, and says so. */
+export function takesOthers ({ additionalProperties, patternProperties }: Schema): boolean {
+  return (additionalProperties !== undefined && additionalProperties !== false) || patternProperties !== undefined
+}
+
+/** Takes any object: nothing is wrong there. */
+export function takesAny (schema: unknown): boolean {
+  return branchesOf(schema).some(branch => typesOf(branch).every(type => type === 'object') && !isSchema(branch.properties) && branch.allOf === undefined && (branch.additionalProperties ?? true) === true)
 }
 
 /** Nothing can be made of this schema that fits it; the place is told. */
@@ -160,14 +207,27 @@ export function wrongValues (schema: unknown): Wrong[] {
   const branches = branchesOf(schema)
   const types = new Set(branches.flatMap(typesOf))
   if (types.size === 0) return []
-  const typeOfOther: Record<string, string> = { 'a number': 'number', 'an object': 'object', 'a list': 'array', true: 'boolean', null: 'null', 'a text': 'string' }
-  const others = OTHERS.filter(([name]) => !types.has(typeOfOther[name]!)).map(([name, value]) => ({
-    kind: 'type' as const, what: name, value, isCoercible: !types.has('object') && (name === 'null' || name === 'true' || name === 'a number') && types.has('string'),
-  }))
   const scalar = types.has('integer') || types.has('number') ? '1' : types.has('boolean') ? 'true' : null
-  const texts = scalar === null || types.has('string') ? [] : [{ kind: 'type' as const, what: `the text "${scalar}"`, value: scalar, isCoercible: true }]
+  const others = [...OTHERS, ...scalar === null ? [] : [[`the text "${scalar}"`, scalar] as const]].filter(([, value]) => !types.has(typeOf(value)))
+    .map(([what, value]) => ({ kind: 'type' as const, what, value, isCoercible: branches.some(branch => isCoercible(value, branch)) }))
   const only = branches.length === 1 ? branches[0]! : null
-  return [...others, ...texts, ...only === null ? [] : beyond(only)]
+  return [...others, ...only === null ? [] : beyond(only)]
+}
+
+function typeOf (value: unknown): string {
+  return value === null ? 'null' : Array.isArray(value) ? 'array' : typeof value
+}
+
+/** Types whose values Ajv makes values of a type of, with `coerceTypes: 'array'`: the default of Fastify. Texts are those that say such a value. */
+const COERCED: Readonly<Record<string, readonly string[]>> = { string: ['number', 'boolean', 'null'], number: ['string', 'boolean', 'null'], integer: ['string', 'boolean', 'null'], boolean: ['string', 'null'] }
+
+function isCoercible (value: unknown, schema: Schema): boolean {
+  const says = (type: string) => typeof value !== 'string' || (type === 'boolean' ? value === 'true' : value === '1')
+  return typesOf(schema).some(type => {
+    if (type !== 'array') return COERCED[type]?.includes(typeOf(value)) === true && says(type)
+    const parts = branchesOf([schema.items].flat()[0] ?? {})
+    return typeOf(value) !== 'object' && parts.some(part => typesOf(part).length === 0 || typesOf(part).includes(typeOf(value)) || isCoercible(value, part))
+  })
 }
 
 /** Beyond the bounds of one schema. */

@@ -4,7 +4,9 @@ import { noBody } from '../../schemas/closed.js'
 import type { PlannedRoute } from '../plan/index.js'
 import { isSchema, type Schema } from '../references.js'
 import { limitOfPlan, limitOfPolicy, type Limit } from './budgets.js'
+import { TestingMisconfigured } from './checking.js'
 import type { UploadPolicy, Policy, PolicyAccess, RouteHints, RoutePolicy } from './contract.js'
+import { PLACE } from './paths.js'
 import { inlined } from './schemas.js'
 
 /** A route, and what is promised of it; null is what nothing is promised of. */
@@ -15,6 +17,8 @@ export interface Route {
   url: string
   params: readonly string[]
   hasHead: boolean
+  /** What its router wants to see, beside the path: its version, its host. */
+  sends: Readonly<Record<string, string>>
   access: PolicyAccess | null
   resource: { hidden: boolean | null, override: readonly string[], isCustom: boolean } | null
   body: { type: string, schema: Schema } | null
@@ -99,13 +103,14 @@ function routesOf (route: PlannedRoute, { plan }: Suite): Route[] {
   const has = (name: string) => controls[name] !== undefined && controls[name] !== false
   const resource = controls.resource as { hidden: boolean, override: readonly string[], custom?: boolean } | undefined
   const { check, of } = (controls.csrf || {}) as { check?: string, of?: string }
-  const answers = controls.exposure === undefined ? null : controls.exposure === 'raw' ? 'raw' as const : new Map(Object.entries((schema.response ?? {}) as object).map(([status, part]) => [status, read(part)]))
+  const answers = controls.exposure === undefined ? null : controls.exposure === 'raw' ? 'raw' as const : new Map(Object.entries((schema.response ?? {}) as object).map(([status, part]) => [status.toLowerCase(), read(part)]))
   return route.method.split(',').map(method => ({
     name: `${method} ${url}`,
     method,
     url,
     params: paramsOf(url),
     hasHead: method === 'GET' && plan!.routes.some(({ twinOf }) => twinOf === route),
+    sends: constraintsOf(options.constraints),
     access: (controls.access as PolicyAccess | undefined) ?? null,
     resource: resource === undefined ? null : { hidden: resource.hidden, override: resource.override, isCustom: resource.custom === true },
     body: bodyOf(schema.body, shared, (controls.validation as { mediaTypes?: readonly string[] } | undefined)?.mediaTypes),
@@ -135,6 +140,11 @@ function routesOf (route: PlannedRoute, { plan }: Suite): Route[] {
   }
 }
 
+/** A pattern tells nobody what fits it. */
+function constraintsOf ({ version, host }: { version?: unknown, host?: unknown } = {}): Record<string, string> {
+  return { ...typeof version === 'string' && { 'accept-version': version }, ...typeof host === 'string' && { host } }
+}
+
 function bodyOf (body: unknown, shared: Readonly<Record<string, unknown>>, mediaTypes: readonly string[] | undefined): Route['body'] {
   if (body === undefined || body === null || body === noBody) return null
   const content = isSchema(body) && isSchema(body.content) ? body.content : null
@@ -143,7 +153,7 @@ function bodyOf (body: unknown, shared: Readonly<Record<string, unknown>>, media
 }
 
 export function paramsOf (url: string): string[] {
-  return [...url.matchAll(/:([A-Za-z0-9_]+)|(\*)/g)].map(([, name, star]) => (name ?? star)!)
+  return [...url.matchAll(PLACE)].filter(([all]) => all !== '::').map(([all, name]) => name ?? all)
 }
 
 const BASELINE = { 'x-content-type-options': 'nosniff', framing: true } as const
@@ -184,12 +194,13 @@ function routeOfPolicy (name: string, given: PolicyAccess | RoutePolicy, common:
     url,
     params: paramsOf(url),
     hasHead: false,
+    sends: {},
     access,
     resource: isOwned ? { hidden: null, override: [override ?? []].flat(), isCustom: false } : null,
-    body: body === undefined ? null : { type: mediaType, schema: body as Schema },
-    paramsSchema: (params as Schema | undefined) ?? null,
-    querySchema: (query as Schema | undefined) ?? null,
-    answers: answers === undefined ? null : answers === 'raw' ? 'raw' : new Map(Object.entries(answers)),
+    body: body === undefined ? null : { type: mediaType, schema: read(body) as Schema },
+    paramsSchema: read(params) as Schema | null,
+    querySchema: read(query) as Schema | null,
+    answers: typeof answers === 'object' ? new Map(Object.entries(answers).map(([status, part]) => [status.toLowerCase(), read(part)])) : answers ?? null,
     limits: limitOfPolicy(limits, name),
     headers: headers === false ? null : headers === undefined ? common : { ...common, ...headers },
     csrf: null,
@@ -206,6 +217,14 @@ function routeOfPolicy (name: string, given: PolicyAccess | RoutePolicy, common:
     ownForm: false,
     wantsProof: false,
     planned: null,
+  }
+
+  function read (part: unknown): unknown {
+    return part === undefined
+      ? null
+      : inlined(part, {}, reference => {
+        throw new TestingMisconfigured(`policy: ${name} refers to "${reference}", which is not inside that schema`)
+      })
   }
 }
 
@@ -258,15 +277,21 @@ export function withHints (surface: Surface, hints: Readonly<Record<string, Rout
   }
 }
 
-/** The routes of any Fastify application, from how it draws them itself. */
-export function drawnRoutes (app: FastifyInstance): string[] {
+/** Routes of any Fastify application that are not known, from how it draws them itself; those of several constraints are one. */
+export function unlistedOf (app: FastifyInstance, known: readonly Route[]): string[] {
+  // In a drawing two colons are one.
+  const names = new Set(known.map(({ name }) => name.replaceAll('::', ':')))
   const path: string[] = []
-  return app.printRoutes().split('\n').flatMap(line => {
-    const [, indent = '', text = '', methods = ''] = /^([│ ]*)[├└]── (.*?)(?: \(([A-Z, ]+)\))?$/.exec(line) ?? []
-    if (text === '') return []
-    const depth = indent.length / 4
+  const drawn = app.printRoutes().split('\n').flatMap(line => {
+    const [, indent = '', branch, text = '', listed = ''] = /^([│ ]*)([├└]── )?(.*?)(?: \(([A-Z, -]+)\))?(?: \{.*\})?$/.exec(line) ?? []
+    // Another handler of the same place has no branch of its own.
+    const depth = indent.length / 4 - (branch === undefined ? 1 : 0)
+    if (text === '' || depth < 0) return []
     path.length = depth
-    path[depth] = text
-    return methods.split(', ').filter(method => method !== '' && method !== 'HEAD').map(method => `${method} ${path.join('')}`)
+    path[depth] = text === '(empty root node)' ? '' : text
+    const methods = listed.split(', ').filter(method => method !== '')
+    const url = path.join('')
+    return methods.filter(method => !(method === 'HEAD' && methods.includes('GET')) && !(method === 'OPTIONS' && url === '*')).map(method => `${method} ${url}`)
   })
+  return [...new Set(drawn)].filter(name => !names.has(name) && !(name.startsWith('HEAD ') && names.has(`GET ${name.slice(5)}`)))
 }

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Type } from '@sinclair/typebox'
 import Fastify from 'fastify'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import headers from '../../plugins/headers/index.js'
 import errors from '../../plugins/errors.js'
 import events from '../../plugins/events.js'
@@ -12,7 +12,8 @@ import plan from '../../plugins/plan/index.js'
 import { server } from '../../plugins/server.js'
 import { asJson, asSarif, asTap, asText, attack, type AttackOptions, type FindingId, type Policy } from '../../plugins/testing/index.js'
 import { OVERLOOKED } from './overlooking.js'
-import { REFUSING, refusing } from './refusing.js'
+import { HIDDEN, HONEST } from './reading.js'
+import { REFUSING, refusing, type Refusing } from './refusing.js'
 import { FLAWS, PLANTED, plainService, policy, subOf, tokenOf, type Flaw } from './plain.js'
 import { TAKING_FLAWS, takingPolicy, takingService, type TakingFlaw } from './taking.js'
 
@@ -61,7 +62,7 @@ t.test('each flaw is found by its right name, and with it none that is not there
     const { findings } = await attack(app, options)
     const ids = [...new Set(findings.map(({ id }) => id))]
     t.ok(ids.includes(FOUND[flaw]), `${flaw}: ${ids.join(', ')}`)
-    const kin: Partial<Record<Flaw, FindingId[]>> = { open: ['answers.cache'], assignment: ['input.type', 'input.bounds', 'input.missing', 'mutations.malformed', 'mutations.media-type', 'exposure.undeclared', 'assignment.prototype', 'leaks.failure'], leak: ['leaks.failure'], signature: ['credentials.algorithm', 'credentials.garbage'], 'media-type': ['exposure.undeclared'], headers: ['answers.cache'], path: ['authorization.head', 'authorization.method'], decoded: ['credentials.algorithm', 'credentials.garbage'], checks: ['mutations.malformed', 'exposure.undeclared', 'assignment.prototype', 'leaks.failure'] }
+    const kin: Partial<Record<Flaw, FindingId[]>> = { open: ['answers.cache'], assignment: ['input.type', 'input.bounds', 'input.missing', 'mutations.malformed', 'mutations.media-type', 'exposure.undeclared', 'assignment.prototype', 'leaks.failure'], leak: ['leaks.failure'], signature: ['credentials.algorithm', 'credentials.garbage'], 'media-type': ['exposure.undeclared'], headers: ['answers.cache'], path: ['authorization.head', 'authorization.method'], decoded: ['credentials.algorithm', 'credentials.garbage'], checks: ['input.type', 'mutations.malformed', 'exposure.undeclared', 'assignment.prototype', 'leaks.failure'] }
     t.strictSame(ids.filter(id => id !== FOUND[flaw] && !(kin[flaw] ?? []).includes(id)), [], flaw)
   }
 })
@@ -112,17 +113,29 @@ t.test('over a URL what only this process sees is not applicable, and requests o
 })
 
 t.test('a refusal for something else proves nothing: it is unproven with its reason, and neither held nor a finding', async t => {
-  for (const one of REFUSING) {
-    const { app, options } = refusing(one)
-    t.teardown(() => app.close())
-    const { findings, checks, unproven, aborted } = await attack(app, options)
-    t.equal(aborted, undefined)
-    t.strictSame([...new Set(findings.map(({ id }) => id))].sort(), [...one.finds ?? []].sort(), one.what)
-    const states = Object.fromEntries(checks.map(({ id, state }) => [id, state]))
-    t.match(states, { ...Object.fromEntries([...one.unproven ?? []].map(id => [id, 'unproven'])), ...Object.fromEntries([...one.holds ?? []].map(id => [id, 'held'])) }, one.what)
-    for (const id of one.unproven ?? []) t.ok(unproven.some(({ what, reason }) => what === id && (one.reason ?? /./).test(reason)), `${one.what}: ${id}`)
-  }
+  for (const one of REFUSING) await judge(t, one)
 })
+
+t.test('what is honest in an unusual way is no finding', async t => {
+  for (const one of HONEST) await judge(t, one)
+})
+
+t.test('what is hidden in an unusual place is found there, and unproven where it cannot be seen', async t => {
+  for (const one of HIDDEN) await judge(t, one)
+})
+
+async function judge (t: Test, one: Refusing): Promise<void> {
+  const { app, options } = refusing(one)
+  t.teardown(() => app.close())
+  const { findings, checks, unproven, aborted } = await attack(app, options)
+  t.equal(aborted, undefined)
+  t.strictSame([...new Set(findings.map(({ id }) => id))].sort(), [...one.finds ?? []].sort(), one.what)
+  for (const route of one.on ?? []) t.strictSame(new Set(findings.filter(finding => finding.route === route).map(({ id }) => id)), new Set(one.finds), `${one.what}: ${route}`)
+  const states = Object.fromEntries(checks.map(({ id, state }) => [id, state]))
+  t.match(states, { ...Object.fromEntries([...one.unproven ?? []].map(id => [id, 'unproven'])), ...Object.fromEntries([...one.holds ?? []].map(id => [id, 'held'])) }, one.what)
+  if (one.reason !== undefined) t.ok(unproven.some(({ reason }) => one.reason!.test(reason)), `${one.what}: ${unproven.map(({ reason }) => reason).join()}`)
+  for (const id of one.unproven ?? []) t.ok(unproven.some(({ what, reason }) => what === id && (one.reason ?? /./).test(reason)), `${one.what}: ${id}`)
+}
 
 t.test('what is easily overlooked is found by its name, and nothing where it is as it should be', async t => {
   for (const { what, finds, serve, ...one } of OVERLOOKED) {

@@ -3,7 +3,7 @@ import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest }
 import type { AttackOptions, FamilyName, FindingId, Policy } from '../../plugins/testing/index.js'
 import { subOf, tokenOf } from './plain.js'
 
-interface Refusing {
+export interface Refusing {
   what: string
   routes: Policy['routes']
   serve: (app: FastifyInstance) => void
@@ -13,6 +13,8 @@ interface Refusing {
   unproven?: FindingId[]
   reason?: RegExp
   finds?: FindingId[]
+  /** Routes on which each of them is found. */
+  on?: string[]
   holds?: FindingId[]
 }
 

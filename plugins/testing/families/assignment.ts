@@ -4,8 +4,9 @@
  */
 import type { Campaign, Exchange, Family } from '../campaign.js'
 import { isSafe } from '../callers.js'
-import { objectOf, propertiesOf, typesOf, valueOf } from '../schemas.js'
+import { branchesOf, objectOf, placesIn, propertiesOf, takesOthers, typesOf, valueOf } from '../schemas.js'
 import { isSchema, type Schema } from '../../references.js'
+import { matches } from '../paths.js'
 import type { Route } from '../surface.js'
 
 /** What attackers try first, with what they would have it be. */
@@ -35,6 +36,7 @@ const SENSITIVE: Readonly<Record<string, unknown>> = {
   password_hash: 'attacker-hash',
   createdAt: '1999-09-09T09:09:09.000Z',
 }
+const MARK = 'attacker-value'
 const JSON_TYPE = 'application/json'
 const READ: ReadonlySet<string> = new Set([JSON_TYPE, 'application/x-www-form-urlencoded'])
 const PROTOTYPES = ['{"__proto__":{"polluted":"by-attack"},', '{"constructor":{"prototype":{"polluted":"by-attack"}},', '{"prototype":{"polluted":"by-attack"},', '{"__proto__":null,']
@@ -44,7 +46,7 @@ export const assignment: Family = {
   async lead (campaign) {
     const others = otherFields(campaign.surface.routes)
     for (const route of campaign.routes) {
-      if (route.body === null || objectOf(route.body.schema) === null || !READ.has(route.body.type)) continue
+      if (route.body === null || (objectOf(route.body.schema) === null && placesIn(route.body.schema).length === 0) || !READ.has(route.body.type)) continue
       const as = await campaign.actor(route, ['assignment.undeclared', 'assignment.prototype'])
       if (as === undefined) continue
       await tryFields(campaign, route, as, others)
@@ -78,45 +80,81 @@ function fittingValue (schema: Schema): unknown {
   if (type === 'boolean') return true
   try {
     const value = valueOf(schema)
-    return typeof value === 'string' ? 'attacker-value' : value
+    return typeof value === 'string' ? MARK : value
   } catch {
-    return 'attacker-value'
+    return MARK
   }
 }
 
+/** Fields that it does not declare: on the body, where it is a list on each of its items, and one on each object inside. */
 async function tryFields (campaign: Campaign, route: Route, as: string | null, others: ReadonlyMap<string, unknown>): Promise<void> {
   const id = 'assignment.undeclared'
   if (campaign.isOff(route, id)) return
-  const declared = propertiesOf(route.body!.schema)
+  const { schema, type } = route.body!
+  // Of forms those who read them take what they know, and say nothing of the rest (RFC 6749, 3.1).
+  const mustRefuse = campaign.surface.strict && type === JSON_TYPE
+  const usual = mustRefuse ? [] : await usualAnswers(campaign, route, as)
   // Unions declare what any of their branches does.
-  const known = new Set(JSON.stringify(route.body!.schema).match(/"([^"]+)":/g)?.map(text => text.slice(1, -2)))
+  const known = new Set(JSON.stringify(schema).match(/"([^"]+)":/g)?.map(text => text.slice(1, -2)))
   const names = [...new Set([...Object.keys(SENSITIVE), ...campaign.random.some([...others.keys()].filter(name => !Object.hasOwn(SENSITIVE, name)), campaign.options.fields ?? 40)])].filter(name => !known.has(name))
-  const inside = Object.keys(declared).filter(name => objectOf(declared[name]) !== null)
+  const [top, ...inside] = placesIn(schema)
+  const within = top?.within ?? ((body: unknown, change: (object: Record<string, unknown>) => unknown) => change(body as Record<string, unknown>))
+  const declared = top?.schema ?? objectOf(schema)!
   const attempts: [what: string, value: unknown, change: (body: unknown) => unknown][] = [
-    ...names.slice(0, campaign.options.fields ?? 40).map((name): [string, unknown, (body: unknown) => unknown] => {
-      const value = SENSITIVE[name] ?? others.get(name) ?? 'attacker-value'
-      return [name, value, body => ({ ...body as object, [name]: value })]
+    ...(takesOthers(declared) ? [] : names.slice(0, campaign.options.fields ?? 40)).map((name): [string, unknown, (body: unknown) => unknown] => {
+      const wanted = SENSITIVE[name] ?? others.get(name) ?? MARK
+      const value = usual.some(answer => holds(answer, name, wanted)) ? otherThan(wanted) : wanted
+      return [name, value, body => within(body, object => ({ ...object, [name]: value }))]
     }),
-    ...inside.map((name): [string, unknown, (body: unknown) => unknown] => [`${name}.undeclared_by_anyone`, true, body => ({ ...body as object, [name]: { ...(body as Record<string, object>)[name], undeclared_by_anyone: true } })]),
+    ...inside.filter(place => !takesOthers(place.schema)).map((place): [string, unknown, (body: unknown) => unknown] => [`${place.path}undeclared_by_anyone`, MARK, body => place.within(body, object => ({ ...object, undeclared_by_anyone: MARK }))]),
   ]
   for (const [what, value, change] of attempts) {
     const shot = await campaign.ofOwn(route, as, change)
     if (typeof shot === 'string') return campaign.unproven(route, id, shot)
+    // The valid body holds no such object.
+    if (!String(shot.body).includes(what.split('.').at(-1)!)) continue
     const exchange = await campaign.ask({ ...shot, isAllowed: true })
-    // Of forms those who read them take what they know, and say nothing of the rest (RFC 6749, 3.1).
-    if (campaign.surface.strict && route.body!.type === JSON_TYPE) campaign.check(id, exchange, exchange.status >= 400, `400: ${what} is not declared`)
-    else campaign.check(id, exchange, !await hasEffect(campaign, route, exchange, what, value), `${what} refused, or without effect`, `${exchange.status}, and ${what} is ${JSON.stringify(value)} now`)
+    if (mustRefuse) {
+      campaign.check(id, exchange, exchange.status >= 400, `400: ${what} is not declared`)
+      continue
+    }
+    const seen = await seenAfter(campaign, exchange)
+    if (!seen.some(answer => answer === null || showsSome(answer, declared))) return campaign.unproven(route, id, `no answer shows what became of ${what}`)
+    campaign.check(id, exchange, !seen.some(answer => holds(answer, what.split('.').at(-1)!, value)), `${what} refused, or without effect`, `${exchange.status}, and ${what} is ${JSON.stringify(value)} now`)
   }
 }
 
-/** The answer, or what a GET of the same object answers, shows the value. */
-async function hasEffect (campaign: Campaign, route: Route, { status, json, shot }: Exchange, name: string, value: unknown): Promise<boolean> {
-  if (status >= 400) return false
-  if (holds(json, name, value)) return true
-  const reading = campaign.surface.routes.find(({ method, url }) => method === 'GET' && url === route.url)
-  if (reading === undefined || isSafe(route.method)) return false
-  const after = await campaign.ask({ route: reading, as: shot.as ?? null, path: shot.path!.split('?')[0]! })
-  return holds(after.json, name, value)
+/** What is answered where nothing is undeclared: what stands there anyway is no effect. */
+async function usualAnswers (campaign: Campaign, route: Route, as: string | null): Promise<unknown[]> {
+  const shot = await campaign.ofOwn(route, as)
+  return typeof shot === 'string' ? [] : seenAfter(campaign, await campaign.ask({ ...shot, isAllowed: true }))
+}
+
+function otherThan (value: unknown): unknown {
+  return typeof value === 'boolean' ? !value : typeof value === 'number' ? value + 1 : Array.isArray(value) ? [MARK] : MARK
+}
+
+/** What shows the object that was changed: the answer, and what a GET of it answers. A refusal shows that there is none. */
+async function seenAfter (campaign: Campaign, { status, json, headers, shot, sent }: Exchange): Promise<unknown[]> {
+  const { route } = shot
+  if (status >= 400) return [null]
+  const seen: unknown[] = typeof json === 'object' && json !== null && Object.keys(json).length > 0 ? [json] : []
+  if (route === null || isSafe(sent.method)) return seen
+  const made = typeof json === 'object' && json !== null ? json as Record<string, unknown> : {}
+  const own = sent.path.split('?')[0]!
+  const paths = new Set([...typeof headers.location === 'string' && headers.location.startsWith('/') ? [headers.location] : [], own, ...Object.entries(made).filter(([name]) => /^id$|Id$|_id$/.test(name)).map(([, id]) => `${own}/${encodeURIComponent(String(id))}`)])
+  for (const path of paths) {
+    const reading = campaign.routes.find(({ method, url }) => method === 'GET' && matches(url, path))
+    const after = reading === undefined ? null : await campaign.ask({ route: reading, as: shot.as ?? null, path, ...shot.isOwn !== undefined && { isOwn: shot.isOwn } })
+    if (after !== null && after.status < 300 && after.json !== undefined) seen.push(after.json)
+  }
+  return seen
+}
+
+/** Of what the body declares. */
+function showsSome (answer: unknown, { properties = {} }: Schema): boolean {
+  const text = JSON.stringify(answer)
+  return Object.keys(properties as object).some(name => text.includes(`"${name}":`))
 }
 
 function holds (answer: unknown, name: string, value: unknown): boolean {
@@ -127,13 +165,14 @@ function holds (answer: unknown, name: string, value: unknown): boolean {
 async function tryPrototypes (campaign: Campaign, route: Route, as: string | null): Promise<void> {
   const id = 'assignment.prototype'
   if (campaign.isOff(route, id) || route.body!.type !== JSON_TYPE) return
+  // What takes any field may well answer it.
+  const mayShow = branchesOf(route.body!.schema).some(takesOthers)
   for (const opening of PROTOTYPES) {
     const shot = await campaign.ofOwn(route, as, body => body)
     if (typeof shot === 'string') return campaign.unproven(route, id, shot)
-    const text = String(shot.body)
-    const exchange = await campaign.ask({ ...shot, isAllowed: true, body: text === '{}' ? `${opening.slice(0, -1)}}` : opening + text.slice(1) })
+    const exchange = await campaign.ask({ ...shot, isAllowed: true, body: String(shot.body).replace(/\{(\}?)/, (_all, end: string) => end === '' ? opening : `${opening.slice(0, -1)}}`) })
     const isPolluted = Object.hasOwn(Object.prototype, 'polluted')
     if (isPolluted) delete (Object.prototype as { polluted?: unknown }).polluted
-    campaign.check(id, exchange, !isPolluted && (campaign.surface.strict ? exchange.status >= 400 : exchange.status >= 400 || !exchange.text.includes('by-attack')), '400: the field names the prototype of objects', isPolluted ? 'every object of the process was changed' : undefined)
+    campaign.check(id, exchange, !isPolluted && (exchange.status >= 400 || (!campaign.surface.strict && (mayShow || !exchange.text.includes('by-attack')))), '400: the field names the prototype of objects', isPolluted ? 'every object of the process was changed' : undefined)
   }
 }

@@ -196,6 +196,6 @@ async function tryMethods (campaign: Campaign, route: Route): Promise<void> {
   const undeclared = METHODS.filter(one => !campaign.surface.routes.some(other => other.method === one && matches(other.url, path)))
   for (const one of undeclared) {
     const exchange = await campaign.ask({ route, method: one, path, ...!isSafe(one) && one !== 'DELETE' && { body: '{}', type: 'application/json' } })
-    campaign.check('authorization.method', exchange, exchange.status >= 400, `404 or 405: nobody declared ${one}`)
+    campaign.check('authorization.method', exchange, exchange.status >= 400 || await campaign.isOfNowhere(exchange), `404 or 405: nobody declared ${one}`)
   }
 }

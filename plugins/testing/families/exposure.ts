@@ -2,7 +2,7 @@
 import type { Campaign, Exchange, Family } from '../campaign.js'
 import { isSafe } from '../callers.js'
 import { NOBODY_PASSES } from '../ledger.js'
-import { branchesOf } from '../schemas.js'
+import { branchesOf, takesAny } from '../schemas.js'
 import { isSchema, type Schema } from '../../references.js'
 
 const SECRET_VALUES = [/\$argon2(?:id|i|d)\$/, /\$2[abxy]\$\d\d\$[./A-Za-z0-9]{20}/, /\$scrypt\$/, /-----BEGIN [A-Z ]*PRIVATE KEY-----/, /"(?:d|dp|dq|qi)":"[\w-]{30,}"/]
@@ -52,7 +52,9 @@ function lookForPlanted (campaign: Campaign, exchange: Exchange): void {
 }
 
 function lookAtFields (campaign: Campaign, exchange: Exchange): void {
-  const { shot: { route }, status, json, sent } = exchange
+  const { shot: { route }, status, sent, isCut } = exchange
+  const json = exchange.json ?? looseJson(exchange)
+  if (route !== null && status < 400 && isCut && json === undefined && route.answers instanceof Map && /json/.test(String(exchange.headers['content-type']))) campaign.unproven(route, 'exposure.undeclared', 'the answer is too long to be read')
   if (route === null || status >= 400 || json === undefined || (sent.method !== route.method && sent.method !== 'HEAD')) return
   if (route.answers === null || route.answers === 'raw') {
     if (route.answers === null) {
@@ -68,7 +70,10 @@ function lookAtFields (campaign: Campaign, exchange: Exchange): void {
   }
   const faults: Fault[] = []
   let hides = false
-  walk(json, contentOf(schema, exchange), '', false)
+  const content = contentOf(schema, exchange)
+  // Of lines each is one of what is declared, or of the items of a list that is.
+  if (isOfLines(exchange)) for (const line of json as unknown[]) walk(line, content.flatMap(one => [one.items ?? one].flat() as Schema[]), '', true)
+  else walk(json, content, '', false)
   const undeclared = faults.find(({ id }) => id === 'exposure.undeclared')
   campaign.check('exposure.undeclared', exchange, undeclared === undefined, 'declared fields alone', `${status}, with ${undeclared?.path}`)
   const hidden = faults.find(({ id }) => id === 'exposure.hidden')
@@ -80,7 +85,7 @@ function lookAtFields (campaign: Campaign, exchange: Exchange): void {
     for (const branch of branches) for (const part of Object.values(branch.properties ?? {})) if (isSchema(part) && part.visibleTo !== undefined) hides = true
     if (typeof value !== 'object' || value === null || branches.length === 0 || branches.some(isOpen)) return
     if (Array.isArray(value)) {
-      for (const item of value.slice(0, 20)) walk(item, branches.flatMap(({ items }) => [items ?? []].flat() as Schema[]), `${path}/items`, true)
+      for (const item of value) walk(item, branches.flatMap(({ items }) => [items ?? []].flat() as Schema[]), `${path}/items`, true)
       return
     }
     for (const [name, part] of Object.entries(value)) {
@@ -107,11 +112,27 @@ function contentOf (schema: unknown, { headers }: Exchange): Schema[] {
   return part?.schema === undefined ? [] : [part.schema]
 }
 
+/** Says nothing of what is in it. */
 function isOpen (schema: Schema): boolean {
-  return schema.open !== undefined || (['type', 'properties', 'const', 'items', 'enum'].every(name => schema[name] === undefined) && schema.allOf === undefined) || schema.allOf !== undefined
+  return schema.open !== undefined || schema.allOf !== undefined || takesAny(schema)
+}
+
+function isOfLines ({ headers }: Exchange): boolean {
+  return /ndjson|jsonl|json-seq/.test(String(headers['content-type']))
+}
+
+/** What is JSON, and does not say so or is several; undefined where it is none. */
+function looseJson (exchange: Exchange): unknown {
+  const { text, headers, isCut } = exchange
+  if (isCut || (!isOfLines(exchange) && (!/^\s*[[{]/.test(text) || /html|event-stream/.test(String(headers['content-type']))))) return undefined
+  try {
+    return isOfLines(exchange) ? text.split('\n').filter(line => line.trim() !== '').map(line => JSON.parse(line) as unknown) : JSON.parse(text)
+  } catch {
+    return undefined
+  }
 }
 
 function namesIn (value: unknown): string[] {
   if (typeof value !== 'object' || value === null) return []
-  return Array.isArray(value) ? value.slice(0, 20).flatMap(namesIn) : Object.entries(value).flatMap(([name, part]) => [name, ...namesIn(part)])
+  return Array.isArray(value) ? value.flatMap(namesIn) : Object.entries(value).flatMap(([name, part]) => [name, ...namesIn(part)])
 }

@@ -1,6 +1,8 @@
 /** Values of other types and beyond their bounds, fields that are missing, queries that nobody declared, card numbers. */
-import type { Campaign, Family } from '../campaign.js'
-import { objectOf, propertiesOf, typesOf, wrongValues } from '../schemas.js'
+import type { Campaign, Exchange, Family } from '../campaign.js'
+import { isSchema, type Schema } from '../../references.js'
+import { pathOf } from '../objects.js'
+import { objectOf, placesIn, propertiesOf, typesOf, wrongValues, type Place } from '../schemas.js'
 import type { Route } from '../surface.js'
 import { tryMarkup, tryPasswords } from './texts.js'
 
@@ -41,40 +43,49 @@ export const input: Family = {
 
 async function tryBody (campaign: Campaign, route: Route, as: string | null): Promise<void> {
   const { schema, type } = route.body!
-  const { strict } = campaign.surface
   const isForm = type !== 'application/json'
-  const object = objectOf(schema)
-  const send = async (change: (body: unknown) => unknown) => {
-    const shot = await campaign.ofOwn(route, as, change)
-    return typeof shot === 'string' ? shot : campaign.ask({ ...shot, isAllowed: true })
+  for (const place of placesIn(schema)) await tryPlace(campaign, route, as, place)
+  const whole = isForm || campaign.isOff(route, 'input.type') ? [] : wrongValues(schema).filter(({ kind, isCoercible }) => kind === 'type' && (campaign.surface.strict || !isCoercible))
+  for (const { what, value } of whole) {
+    const shot = await campaign.ofOwn(route, as, () => value)
+    if (typeof shot === 'string') break
+    const exchange = await campaign.ask({ ...shot, isAllowed: true })
+    campaign.check('input.type', exchange, isRefused(exchange), `400: the body is ${what}`)
   }
-  const isRefused = (status: number) => status >= 400 && status < 500
+  await tryCard(campaign, route, as)
+}
 
-  // A union takes what any of its branches does: only what none declares is known to be wrong.
-  const isUnion = object !== null && object !== schema
-  for (const [name, part] of isUnion ? [] : Object.entries(propertiesOf(schema))) {
+/** One object of a body: each of its fields with what is wrong there, and without those that must be. */
+async function tryPlace (campaign: Campaign, route: Route, as: string | null, { path, schema, within }: Place): Promise<void> {
+  const isForm = route.body!.type !== 'application/json'
+  /** Null where the valid body does not hold this object. */
+  const send = async (change: (object: Record<string, unknown>) => unknown) => {
+    let isThere = false
+    const shot = await campaign.ofOwn(route, as, body => within(body, object => {
+      isThere = true
+      return change(object)
+    }))
+    return typeof shot === 'string' ? shot : isThere ? campaign.ask({ ...shot, isAllowed: true }) : null
+  }
+  for (const [name, part] of Object.entries(propertiesOf(schema))) {
     for (const { kind, what, value, isCoercible } of wrongValues(part)) {
       const id = kind === 'type' ? 'input.type' : 'input.bounds'
       // In a form everything is text, and an empty one is none.
-      if (campaign.isOff(route, id) || (isForm && (kind === 'type' || typeof value !== 'string' || value.trim() === '')) || (!strict && isCoercible)) continue
-      const exchange = await send(body => ({ ...body as object, [name]: value }))
+      if (campaign.isOff(route, id) || (isForm && (kind === 'type' || typeof value !== 'string' || value.trim() === '')) || (!campaign.surface.strict && isCoercible)) continue
+      const exchange = await send(object => ({ ...object, [name]: value }))
+      if (exchange === null) return
       if (typeof exchange === 'string') return campaign.unproven(route, id, exchange)
-      campaign.check(id, exchange, isRefused(exchange.status), `400: ${name} is ${what}`, undefined, name)
+      campaign.check(id, exchange, isRefused(exchange), `400: ${path}${name} is ${what}`, undefined, `${path}${name}`)
     }
   }
-  const required = isUnion ? [] : (object?.required ?? []) as string[]
-  for (const name of campaign.isOff(route, 'input.missing') ? [] : required) {
-    const exchange = await send(body => Object.fromEntries(Object.entries(body as object).filter(([key]) => key !== name)))
-    if (typeof exchange === 'string') return
-    campaign.check('input.missing', exchange, isRefused(exchange.status), `400: ${name} is missing`, undefined, name)
+  for (const name of campaign.isOff(route, 'input.missing') ? [] : (schema.required ?? []) as string[]) {
+    const part = propertiesOf(schema)[name]
+    // Where there is a default, Ajv puts it in.
+    if (isSchema(part) && part.default !== undefined) continue
+    const exchange = await send(object => Object.fromEntries(Object.entries(object).filter(([key]) => key !== name)))
+    if (exchange === null || typeof exchange === 'string') return
+    campaign.check('input.missing', exchange, isRefused(exchange), `400: ${path}${name} is missing`, undefined, `${path}${name}`)
   }
-  if (!isForm && object !== null && !campaign.isOff(route, 'input.type')) {
-    for (const value of [[], 'text', 7, true]) {
-      const exchange = await send(() => value)
-      if (typeof exchange !== 'string') campaign.check('input.type', exchange, isRefused(exchange.status), `400: the body is ${JSON.stringify(value)}`)
-    }
-  }
-  await tryCard(campaign, route, as)
 }
 
 /** A statement that ends where a quotation mark stands, and is whole again with two; a command that is carried out. */
@@ -129,7 +140,7 @@ async function tryCard (campaign: Campaign, route: Route, as: string | null): Pr
   const shot = await campaign.ofOwn(route, as, body => ({ ...body as object, [name]: `words words ${CARD} words words` }))
   if (typeof shot === 'string') return
   const exchange = await campaign.ask({ ...shot, isAllowed: true })
-  campaign.check('input.card', exchange, exchange.status >= 400 && exchange.status < 500, `400: ${name} holds a card number`)
+  campaign.check('input.card', exchange, isRefused(exchange), `400: ${name} holds a card number`)
 }
 
 async function tryQuery (campaign: Campaign, route: Route, as: string | null): Promise<void> {
@@ -140,9 +151,11 @@ async function tryQuery (campaign: Campaign, route: Route, as: string | null): P
   const without = (name: string) => new URLSearchParams([...new URLSearchParams(search)].filter(([key]) => key !== name))
   const attempts: [what: string, query: string][] = []
   for (const [name, part] of Object.entries(propertiesOf(route.querySchema))) {
-    for (const { what, value } of wrongValues(part)) {
+    // One that stands once is a list of one.
+    const single = typesOf(part).includes('array') ? [part.items ?? {}].flat()[0] as Schema : part
+    for (const { what, value } of wrongValues(single)) {
       // What comes in a query is a text, and a text that says the right thing is right.
-      const isText = typesOf(part).includes('string')
+      const isText = typesOf(single).includes('string')
       if (typeof value === 'object' || (isText && (typeof value !== 'string' || (!what.includes('characters') && !what.startsWith('no ') && !what.includes('pattern')))) || (!isText && (value === '1' || value === 'true' || value === true || typeof value === 'boolean'))) continue
       const query = without(name)
       query.set(name, String(value))
@@ -151,13 +164,13 @@ async function tryQuery (campaign: Campaign, route: Route, as: string | null): P
     const repeated = without(name)
     repeated.append(name, '1')
     repeated.append(name, '2')
-    if (campaign.surface.strict) attempts.push([`${name} stands twice`, repeated.toString()])
+    if (campaign.surface.strict && single === part) attempts.push([`${name} stands twice`, repeated.toString()])
   }
   const { additionalProperties } = objectOf(route.querySchema) ?? {}
   if (campaign.surface.strict && additionalProperties === false) attempts.push(['undeclared_by_anyone is not declared', `${search}${search === '' ? '' : '&'}undeclared_by_anyone=1`])
   for (const [what, query] of attempts) {
     const exchange = await campaign.ask({ ...shot, path: `${path}?${query}`, isAllowed: true })
-    campaign.check('input.query', exchange, exchange.status >= 400 && exchange.status < 500, `400: ${what}`)
+    campaign.check('input.query', exchange, isRefused(exchange), `400: ${what}`)
   }
 }
 
@@ -168,9 +181,13 @@ async function tryParams (campaign: Campaign, route: Route, as: string | null): 
     const { maxLength, pattern } = (properties[param] ?? {}) as { maxLength?: number, pattern?: string }
     const values = [...typeof maxLength === 'number' && maxLength < LONG ? ['x'.repeat(maxLength + 1)] : [], ...pattern === undefined ? [] : ["'", '<', ' '].filter(text => !new RegExp(pattern, 'u').test(text)).slice(0, 1)]
     for (const value of values) {
-      const whole = route.url.replace(param === '*' ? '*' : `:${param}`, encodeURIComponent(value)).replace(/:[A-Za-z0-9_]+|\*/g, '0')
+      const whole = pathOf(route.url, { [param]: value })
       const exchange = await campaign.ask({ route, as, path: whole, isAllowed: true })
-      campaign.check('input.bounds', exchange, exchange.status >= 400 && exchange.status < 500, `400: ${param} is beyond its bounds`)
+      campaign.check('input.bounds', exchange, isRefused(exchange), `400: ${param} is beyond its bounds`)
     }
   }
+}
+
+function isRefused ({ status }: Exchange): boolean {
+  return status >= 400 && status < 500
 }

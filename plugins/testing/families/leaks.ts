@@ -5,20 +5,23 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { Campaign, Exchange, Family } from '../campaign.js'
 import { isSafe } from '../callers.js'
-import { matches } from '../paths.js'
+import { matches, PLACE } from '../paths.js'
 import type { Route } from '../surface.js'
 import { CLOSED } from '../target.js'
 
 const INTERNAL = [
   /\bat (?:async )?(?:[\w.<>$ [\]]+ \()?(?:file:\/\/)?\/[^\s)"]+:\d+:\d+/, /node_modules/, /\b(?:postgres(?:ql)?|mysql|redis|rediss|mongodb(?:\+srv)?|amqp):\/\/[^\s"]+/, /syntax error at or near|invalid input syntax for|violates (?:unique|foreign key|not-null|check) constraint|duplicate key value|(?:relation|column) \\?"[^"]+" does not exist/,
   /\bSQLITE_[A-Z]+|\bER_[A-Z]+_[A-Z]+|\bORA-\d{5}|near \\?"[^"]*\\?": syntax error|unrecognized token/, /\b(?:ECONNREFUSED|ENOENT|EACCES|ENOTDIR|EISDIR)\b/, /Cannot (?:read|set) propert(?:y|ies) of|is not (?:a function|iterable|defined)|Unexpected token .+ in JSON/, /"stack":"/,
-  /\b(?:select|insert into|update|delete from)\s.{1,200}\b(?:from|values|set|where)\b/i, /(?:^|[\s"'(])\/(?:home|usr|srv|opt|var|root|app|tmp)\/[\w./-]+\.\w+/,
+  /\bselect\s(?:distinct\s)?(?:[\w."'`*()[\]]+\s?,\s?){0,40}[\w."'`*()[\]]+\sfrom\s(?!(?:an?|the|th[aeio][st]e?|your|our|my|any|each|all|one)\b)["'`[\w(]/i, /\binsert\sinto\s\S+\s?(?:\(|select\b|values\b)|\bupdate\s\S+\sset\s\S+\s?=|\bdelete\sfrom\s\S+\s(?:where\s\S+\s?(?:[=<>]|in\b|is\b|like\b)|returning\b)/i,
+  /(?:^|[\s"'(])\/(?:home|usr|srv|opt|var|root|app|tmp)\/[\w./-]+\.\w+/,
 ]
 const ODD_IDS = ["'", "'%20or%20'1'='1", '-1', '0', '99999999999999999999', 'NaN', '[object%20Object]', '%00', '..%2f..%2fetc%2fpasswd', '%24%7b7*7%7d', '__proto__', 'constructor', '%E2%80%AE', "1'--", '..%2f.env', '..%2f..%2f.env', '..%2fpackage.json', '%2e%2e/.env']
 const ODD_QUERIES = ['limit=-1', 'limit=abc', "sort='", 'q[]=1&q[a]=2', '__proto__[x]=1', 'q=%00', "q='%22%5C", 'q=%25', 'cursor=x', 'page=99999999999999999999']
 
 /** Characters of a body that is read before anybody answers. */
 const SHORT = 16_384
+/** Bodies whose fields can be read. */
+const READ: ReadonlySet<string> = new Set(['application/json', 'application/x-www-form-urlencoded'])
 const SECRET = /pass|secret|code|token/i
 
 type Chain = (request: FastifyRequest, reply: FastifyReply, payload: unknown, done: (error?: Error) => void) => void
@@ -61,7 +64,7 @@ async function tryThrowing (campaign: Campaign, route: Route): Promise<void> {
   }
   try {
     const path = await campaign.path(route, null, 'any') ?? await campaign.path(route, null, 'missing')
-    const exchange = await campaign.target.ask({ method: route.method, path: path!, headers: { host: campaign.surface.host ?? campaign.target.host, ...campaign.options.headers }, address: campaign.freshAddress() }, campaign.options.timeout ?? 2000)
+    const exchange = await campaign.target.ask({ method: route.method, path: path!, headers: { host: campaign.surface.host ?? campaign.target.host, ...campaign.options.headers, ...route.sends }, address: campaign.freshAddress() }, campaign.options.timeout ?? 2000)
     if (!hasThrown) return
     const whole: Exchange = { ...exchange, shot: { route }, sent: { method: route.method, path: path!, headers: {}, address: '' }, caller: null, json: undefined }
     campaign.check('leaks.canary', whole, exchange.status >= 500 && !`${JSON.stringify(exchange.headers)}${exchange.text}`.includes(canary), '500 without a word of the error', `${exchange.status}, with its message`)
@@ -86,7 +89,7 @@ async function tryAccounts (campaign: Campaign, route: Route): Promise<void> {
     return typeof shot === 'string' ? shot : campaign.ask(shot)
   }
   const [known, unknown] = [await ask(true), await ask(false)]
-  if (typeof known === 'string' || typeof unknown === 'string' || known.sent.body === undefined || route.body?.type !== 'application/json') return campaign.unproven(route, 'leaks.accounts', 'no valid body can be made: give it in values')
+  if (typeof known === 'string' || typeof unknown === 'string' || known.sent.body === undefined || !READ.has(route.body?.type ?? '')) return campaign.unproven(route, 'leaks.accounts', 'no valid body can be made: give it in values')
   campaign.check('leaks.accounts', unknown, known.status === unknown.status && said(known) === said(unknown), `${known.status}, as where there is such an account`)
 }
 
@@ -95,7 +98,8 @@ function said ({ status, json, text, sent: { body } }: Exchange): string {
   // What lets in is different each time, and has the same fields.
   if (status < 400) return Object.keys((json ?? {}) as object).join()
   const { requestId, instance, stack, ...rest } = (typeof json === 'object' && json !== null ? json : { text }) as Record<string, unknown>
-  return Object.values(JSON.parse(String(body)) as object).reduce<string>((all, value) => all.replaceAll(String(value), ''), JSON.stringify(rest))
+  const fields = String(body).startsWith('{') ? Object.values(JSON.parse(String(body)) as object) : [...new URLSearchParams(String(body)).values()]
+  return fields.reduce<string>((all, value) => all.replaceAll(String(value), ''), JSON.stringify(rest))
 }
 
 /** Of nobody, and of the same form and length. */
@@ -112,7 +116,7 @@ async function tryOdd (campaign: Campaign, route: Route): Promise<void> {
   if (as === undefined) return
   const content = isSafe(route.method) ? {} : { body: '{"', type: route.body?.type ?? 'application/json' }
   for (const id of route.params.length === 0 ? [] : ODD_IDS) {
-    const path = route.url.replace(/:[A-Za-z0-9_]+|\*/g, () => id)
+    const path = route.url.replace(PLACE, all => all === '::' ? ':' : id)
     if (!matches(route.url, path) && id !== '%00') continue
     await campaign.ask({ route, as, path, ...content, isAllowed: true })
   }

@@ -1,4 +1,5 @@
 /** A budget is spent: one request after another, the last of them at once. */
+import { setTimeout } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 import { budgetOf, subjectOf, type Spender } from '../../budgets.js'
 import type { Exchange } from '../../campaign.js'
@@ -7,21 +8,61 @@ import { tryOthers, tryVariants } from './sharing.js'
 
 /** Requests that are sent at once: half of them are within the budget. */
 const AT_ONCE = 20
+/** Milliseconds in which larger windows are reached, or nothing is proven of them; and after which one asks again. */
+const PATIENCE = 5000
+const WAIT = 50
 
 /**
  * As often as the budget says, and once more. Where nothing is forgotten between two tries, what was sent at once could not be told from a larger budget: there it is
  * one after another.
  */
-export async function trySpending (attack: Attack): Promise<void> {
-  const { campaign, spender } = attack
+export async function trySpending (given: Attack): Promise<void> {
+  const { campaign, spender } = given
   const isForgotten = (campaign.app as Partial<FastifyInstance> | null)?.limits !== undefined || (spender.as === null && campaign.target.hasAddresses)
-  const again = () => ({ ...attack, ...spender.as === null && { spender: { ...spender, address: campaign.freshAddress() } } })
-  const first = await spend(attack, isForgotten ? AT_ONCE : 0)
-  if (first.isHeld) return
-  const second = await spend(again(), 0)
+  const again = (attack: Attack) => ({ ...attack, ...attack.spender.as === null && { spender: { ...attack.spender, address: campaign.freshAddress() } } })
+  const first = await spend(given, isForgotten ? AT_ONCE : 0)
+  if (first.isHeld) return tryLater(again(given))
+  const second = await spend(again(given), 0)
   // Which clock goes by the boundary of a window is luck: of two tries one is inside. What is not forgotten all the same is not tried again.
-  const last = second.passed === 0 ? first : second.isHeld && isForgotten ? await spend(again(), AT_ONCE) : second.isHeld ? second : await spend(again(), 0)
-  if (!last.isHeld) tell(attack, last)
+  const last = second.passed === 0 ? first : second.isHeld && isForgotten ? await spend(again(given), AT_ONCE) : second.isHeld ? second : await spend(again(given), 0)
+  if (last.isHeld) return
+  const valid = await validOf(again(given))
+  if (valid === null || !(await spend(valid, 0)).isHeld) return tell(given, last)
+  await tryLater(again(valid))
+}
+
+/** Elsewhere than in the suite a limit may come after the guard and the parser, and count what is valid alone. */
+async function validOf (attack: Attack): Promise<Attack | null> {
+  const { campaign, route, spender } = attack
+  if (campaign.surface.isSuite) return null
+  const as = spender.as ?? (await campaign.passing(route))[0]
+  const shot = as === undefined ? '' : await campaign.ofOwn(route, as)
+  if (as === undefined || typeof shot === 'string') return null
+  const { path = attack.path, body, type } = shot
+  return { ...attack, path, content: { ...body !== undefined && { body, type } }, spender: { ...spender, as, principal: as === null ? null : (await campaign.callers.get(as)).principal } }
+}
+
+/** Windows behind the smallest one, as far as one gets there in a while: whoever waits as long as they are told spends them, too. */
+async function tryLater (attack: Attack): Promise<void> {
+  const { campaign, route, budget: { allowed: smallest, ms: pause, later }, spender } = attack
+  for (const { text, allowed, ms } of later) {
+    if (Math.ceil(allowed / smallest) * pause > PATIENCE || ms <= PATIENCE) {
+      campaign.unproven(route, 'limits.exceeded', `${text} is not reached in ${PATIENCE / 1000} s`)
+      continue
+    }
+    await campaign.giveBack(spender.address)
+    const end = performance.now() + PATIENCE
+    let passed = 0
+    let exchange: Exchange | null = null
+    while (passed <= allowed && performance.now() < end) {
+      exchange = await askAs(attack, spender)
+      if (!isRefused(exchange)) passed += 1
+      else if (passed === allowed) break
+      else await setTimeout(Math.max(WAIT, pause / 10))
+    }
+    if (passed < allowed) campaign.unproven(route, 'limits.exceeded', `${text} was not reached in ${PATIENCE / 1000} s`)
+    else if (exchange !== null) campaign.check('limits.exceeded', exchange, passed === allowed, `429 after ${allowed} requests (${text})`, `${passed} passed`, text)
+  }
 }
 
 function tell ({ campaign, budget: { allowed, windows } }: Attack, { isRace, exchange, passed }: Spent): void {
