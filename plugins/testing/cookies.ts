@@ -13,7 +13,7 @@ export function cookiesOf ({ headers: { 'set-cookie': lines = [] } }: Pick<Recei
   })
 }
 
-/** By its name. Those of tokens against forgery are for scripts. */
-export function isOfSession (name: string): boolean {
-  return /sess|^(?:__(?:host|secure)-)?sid$|auth|jwt|token|connect\.sid/i.test(name) && !/csrf|xsrf/i.test(name)
+/** By its name, or since a caller is known by it. Those of tokens against forgery are for scripts. */
+export function isOfSession (name: string, known?: ReadonlySet<string>): boolean {
+  return (known?.has(name) === true || /sess|^(?:__(?:host|secure)-)?sid$|auth|jwt|token|connect\.sid/i.test(name)) && !/csrf|xsrf/i.test(name)
 }

@@ -2,6 +2,7 @@
 import { Callers, isSafe } from './callers.js'
 import { checkPrincipal } from './checking.js'
 import type { AttackOptions, Made, RouteHints } from './contract.js'
+import { isOfSession } from './cookies.js'
 import type { Shot } from './exchange.js'
 import { formFor } from './forms.js'
 import { Mask } from './masking.js'
@@ -18,6 +19,8 @@ export class Requests {
   readonly mask: Mask
   readonly callers: Callers
   readonly objects: ObjectIds
+  /** By which callers are known. */
+  readonly #cookies = new Set<string>()
 
   constructor (options: AttackOptions, surface: Surface) {
     this.options = options
@@ -27,8 +30,14 @@ export class Requests {
     this.callers = new Callers(options.principals ?? {}, (name, principal) => {
       checkPrincipal(name, principal)
       this.mask.ofPrincipal(name, principal)
+      for (const pair of principal.cookie?.split('; ') ?? []) this.#cookies.add(pair.slice(0, pair.indexOf('=')))
     })
     this.objects = new ObjectIds(options.objects ?? {}, this.random, Object.keys(options.values ?? {}))
+  }
+
+  /** Whether a cookie of this name is one of a sign-in. */
+  isOfSession (name: string): boolean {
+    return isOfSession(name, this.#cookies)
   }
 
   hints (route: Route): RouteHints {

@@ -161,4 +161,52 @@ export const OVERLOOKED: readonly Overlooked[] = [
     options: { principals: { ada: { cookie: 'user=s-of-ada', id: 'ada' } } },
     families: ['credentials'],
   },
+  {
+    what: 'a valid body of any type',
+    finds: 'mutations.media-type',
+    routes: { 'POST /notes': { access: 'user', body: Text } },
+    serve: (app, isFlawed) => {
+      app.removeContentTypeParser('text/plain')
+      if (isFlawed) app.addContentTypeParser('text/plain', { parseAs: 'string' }, (_request, body, done) => { done(null, JSON.parse(String(body))) })
+      app.post('/notes', { onRequest: signedIn, schema: { body: Text } }, async () => ({}))
+    },
+    families: ['mutations'],
+  },
+  {
+    what: 'a query that says where to go next',
+    finds: 'answers.redirect',
+    routes: { 'GET /next': { access: 'public', query: { type: 'object', properties: { to: { type: 'string' } } } } },
+    serve: (app, isFlawed) => { app.get<{ Querystring: { to?: string } }>('/next', async ({ query: { to = '/' } }, reply) => reply.redirect(isFlawed || /^\/[a-z]*$/.test(to) ? to : '/')) },
+    families: ['answers'],
+  },
+  {
+    what: 'a page that repeats its query',
+    finds: 'answers.markup',
+    routes: { 'GET /find': { access: 'user', query: { type: 'object', properties: { text: { type: 'string' } } } } },
+    serve: (app, isFlawed) => { app.get<{ Querystring: { text?: string } }>('/find', { onRequest: signedIn }, async ({ query: { text = '' } }, reply) => reply.type('text/html').send(`<p>${isFlawed ? text : text.replaceAll('<', '&lt;')}</p>`)) },
+    families: ['answers'],
+  },
+  {
+    what: 'an origin whose name begins as the service’s own',
+    finds: 'answers.cors',
+    routes: { 'GET /': 'public' },
+    serve: (app, isFlawed) => {
+      app.get('/', async ({ headers: { origin = '' } }, reply) => {
+        if (isFlawed ? origin.startsWith('https://localhost') : origin === 'https://localhost') reply.header('access-control-allow-origin', origin)
+        return {}
+      })
+    },
+    families: ['answers'],
+  },
+  {
+    what: 'a cookie that nothing but its callers tells to be one of a sign-in',
+    finds: 'answers.cookie',
+    routes: { 'POST /sign-in': { access: 'public', body: Text }, 'GET /notes': 'user' },
+    serve: (app, isFlawed) => {
+      app.post('/sign-in', { schema: { body: Text } }, async (_request, reply) => reply.header('set-cookie', `${COOKIE}; SameSite=Lax; ${isFlawed ? 'HttpOnly' : 'HttpOnly; Secure'}`).send({}))
+      app.get('/notes', async ({ headers: { cookie } }, reply) => cookie === COOKIE ? [] : reply.code(401).send({ error: 'refused' }))
+    },
+    options: { principals: { ada: { cookie: COOKIE, id: 'ada' } }, headers: { 'x-forwarded-proto': 'https' } },
+    families: ['authorization', 'answers'],
+  },
 ]

@@ -1,7 +1,8 @@
 /** What every answer has, whatever it answers: its security headers, the form of refusals, nothing of who made it. Looks at every answer of every attack. */
 import type { Campaign, Exchange, Family } from '../campaign.js'
-import { cookiesOf, isOfSession } from '../cookies.js'
+import { cookiesOf } from '../cookies.js'
 import { matches } from '../paths.js'
+import { propertiesOf, typesOf } from '../schemas.js'
 import type { Route } from '../surface.js'
 import { CLOSED } from '../target.js'
 
@@ -12,6 +13,8 @@ const PROBLEM = ['type', 'title', 'status', 'detail', 'code', 'requestId', 'erro
 const NAMED = /^(?:server|x-powered-by|x-aspnet-version|x-generator|via)$/
 const HOST = 'attacker.example'
 const ORIGIN = `https://${HOST}`
+/** Routes on which origins are tried that begin or end as the service's own. */
+const ALIKE = 3
 const MARKUP = '<b/id=attack>'
 
 export const answers: Family = {
@@ -23,10 +26,11 @@ export const answers: Family = {
     }
     await tryReflection(campaign)
     if (!campaign.surface.cors) campaign.notApplicable('answers.cors', 'any origin may read, by policy')
-    for (const route of campaign.surface.cors ? campaign.routes : []) {
+    const [host] = (campaign.surface.host ?? campaign.target.host).split(/:\d+$/)
+    for (const [i, route] of campaign.surface.cors ? campaign.routes.entries() : []) {
       if (route.isGone || campaign.isOff(route, 'answers.cors')) continue
       const path = await campaign.path(route, null, 'any') ?? await campaign.path(route, null, 'missing')
-      for (const origin of [ORIGIN, 'null']) {
+      for (const origin of [ORIGIN, 'null', ...i < ALIKE ? [`https://${host}.${HOST}`, `https://x${host}`] : []]) {
         const preflight = await campaign.ask({ route, method: 'OPTIONS', path: path!, headers: { origin, 'access-control-request-method': route.method, 'access-control-request-headers': 'authorization' } })
         checkOrigin(campaign, preflight, origin)
         if (route.method === 'GET') checkOrigin(campaign, await campaign.ask({ route, path: path!, headers: { origin } }), origin)
@@ -75,16 +79,40 @@ function checkHeaders (campaign: Campaign, exchange: Exchange): void {
 
 function checkCookies (campaign: Campaign, exchange: Exchange): void {
   for (const { name, value, attributes } of cookiesOf(exchange)) {
-    if (!isOfSession(name) || value === '') continue
-    const isKept = attributes.has('httponly') && /^(?:lax|strict)$/i.test(attributes.get('samesite') ?? '')
-    campaign.check('answers.cookie', exchange, isKept, `${name} with HttpOnly and SameSite`, `${exchange.status}, ${name} with ${[...attributes.keys()].join(', ') || 'no attributes'}`)
+    if (!campaign.isOfSession(name) || value === '') continue
+    const wantsSecure = isSecure(campaign) || /^__(?:host|secure)-/i.test(name)
+    const isKept = attributes.has('httponly') && /^(?:lax|strict)$/i.test(attributes.get('samesite') ?? '') && (!wantsSecure || attributes.has('secure'))
+    campaign.check('answers.cookie', exchange, isKept, `${name} with HttpOnly${wantsSecure ? ', Secure' : ''} and SameSite`, `${exchange.status}, ${name} with ${[...attributes.keys()].join(', ') || 'no attributes'}`)
   }
+}
+
+/** Over TLS, or as behind a proxy that speaks it. */
+function isSecure ({ target, options }: Campaign): boolean {
+  return target.origin.startsWith('https:') || Object.entries(options.headers ?? {}).some(([name, value]) => name.toLowerCase() === 'x-forwarded-proto' && value === 'https')
 }
 
 /** Markup in a path that no route has, and paths that name another host. */
 async function tryReflection (campaign: Campaign): Promise<void> {
   for (const path of [`/${encodeURIComponent(MARKUP)}`, `/nowhere?q=${encodeURIComponent(MARKUP)}`, `/${MARKUP}`, `//${HOST}/`, `/\\${HOST}/`, `/%5c${HOST}/`, `/nowhere/..//${HOST}/`]) {
     await campaign.ask({ route: null, method: 'GET', path })
+  }
+  for (const route of campaign.routes.filter(({ method, isGone }) => method === 'GET' && !isGone)) await tryQueries(campaign, route)
+}
+
+/** The same where a route declares a text in its query. */
+async function tryQueries (campaign: Campaign, route: Route): Promise<void> {
+  const texts = Object.entries(propertiesOf(route.querySchema)).filter(([, part]) => typesOf(part).includes('string') && part.enum === undefined && part.const === undefined)
+  if (texts.length === 0 || (campaign.isOff(route, 'answers.markup') && campaign.isOff(route, 'answers.redirect'))) return
+  const as = await campaign.actor(route)
+  const shot = as === undefined ? '' : await campaign.ofOwn(route, as)
+  if (typeof shot === 'string') return
+  const [path = '', search] = shot.path!.split('?')
+  for (const [name] of texts) {
+    for (const value of [MARKUP, `${ORIGIN}/`, `//${HOST}/`, `/\\${HOST}/`]) {
+      const query = new URLSearchParams(search)
+      query.set(name, value)
+      await campaign.ask({ ...shot, path: `${path}?${query.toString()}` })
+    }
   }
 }
 

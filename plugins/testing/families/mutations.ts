@@ -10,6 +10,8 @@ const MEDIA_TYPES = [
   'text/plain', 'text/json', 'application/x-www-form-urlencoded', 'multipart/form-data; boundary=x', 'application/json\t', ' application/json', 'APPLICATION/JSON ', 'application/json,text/plain', 'application/json;', 'application/jsonx',
   'application/vnd.api+json', 'application/json ; charset=utf-7', 'x', '',
 ]
+/** In which no JSON is declared, however they are spelled. */
+const OTHER_TYPES = ['text/plain', 'text/json', 'application/x-www-form-urlencoded', 'multipart/form-data; boundary=x', 'x']
 const DEEP = 5000
 /** Values of which one is refused. */
 const CHECKS = 6
@@ -62,6 +64,7 @@ async function tryBodies (campaign: Campaign, route: Route, type: string): Promi
       campaign.check('mutations.media-type', exchange, exchange.status >= 400, `400 or 415: the body is not of the declared form, whatever ${JSON.stringify(mediaType)} is taken for`)
     }
   }
+  await tryTypes(campaign, route, as)
   await tryChecks(campaign, route, as)
   if (campaign.isOff(route, 'mutations.malformed')) return
   const text = String(base.body)
@@ -87,6 +90,18 @@ async function tryForms (campaign: Campaign, route: Route, as: string | null): P
     if (typeof shot === 'string' || !/^\{".*\}$/s.test(text)) return
     const exchange = await campaign.ask({ ...shot, body: spoil(text), isAllowed: true })
     campaign.check('mutations.malformed', exchange, exchange.status >= 400 && exchange.status < 500, `400: ${what}`)
+  }
+}
+
+/** A valid body of a type that was not declared: browsers send some of them for any page, without asking. */
+async function tryTypes (campaign: Campaign, route: Route, as: string | null): Promise<void> {
+  const { mediaTypes = [] } = (route.planned?.controls.validation ?? {}) as { mediaTypes?: readonly string[] }
+  if (campaign.isOff(route, 'mutations.media-type') || !campaign.hasSucceeded(route)) return
+  for (const type of OTHER_TYPES.filter(one => !mediaTypes.some(declared => one.startsWith(declared)))) {
+    const shot = await campaign.ofOwn(route, as)
+    if (typeof shot === 'string' || shot.body === undefined) return
+    const exchange = await campaign.ask({ ...shot, type, isAllowed: true })
+    if (!campaign.check('mutations.media-type', exchange, exchange.status >= 400, `415: ${type} was not declared`)) return
   }
 }
 

@@ -1,7 +1,7 @@
 /** What browsers do with cookies: they bring those that somebody planted, and send them along for pages of other sites. */
 import type { Campaign, Shot } from '../../campaign.js'
 import { isOfSuite, isSafe, type Caller } from '../../callers.js'
-import { cookiesOf, isOfSession } from '../../cookies.js'
+import { cookiesOf } from '../../cookies.js'
 import type { Route } from '../../surface.js'
 
 const BROKEN = '{"'
@@ -20,8 +20,8 @@ export async function tryFixation (campaign: Campaign, route: Route): Promise<vo
   }
   const first = await signIn()
   if (first === null || first.status >= 400) return
-  const known = await cookiesOfCallers(campaign)
-  const cookies = cookiesOf(first).filter(({ name, value }) => (isOfSession(name) || known.has(name)) && value !== '')
+  await campaign.callers.all()
+  const cookies = cookiesOf(first).filter(({ name, value }) => campaign.isOfSession(name) && value !== '')
   for (const { name, value } of cookies) {
     campaign.mask.add(`planted ${name}`, value)
     const ofNobody = await cookieOfNobody(campaign, name)
@@ -44,12 +44,6 @@ async function cookieOfNobody (campaign: Campaign, name: string): Promise<string
     if (set !== undefined) return set.value
   }
   return null
-}
-
-/** By their names. */
-export async function cookiesOfCallers (campaign: Campaign): Promise<Set<string>> {
-  const callers = await campaign.callers.all()
-  return new Set(callers.flatMap(({ principal: { cookie } }) => cookie?.split('; ').map(pair => pair.slice(0, pair.indexOf('='))) ?? []))
 }
 
 /** What rides on a cookie, as a page of another site would send it: in the suite with a body that nobody can read, so that nothing is done. */
