@@ -16,6 +16,7 @@ import { HIDDEN, HONEST } from './reading.js'
 import { REFUSING, refusing, type Refusing } from './refusing.js'
 import { FLAWS, PLANTED, plainService, policy, subOf, tokenOf, type Flaw } from './plain.js'
 import { TAKING_FLAWS, takingPolicy, takingService, type TakingFlaw } from './taking.js'
+import { trusting, TRUSTING_FLAWS, trustingService, type TrustingFlaw } from './trusting.js'
 
 t.setTimeout(120_000)
 
@@ -100,6 +101,30 @@ t.test('passwords, HTML, files, patterns, URLs and lengths: each flaw of theirs 
     t.strictSame(report.unproven, [])
     for (const id of new Set(Object.values(TAKEN).map(([id]) => id))) t.not(report.checks.find(check => check.id === id)!.tried, 0, id)
     t.notOk(app.server.listening, 'what listened for the attack listens no more')
+  }
+})
+
+/** By flaw: what is found, where, and what it says. */
+const TRUSTED: Readonly<Record<TrustingFlaw, readonly [id: FindingId, route: string, says: string]>> = {
+  'own key': ['credentials.algorithm', 'GET /me', 'it brings its own key'],
+  'key by its address': ['credentials.algorithm', 'GET /me', 'it names where its key is'],
+  'public key as secret': ['credentials.algorithm', 'GET /me', 'the public key is the secret'],
+  'two credentials': ['credentials.several', 'GET /me', 'the answer of one credential'],
+  host: ['mutations.host', 'GET /', 'the host is not one of this service'],
+  csrf: ['credentials.csrf', 'POST /profile', 'no token'],
+  'other sites': ['credentials.csrf', 'POST /profile', 'it comes from another'],
+  names: ['limits.exceeded', 'POST /sign-in', 'each about another name'],
+}
+
+t.test('keys that a token brings, two credentials, hosts, pages of other sites, and one password on many names: each flaw is found by its name, and none without it', async t => {
+  for (const flaw of [undefined, ...TRUSTING_FLAWS]) {
+    const app = trustingService(flaw)
+    t.teardown(() => app.close())
+    const report = await attack(app, trusting)
+    const [id, route, says] = flaw === undefined ? [] : TRUSTED[flaw]
+    t.strictSame([...new Set(report.findings.map(one => `${one.id} ${one.route}`))], flaw === undefined ? [] : [`${id} ${route}`], flaw ?? asText(report))
+    t.equal(report.findings.some(({ expected }) => expected.includes(says ?? '')), flaw !== undefined, `${says}`)
+    for (const [id] of Object.values(TRUSTED)) t.not(report.checks.find(check => check.id === id)!.tried, 0, id)
   }
 })
 

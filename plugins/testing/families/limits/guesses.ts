@@ -35,18 +35,14 @@ export async function tryGuesses (campaign: Campaign, route: Route, limit: Limit
   const { most } = meter({ budget, limit })
   const passed = (await Promise.all(Array.from({ length: budget.allowed + MORE }, () => guess(other)))).filter(exchange => exchange !== null && exchange.status !== 429)
   if (passed.length > 0) campaign.check('limits.race', passed.at(-1)!, passed.length <= most(), `at most ${budget.allowed} (${budget.windows.join(', ')}), as one after another`, `${passed.length} passed at once`)
-  await trySpray()
 
-  /** One password on many names, as those do who know the names. */
-  async function trySpray (): Promise<void> {
-    address = campaign.freshAddress()
-    const spread = meter({ budget, limit })
-    let last: Exchange | null = null
-    for (let n = 0; n <= spread.most(); n++) {
-      last = await guess(campaign.random.text(10))
-      if (last === null || last.status === 429 || spread.isTooSlow()) break
-    }
+  // One password on many names, as those do who know the names.
+  address = campaign.freshAddress()
+  const spread = meter({ budget, limit })
+  let last: Exchange | null = null
+  for (let n = 0; n <= spread.most() && last?.status !== 429; n++) {
+    last = await guess(campaign.random.text(10))
     if (last === null || spread.isTooSlow()) return
-    campaign.check('limits.exceeded', last, last.status === 429, `429 after ${budget!.allowed} requests (${budget!.windows.join(', ')}), each about another name`, `${last.status}: each name is counted by itself`, 'names')
   }
+  campaign.check('limits.exceeded', last!, last!.status === 429, `429 after ${budget.allowed} requests (${budget.windows.join(', ')}), each about another name`, `${last!.status}: each name is counted by itself`, 'names')
 }

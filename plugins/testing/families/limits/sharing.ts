@@ -33,11 +33,13 @@ export async function tryVariants (attack: Attack): Promise<void> {
 }
 
 async function tryVariant (attack: Attack, what: string, shot: Partial<Shot>, who: Spender): Promise<void> {
-  const { campaign, route, budget: { allowed, ms } } = attack
+  const { campaign, route, content, budget: { allowed, ms } } = attack
   const started = performance.now()
   let exchange = await askAs(attack, who, shot)
   // What fills up meanwhile lets one through, and a budget of its own several.
   for (let i = 1; i < Math.min(SEVERAL, allowed) && passes(exchange); i++) exchange = await askAs(attack, who, shot)
+  // Where there is no route, a body that cannot be read may be refused before that is said.
+  if (shot.path !== undefined && content.body !== undefined && passes(exchange) && !passes(await askAs(attack, who, { ...shot, body: '{}' }))) return
   const filled = allowed * (performance.now() - started) / ms
   if (passes(exchange) && filled > 1) campaign.unproven(route, 'limits.variant', 'requests take so long here that the budget fills meanwhile')
   else campaign.check('limits.variant', exchange, !passes(exchange), `429, as without ${what}`, undefined, what)
