@@ -5,6 +5,7 @@ import { OF_SEVERAL } from './at-once.js'
 import { OF_CALLERS } from './callers.js'
 import { OF_INPUT } from './input.js'
 import { OF_WHOLES } from './taken.js'
+import { OF_TRACES } from './traces.js'
 
 export interface Mutant {
   expected: FindingId
@@ -24,11 +25,12 @@ export interface Mutant {
   policy?: Policy
 }
 
-export const MUTANTS: readonly Mutant[] = [...OF_CALLERS, ...OF_SEVERAL, ...OF_INPUT, ...OF_WHOLES, ...OF_ANSWERS]
+export const MUTANTS: readonly Mutant[] = [...OF_CALLERS, ...OF_SEVERAL, ...OF_INPUT, ...OF_WHOLES, ...OF_ANSWERS, ...OF_TRACES]
 
 /** Kinds of finding that no single edit of this repository leads to, and why. */
 export const NOT_MUTATED: { readonly [Id in FindingId]?: string } = {
   'answers.head': 'Node itself sends no body in answer to HEAD, whatever a service writes',
+  'traces.lines': 'pino writes each line as JSON, whatever is in it: no single edit has it write another',
   'uploads.name': 'names are made here, those that were sent are cleaned, and the storage takes no other: no single edit undoes the three',
   'outbound.reached': 'the portal is attacked as it is while somebody develops it, when webhooks may lead to this machine',
 }

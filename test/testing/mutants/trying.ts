@@ -10,7 +10,7 @@ import { MUTANTS, type Mutant } from './table.js'
 
 export const ROOT = fileURLToPath(new URL('../../../', import.meta.url))
 /** What the portal, the small service and the kit are made of. */
-const PARTS = ['package.json', 'tsconfig.json', 'plugins', 'schemas', 'demo', 'test/demo', 'test/fixtures', 'test/testing', 'test/uploads']
+const PARTS = ['package.json', 'tsconfig.json', 'plugins', 'schemas', 'demo', 'test']
 const TRIAL = 'test/testing/mutants/trial.ts'
 /** Milliseconds. */
 const PATIENCE = 120_000
