@@ -6,6 +6,7 @@
  * Not covered: that it arrives. What waits when the portal ends is gone.
  */
 import { createHmac, randomBytes } from 'node:crypto'
+import { setMaxListeners } from 'node:events'
 import { setTimeout as pause } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 import { OutboundFault, type OutboundOptions } from '../plugins/outbound/index.js'
@@ -75,6 +76,7 @@ export function webhooks ({ app, sql, key, now, retryAfter = RETRY_AFTER, timeou
   /** What waits for each user; who has a line here is being delivered to. */
   const lines = new Map<string, Message[]>()
   const closing = new AbortController()
+  setMaxListeners(0, closing.signal) // one a delivery that waits
   const working = new Set<Promise<void>>()
   const free: (() => void)[] = []
   let waiting = 0

@@ -9,6 +9,7 @@
  * second wall). Networks that reach IPv4 by NAT64 alone reach nothing through it.
  */
 import { lookup } from 'node:dns/promises'
+import { setMaxListeners } from 'node:events'
 import { validateHeaderName, validateHeaderValue } from 'node:http'
 import { isIP } from 'node:net'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
@@ -100,6 +101,7 @@ async function outbound (app: FastifyInstance, options: OutboundOptions): Promis
   if (allowLoopback && isProduction()) throw new OutboundMisconfigured('outbound: allowLoopback: is for development')
   const defaults: Bounds = { isListed: hostList(plain.hosts), maxRedirects: plain.maxRedirects ?? 0, timeout: plain.timeout ?? 5000, maxBytes: plain.maxBytes ?? 1_048_576 }
   const closing = new AbortController()
+  setMaxListeners(0, closing.signal) // one a request under way
   // Once those who wait for an answer have it.
   app.addHook('onClose', async function endOutboundRequests () { closing.abort() })
 
