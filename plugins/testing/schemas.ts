@@ -1,6 +1,9 @@
 /** Schemas as the kit reads them: references put in, values made that fit, and values made that do not. */
 import { isSchema, NAMED, ONE, resolveReference, SEVERAL, type Schema } from '../references.js'
 
+/** Media types of bodies that are fields. */
+export const READ: ReadonlySet<string> = new Set(['application/json', 'application/x-www-form-urlencoded'])
+
 type Shared = Readonly<Record<string, unknown>>
 
 const MAX_DEPTH = 12

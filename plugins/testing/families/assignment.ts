@@ -4,7 +4,7 @@
  */
 import type { Campaign, Exchange, Family } from '../campaign.js'
 import { isSafe } from '../callers.js'
-import { branchesOf, objectOf, placesIn, propertiesOf, takesOthers, typesOf, valueOf } from '../schemas.js'
+import { READ, branchesOf, objectOf, placesIn, propertiesOf, takesOthers, typesOf, valueOf } from '../schemas.js'
 import { isSchema, type Schema } from '../../references.js'
 import { matches } from '../paths.js'
 import type { Route } from '../surface.js'
@@ -38,7 +38,6 @@ const SENSITIVE: Readonly<Record<string, unknown>> = {
 }
 const MARK = 'attacker-value'
 const JSON_TYPE = 'application/json'
-const READ: ReadonlySet<string> = new Set([JSON_TYPE, 'application/x-www-form-urlencoded'])
 const PROTOTYPES = ['{"__proto__":{"polluted":"by-attack"},', '{"constructor":{"prototype":{"polluted":"by-attack"}},', '{"prototype":{"polluted":"by-attack"},', '{"__proto__":null,']
 
 export const assignment: Family = {

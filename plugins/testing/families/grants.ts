@@ -1,12 +1,11 @@
 /** Rights that somebody hands out and lacks: scopes, permissions and roles in a body, for a key, an account, a share. A part of the authorization family. */
 import type { Campaign, Exchange } from '../campaign.js'
 import type { Caller } from '../callers.js'
-import { branchesOf, propertiesOf, typesOf } from '../schemas.js'
+import { READ, branchesOf, propertiesOf, typesOf } from '../schemas.js'
 import type { Schema } from '../../references.js'
 import type { Route, Surface } from '../surface.js'
 
 const ID = 'authorization.grant'
-const READ: ReadonlySet<string> = new Set(['application/json', 'application/x-www-form-urlencoded'])
 const NAMED = /^(?:scopes?|permissions?|roles?|grants?|rights|privileges|authorities)$/i
 /** Callers and words that are tried on each field. */
 const CALLERS = 2

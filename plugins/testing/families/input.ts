@@ -2,7 +2,7 @@
 import type { Campaign, Exchange, Family } from '../campaign.js'
 import { isSchema, type Schema } from '../../references.js'
 import { pathOf } from '../objects.js'
-import { objectOf, placesIn, propertiesOf, typesOf, wrongValues, type Place } from '../schemas.js'
+import { READ, objectOf, placesIn, propertiesOf, typesOf, wrongValues, type Place } from '../schemas.js'
 import type { Route } from '../surface.js'
 import { tryMarkup, tryPasswords } from './texts.js'
 
@@ -13,7 +13,6 @@ const AT_ONCE = 5
 /** Harmless, and their answer stands in none of them. */
 const COMMANDS = [';expr 1931 \\* 7', '$(expr 1931 \\* 7)']
 const CARRIED_OUT = '13517'
-const READ: ReadonlySet<string> = new Set(['application/json', 'application/x-www-form-urlencoded'])
 
 export const input: Family = {
   name: 'input',

@@ -6,6 +6,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { Campaign, Exchange, Family } from '../campaign.js'
 import { isSafe } from '../callers.js'
 import { matches, PLACE } from '../paths.js'
+import { READ } from '../schemas.js'
 import type { Route } from '../surface.js'
 import { CLOSED } from '../target.js'
 
@@ -20,8 +21,6 @@ const ODD_QUERIES = ['limit=-1', 'limit=abc', "sort='", 'q[]=1&q[a]=2', '__proto
 
 /** Characters of a body that is read before anybody answers. */
 const SHORT = 16_384
-/** Bodies whose fields can be read. */
-const READ: ReadonlySet<string> = new Set(['application/json', 'application/x-www-form-urlencoded'])
 const SECRET = /pass|secret|code|token/i
 
 type Chain = (request: FastifyRequest, reply: FastifyReply, payload: unknown, done: (error?: Error) => void) => void

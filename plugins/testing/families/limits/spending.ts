@@ -3,7 +3,7 @@ import { setTimeout } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 import { budgetOf, subjectOf, type Spender } from '../../budgets.js'
 import type { Exchange } from '../../campaign.js'
-import { askAs, meter, type Attack } from './attack.js'
+import { askAs, meter, tellsWhen, type Attack } from './attack.js'
 import { tryOthers, tryVariants } from './sharing.js'
 
 /** Requests that are sent at once: half of them are within the budget. */
@@ -99,7 +99,7 @@ async function spend (attack: Attack, atOnce: number): Promise<Spent> {
   }
   if (!isRefused(exchange)) return { isHeld: false, isRace: false, passed, exchange: exchange! }
   campaign.check('limits.exceeded', exchange!, true, '')
-  campaign.check('limits.retry', exchange!, /^[1-9]\d*$/.test(String(exchange!.headers['retry-after'])), 'Retry-After in whole seconds', `Retry-After: ${String(exchange!.headers['retry-after'])}`)
+  campaign.check('limits.retry', exchange!, tellsWhen(exchange!), 'Retry-After in whole seconds', `Retry-After: ${String(exchange!.headers['retry-after'])}`)
   if (passed === 0) return { isHeld: true, isRace: false, passed, exchange: exchange! }
   await tryVariants(attack)
   await tryOthers(attack, others)
