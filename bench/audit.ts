@@ -1,5 +1,5 @@
 /**
- * What the audit trail costs: `node --import tsx bench/audit.ts [events a second] [seconds]`.
+ * What the audit trail costs: `npm run bench -- audit`.
  *
  * So many events a second are recorded, and meanwhile requests are made one after the other, each of which records one too: without a trail, with one, and with one
  * whose event the answer waits for. Latencies in milliseconds, of the request as `inject` makes it; microseconds of `record` alone. The trail is on a real
@@ -13,32 +13,38 @@ import Fastify, { type FastifyInstance } from 'fastify'
 import pg from 'pg'
 import { AUDIT_TABLES } from '../plugins/audit/index.js'
 import bastion, { server } from '../plugins/index.js'
-import { pgSql } from '../plugins/sql.js'
+import { pgSql, type Sql } from '../plugins/sql.js'
 import { postgres } from '../test/services.js'
+import { quantile, rounded } from './statistics.js'
 
-const [RATE = 10_000, SECONDS = 10] = process.argv.slice(2).map(Number)
+const RATE = 10_000
+const SECONDS = 10
 const TICK_MS = 10
 /** Milliseconds between two requests. */
 const PROBE_MS = 4
 const MODES = ['none', 'trail', 'durable'] as const
+type Mode = typeof MODES[number]
 
-const ends: (() => Promise<void>)[] = []
-const service = await postgres({ teardown: end => { ends.push(end) }, pass: () => {} })
-if (service === null) throw new Error('there is no PostgreSQL: set DATABASE_URL')
-const pool = new pg.Pool({ connectionString: service.url, max: 4 })
-const sql = pgSql(pool)
-const folder = mkdtempSync(join(tmpdir(), 'bastion-bench-'))
-await sql.script(AUDIT_TABLES)
-
-try {
-  for (const mode of MODES) console.log(JSON.stringify(await measure(mode)))
-} finally {
-  await pool.end()
-  for (const end of ends) await end()
-  rmSync(folder, { recursive: true, force: true })
+export async function measure () {
+  const ends: (() => Promise<void>)[] = []
+  const service = await postgres({ teardown: end => { ends.push(end) }, pass: () => {} })
+  if (service === null) throw new Error('there is no PostgreSQL: set DATABASE_URL')
+  const pool = new pg.Pool({ connectionString: service.url, max: 4 })
+  const sql = pgSql(pool)
+  const folder = mkdtempSync(join(tmpdir(), 'bastion-bench-'))
+  try {
+    await sql.script(AUDIT_TABLES)
+    const modes = {} as Record<Mode, object>
+    for (const mode of MODES) console.log(mode, modes[mode] = await record(mode, sql, folder))
+    return { settings: { eventsPerSecond: RATE, seconds: SECONDS, probeMs: PROBE_MS }, modes }
+  } finally {
+    await pool.end()
+    for (const end of ends) await end()
+    rmSync(folder, { recursive: true, force: true })
+  }
 }
 
-async function measure (mode: typeof MODES[number]) {
+async function record (mode: Mode, sql: Sql, folder: string) {
   await sql.query('truncate audit_events, audit_head, audit_checkpoints, audit_people')
   const app = Fastify(server({ logger: false }))
   await app.register(bastion, {
@@ -67,16 +73,15 @@ async function measure (mode: typeof MODES[number]) {
   const verdict = await (app as Partial<FastifyInstance>).audit?.verify()
   await app.close()
   return {
-    mode,
     recorded,
     perSecond: Math.round(recorded / SECONDS),
     requests: latencies.length,
-    requestMs: { p50: at(latencies, 0.5), p99: at(latencies, 0.99), max: at(latencies, 1) },
-    recordUs: { p50: at(costs, 0.5), p99: at(costs, 0.99) },
-    cpuSeconds: round((user + system) / 1e6),
+    requestMs: { p50: rounded(quantile(latencies, 0.5)), p99: rounded(quantile(latencies, 0.99)), max: rounded(quantile(latencies, 1)) },
+    recordUs: { p50: rounded(quantile(costs, 0.5)), p99: rounded(quantile(costs, 0.99)) },
+    cpuSeconds: rounded((user + system) / 1e6),
     kept,
     mostQueued: most,
-    drainMs: round(drainMs),
+    drainMs: rounded(drainMs),
     lost: status?.lost,
     wentAway: status?.isAway,
     whole: verdict?.whole,
@@ -112,13 +117,4 @@ async function probe (app: FastifyInstance, signal: AbortSignal): Promise<number
     await pause(PROBE_MS)
   }
   return latencies
-}
-
-function at (values: number[], share: number): number {
-  const sorted = [...values].sort((a, b) => a - b)
-  return round(sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))]!)
-}
-
-function round (value: number): number {
-  return Math.round(value * 100) / 100
 }

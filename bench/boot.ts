@@ -1,8 +1,8 @@
 /**
- * How long 1,000 routes take to boot: bare Fastify with the schemas that the suite would add, against the suite.
- * Each measurement is a process of its own, in milliseconds of the processor; the two alternate, and the median counts.
- *
- *     node --import tsx bench/boot.ts [rounds]
+ * How long a service takes to boot, and whether that grows with its routes or faster: bare Fastify with the schemas that the suite would add,
+ * against the suite; with schemas that all routes share, and with schemas that each route has for itself.
+ * Each measurement is a process of its own, in milliseconds of the processor, its imports left out; they take turns, and the median counts:
+ * `npm run bench -- boot`.
  */
 import { spawnSync } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
@@ -11,10 +11,16 @@ import Fastify, { type FastifyInstance } from 'fastify'
 import bastion, { server } from '../plugins/index.js'
 import { closed } from '../schemas/closed.js'
 import { Problem } from '../schemas/problem.js'
+import { alternate } from './rounds.js'
+import { median, rounded } from './statistics.js'
 
-const ROUTES = 1000
-const kinds = ['shared', 'distinct'] as const
-type Kind = typeof kinds[number]
+const KINDS = ['shared', 'distinct'] as const
+const CONTENDERS = ['bare', 'suite'] as const
+const ROUTES = [250, 500, 1000, 2000]
+const QUICK_ROUTES = [1000]
+
+type Kind = typeof KINDS[number]
+interface Row { bareMs: number, suiteMs: number, ratio: number, bareUsOfOne: number, suiteUsOfOne: number }
 
 const shared = schemas()
 
@@ -25,8 +31,8 @@ function schemas (): { body: TSchema, answer: TSchema } {
   }
 }
 
-function declare (app: FastifyInstance, kind: Kind, problems: Record<string, TSchema>): void {
-  for (let i = 0; i < ROUTES; i++) {
+function declare (app: FastifyInstance, routes: number, kind: Kind, problems: Record<string, TSchema>): void {
+  for (let i = 0; i < routes; i++) {
     const { body, answer } = kind === 'shared' ? shared : schemas()
     const config = { access: 'public' } as never
     if (i % 2 === 0) app.get(`/things-${i}/:id`, { schema: { response: { 200: answer, ...problems } }, config }, async () => ({}))
@@ -34,38 +40,36 @@ function declare (app: FastifyInstance, kind: Kind, problems: Record<string, TSc
   }
 }
 
-async function boot (contender: string, kind: Kind): Promise<number> {
+async function boot (contender: string, routes: number, kind: Kind): Promise<number> {
   const begun = process.cpuUsage()
   const app = contender === 'suite' ? Fastify(server({ logger: false })) : Fastify()
   if (contender === 'suite') await app.register(bastion)
-  declare(app, kind, contender === 'suite' ? {} : { '4xx': Problem, '5xx': Problem })
+  declare(app, routes, kind, contender === 'suite' ? {} : { '4xx': Problem, '5xx': Problem })
   await app.ready()
   const { user, system } = process.cpuUsage(begun)
   await app.close()
   return (user + system) / 1000
 }
 
-function measure (contender: string, kind: Kind): number {
-  const { stdout } = spawnSync(process.execPath, ['--import', 'tsx', fileURLToPath(import.meta.url), 'one', contender, kind], { encoding: 'utf8' })
+function bootOnce (contender: string, routes: number, kind: Kind): number {
+  const { stdout } = spawnSync(process.execPath, [fileURLToPath(import.meta.url), contender, String(routes), kind], { encoding: 'utf8' })
   return Number(stdout)
 }
 
-function median (values: readonly number[]): number {
-  return [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)]!
+export async function measure (quick: boolean) {
+  const table: Record<string, Row> = {}
+  for (const kind of KINDS) {
+    for (const routes of quick ? QUICK_ROUTES : ROUTES) {
+      const rounds = await alternate(CONTENDERS, quick ? 1 : 5, async contender => bootOnce(contender, routes, kind))
+      const [bare, suite] = [median(rounds.bare), median(rounds.suite)]
+      table[`${routes} routes, ${kind} schemas`] = {
+        bareMs: rounded(bare, 0), suiteMs: rounded(suite, 0), ratio: rounded(suite / bare), bareUsOfOne: rounded(bare * 1000 / routes, 0), suiteUsOfOne: rounded(suite * 1000 / routes, 0),
+      }
+    }
+  }
+  console.table(table)
+  return { boot: table }
 }
 
-const [mode = '7', contender = '', kind = 'shared'] = process.argv.slice(2)
-if (mode === 'one') {
-  process.stdout.write(String(await boot(contender, kind as Kind)))
-} else {
-  for (const kind of kinds) {
-    const bare: number[] = []
-    const suite: number[] = []
-    for (let i = 0; i < Number(mode); i++) {
-      bare.push(measure('bare', kind))
-      suite.push(measure('suite', kind))
-    }
-    const [one, other] = [median(bare), median(suite)]
-    console.log(`${kind} schemas: bare Fastify ${one.toFixed(0)} ms, the suite ${other.toFixed(0)} ms: ${(other / one).toFixed(2)}×`)
-  }
-}
+const [, file, contender, routes, kind] = process.argv
+if (file === fileURLToPath(import.meta.url)) process.stdout.write(String(await boot(contender!, Number(routes), kind as Kind)))

@@ -1,27 +1,22 @@
 /**
- * What one decision of a limiter costs, in memory and on Redis: `node --import tsx bench/limits.ts`.
+ * What one decision of a limiter costs, in memory and on Redis: `npm run bench -- limits`.
  *
  * The suite's limits beside @fastify/rate-limit and rate-limiter-flexible, in one run, in alternating rounds;
  * on Redis with the same client options. Medians of processor time in this process, of the time that passed, and, on
  * Redis, of the server's processor time. `redis-server` must be on the PATH.
  */
-import { spawn } from 'node:child_process'
-import { once } from 'node:events'
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { createServer, type AddressInfo } from 'node:net'
-import { cpus, tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import rateLimit from '@fastify/rate-limit'
 import Fastify from 'fastify'
-import { Redis } from 'ioredis'
+import type { Redis } from 'ioredis'
 import { RateLimiterMemory, RateLimiterRedis, RateLimiterUnion } from 'rate-limiter-flexible'
 import errors from '../plugins/errors.js'
 import events from '../plugins/events.js'
 import identity from '../plugins/identity.js'
 import limits from '../plugins/limits/index.js'
 import plan from '../plugins/plan/index.js'
-import state, { REDIS_OPTIONS, type Algorithm, type StateOptions } from '../plugins/state/index.js'
+import state, { type Algorithm, type StateOptions } from '../plugins/state/index.js'
+import { startRedis } from './redis-server.js'
+import { median, rounded } from './statistics.js'
 
 const ROUNDS = 9
 const SUBJECTS = 10_000
@@ -34,42 +29,27 @@ const WINDOWS = [{ limit: 999_999, ms: 60_000 }, { limit: 9_999_999, ms: 3_600_0
 type Decide = (subject: string) => unknown
 interface Round { cpu: number, wall: number, server: number }
 
-const root = fileURLToPath(new URL('..', import.meta.url))
 const subjects = Array.from({ length: SUBJECTS }, (_subject, i) => `203.${i >> 16}.${(i >> 8) & 255}.${i & 255}`)
 const closing: (() => Promise<unknown>)[] = []
 
-const port = await freePort()
-const directory = mkdtempSync(join(tmpdir(), 'bastion-bench-'))
-const server = spawn('redis-server', ['--port', String(port), '--bind', '127.0.0.1', '--save', '', '--dir', directory], { stdio: ['ignore', 'pipe', 'inherit'] })
-for await (const line of server.stdout) if (String(line).includes('Ready to accept')) break
-// One client for all on Redis.
-const client = new Redis(port, '127.0.0.1', { ...REDIS_OPTIONS, socketTimeout: undefined })
-await once(client, 'ready')
-const onRedis = { redis: client as never, secret: 'the names of a benchmark are no secret', deadline: 5000 }
-
-try {
-  const results = {
-    memory: await compare({ ...await ours('memory', {}), ...await official(), ...flexible() }, IN_MEMORY, 1, async () => 0),
-    redis: await compare({ ...await ours('redis', onRedis), ...await official(client), ...flexible(client) }, ON_REDIS, IN_FLIGHT, serverCpu),
+export async function measure () {
+  const redis = await startRedis()
+  const { client } = redis // one for all
+  try {
+    const onRedis = { redis: client as never, secret: 'the names of a benchmark are no secret', deadline: 5000 }
+    const microseconds = {
+      memory: await compare({ ...await ours('memory', {}), ...await official(), ...flexible() }, IN_MEMORY, 1, async () => 0),
+      redis: await compare({ ...await ours('redis', onRedis), ...await official(client), ...flexible(client) }, ON_REDIS, IN_FLIGHT, async () => (await redis.used()).cpuMs),
+    }
+    return {
+      redis: redis.version,
+      settings: { rounds: ROUNDS, subjects: SUBJECTS, inMemory: IN_MEMORY, onRedis: ON_REDIS, inFlight: IN_FLIGHT },
+      microseconds,
+    }
+  } finally {
+    for (const close of closing) await close()
+    await redis.stop()
   }
-  const version = (name: string) => JSON.parse(readFileSync(join(root, 'node_modules', name, 'package.json'), 'utf8')).version as string
-  const report = {
-    date: new Date().toISOString(),
-    node: process.version,
-    machine: { cpu: cpus()[0]?.model, cores: cpus().length },
-    versions: Object.fromEntries(['fastify', 'ioredis', '@fastify/rate-limit', 'rate-limiter-flexible'].map(name => [name, version(name)])),
-    redis: /redis_version:(\S+)/.exec(await client.info('server'))?.[1],
-    settings: { rounds: ROUNDS, subjects: SUBJECTS, inMemory: IN_MEMORY, onRedis: ON_REDIS, inFlight: IN_FLIGHT },
-    microseconds: results,
-  }
-  mkdirSync(join(root, 'bench/results'), { recursive: true })
-  writeFileSync(join(root, 'bench/results/limits.json'), `${JSON.stringify(report, null, 2)}\n`)
-} finally {
-  for (const close of closing) await close()
-  client.disconnect()
-  server.kill()
-  await once(server, 'exit')
-  rmSync(directory, { recursive: true, force: true })
 }
 
 /** Each makes a whole decision, by the documented call of its package: the suite's limits, and the counter below them. */
@@ -128,21 +108,21 @@ async function compare (contenders: Record<string, Decide>, times: number, inFli
   const measured = new Map<string, Round[]>()
   for (let round = -1; round < ROUNDS; round++) {
     for (const [name, decide] of Object.entries(contenders)) {
-      const result = await measure(decide, times, inFlight, serverTime)
+      const result = await decideOften(decide, times, inFlight, serverTime)
       if (round >= 0) measured.set(name, [...measured.get(name) ?? [], result]) // the first round warms up
     }
   }
   const table = Object.fromEntries([...measured].map(([name, rounds]) => [name, {
-    cpu: median(rounds.map(({ cpu }) => cpu)),
-    wall: median(rounds.map(({ wall }) => wall)),
-    ...inFlight > 1 && { server: median(rounds.map(({ server }) => server)) },
+    cpu: rounded(median(rounds.map(({ cpu }) => cpu)), 3),
+    wall: rounded(median(rounds.map(({ wall }) => wall)), 3),
+    ...inFlight > 1 && { server: rounded(median(rounds.map(({ server }) => server)), 3) },
   }]))
   console.log(inFlight === 1 ? 'in memory, µs a decision' : `on Redis, ${inFlight} in flight, µs a decision`)
   console.table(table)
   return table
 }
 
-async function measure (decide: Decide, times: number, inFlight: number, serverTime: () => Promise<number>): Promise<Round> {
+async function decideOften (decide: Decide, times: number, inFlight: number, serverTime: () => Promise<number>): Promise<Round> {
   const before = await serverTime()
   const cpu = process.cpuUsage()
   const began = performance.now()
@@ -155,23 +135,5 @@ async function measure (decide: Decide, times: number, inFlight: number, serverT
   }))
   const wall = (performance.now() - began) * 1000 / times
   const { user, system } = process.cpuUsage(cpu)
-  return { cpu: (user + system) / times, wall, server: (await serverTime() - before) * 1e6 / times }
-}
-
-/** Seconds of processor time that the Redis server has used. */
-async function serverCpu (): Promise<number> {
-  return [...(await client.info('cpu')).matchAll(/^used_cpu_(?:user|sys):([\d.]+)/gm)].reduce((sum, [, seconds]) => sum + Number(seconds), 0)
-}
-
-function median (numbers: number[]): number {
-  return Number(numbers.toSorted((a, b) => a - b)[numbers.length >> 1]!.toFixed(3))
-}
-
-async function freePort (): Promise<number> {
-  const probe = createServer().listen(0, '127.0.0.1')
-  await once(probe, 'listening')
-  const { port } = probe.address() as AddressInfo
-  probe.close()
-  await once(probe, 'close')
-  return port
+  return { cpu: (user + system) / times, wall, server: (await serverTime() - before) * 1000 / times }
 }

@@ -1,86 +1,151 @@
 /**
- * The load, in a process of its own: many connections that each ask with its own share of the tokens, one request at a
- * time. By default a bare socket client, because autocannon reads answers in JavaScript, and for answers with twenty-five
- * headers that costs more than the fastest contender needs to write them: it, not the server, would be measured.
+ * The load, in a process of its own: many connections, each with its own share of the questions and one request at a time. Bare
+ * sockets, because a client that reads answers in JavaScript needs more for twenty-five headers than the fastest contender
+ * needs to write them: it, not the server, would be measured.
  */
 import { connect } from 'node:net'
 import { createHistogram, performance } from 'node:perf_hooks'
-import autocannon from 'autocannon'
-import { BODY, ORIGIN, PATH } from './question.js'
 
-export interface Order { port: number, tokens: string[], connections: number, seconds: number, client: 'socket' | 'autocannon' }
-export interface Outcome { requests: number, seconds: number, refused: number, p50: number, p99: number }
-
-const END_OF_HEADERS = Buffer.from('\r\n\r\n')
-const BODY_BYTES = Buffer.byteLength(BODY)
-
-process.on('message', async (order: Order) => {
-  process.send!(await (order.client === 'socket' ? askBySocket(order) : askByAutocannon(order)))
-})
-
-function headersWith (token: string): Record<string, string> {
-  return { authorization: `Bearer ${token}`, origin: ORIGIN, accept: 'application/json' }
+export interface Order {
+  port: number
+  /** Whole requests, each as its text on the wire; a connection asks its share of them in turn. */
+  questions: string[]
+  connections: number
+  seconds: number
+  /** Requests a second that arrive, evenly, whatever the answers take. By default a connection asks as soon as it has been answered. */
+  perSecond?: number
+  /** Something else needs its core too (default false). */
+  maySleep?: boolean
+}
+export interface Outcome {
+  requests: number
+  seconds: number
+  /** How many answers had which status. */
+  statuses: Record<string, number>
+  /** Milliseconds; where requests arrive at a rate, from the moment each was due. */
+  p50: number
+  p99: number
 }
 
-/** The tokens of one connection. */
-function shareOf ({ tokens, connections }: Order, connection: number): string[] {
-  return tokens.length <= connections ? [tokens[connection % tokens.length]!] : tokens.filter((_token, i) => i % connections === connection)
-}
+const END_OF_HEAD = Buffer.from('\r\n\r\n')
+const LENGTHS = ['content-length: ', 'Content-Length: '].map(name => Buffer.from(name))
+const BUFFER_BYTES = 65_536
 
-async function askBySocket (order: Order): Promise<Outcome> {
+process.on('message', async (order: Order) => process.send!(await run(order)))
+
+async function run (order: Order): Promise<Outcome> {
   const latency = createHistogram()
-  const end = performance.now() + order.seconds * 1000
+  const statuses: Record<string, number> = {}
   const begin = performance.now()
+  const end = begin + order.seconds * 1000
   let requests = 0
-  let refused = 0
-  await Promise.all(Array.from({ length: order.connections }, (_none, connection) => new Promise<void>((resolve, reject) => {
-    const questions = shareOf(order, connection).map(token => {
-      const headers = Object.entries({ host: `127.0.0.1:${order.port}`, ...headersWith(token) })
-      return `GET ${PATH} HTTP/1.1\r\n${headers.map(([name, value]) => `${name}: ${value}\r\n`).join('')}\r\n`
-    })
-    const buffer = Buffer.allocUnsafe(65_536)
-    let next = 0
-    let filled = 0
-    let asked = 0
-    const socket = connect({ port: order.port, host: '127.0.0.1', noDelay: true, onread: { buffer: () => buffer.subarray(filled), callback: read } })
-    socket.on('connect', ask)
-    socket.on('close', resolve)
-    socket.on('error', reject)
 
-    function ask (): void {
-      asked = performance.now()
-      socket.write(questions[next]!, 'latin1')
-      next = (next + 1) % questions.length
-    }
-
-    function read (bytes: number): boolean {
-      filled += bytes
-      const head = buffer.subarray(0, filled).indexOf(END_OF_HEADERS)
-      // Only refusals have another length: they end the connection's part in this run.
-      const isAccepted = buffer.toString('latin1', 9, 12) === '200'
-      if (isAccepted && (head === -1 || filled < head + END_OF_HEADERS.length + BODY_BYTES)) return true
-      filled = 0
-      const time = performance.now()
-      latency.record(Math.max(1, Math.round((time - asked) * 1000)))
-      if (isAccepted) requests += 1
-      else refused += 1
-      if (!isAccepted || time >= end) socket.destroy()
-      else ask()
-      return true
-    }
-  })))
-  return { requests, seconds: (performance.now() - begin) / 1000, refused, p50: latency.percentile(50) / 1000, p99: latency.percentile(99) / 1000 }
+  function answered (status: string, due: number): void {
+    requests += 1
+    statuses[status] = (statuses[status] ?? 0) + 1
+    latency.record(Math.max(1, Math.round((performance.now() - due) * 1000)))
+  }
+  if (order.perSecond === undefined) await askAtOnce(order, end, answered)
+  else await askAtRate(order, order.perSecond, end, answered)
+  return { requests, seconds: (performance.now() - begin) / 1000, statuses, p50: latency.percentile(50) / 1000, p99: latency.percentile(99) / 1000 }
 }
 
-async function askByAutocannon (order: Order): Promise<Outcome> {
-  let connection = 0
-  const result = await autocannon({
-    url: `http://127.0.0.1:${order.port}${PATH}`,
-    connections: order.connections,
-    duration: order.seconds,
-    setupClient: client => client.setRequests(shareOf(order, connection++).map(token => ({ method: 'GET', path: PATH, headers: headersWith(token) }))),
+async function askAtOnce (order: Order, end: number, answered: (status: string, due: number) => void): Promise<void> {
+  if (order.maySleep !== true) stayAwake(end)
+  await Promise.all(Array.from({ length: order.connections }, (_none, connection) => new Promise<void>((resolve, reject) => {
+    const client = open(order, connection, (status, due) => {
+      answered(status, due)
+      const now = performance.now()
+      if (now >= end) resolve(client.close())
+      else client.ask(now)
+    }, reject)
+    client.ask(performance.now())
+  })))
+}
+
+/**
+ * A load that sleeps has to be woken, which the kernel does at the cost of whoever sends: of the slower contenders alone, because the fastest never
+ * lets it sleep.
+ */
+function stayAwake (end: number): void {
+  if (performance.now() < end) setImmediate(stayAwake, end)
+}
+
+/** What is due while all connections are busy waits, and its waiting counts. */
+async function askAtRate (order: Order, perSecond: number, end: number, answered: (status: string, due: number) => void): Promise<void> {
+  await new Promise<void>((resolve, reject) => {
+    const begin = performance.now()
+    const clients = Array.from({ length: order.connections }, (_none, connection) => {
+      const client = open(order, connection, (status, due) => {
+        answered(status, due)
+        idle.push(client)
+      }, reject)
+      return client
+    })
+    const idle = [...clients]
+    let arrived = 0
+    askDue()
+
+    function askDue (): void {
+      const now = performance.now()
+      for (let due; idle.length > 0 && (due = begin + arrived * 1000 / perSecond) <= Math.min(now, end); arrived++) idle.shift()!.ask(due)
+      if (now < end || idle.length < clients.length) setImmediate(askDue)
+      else {
+        for (const client of clients) client.close()
+        resolve()
+      }
+    }
   })
-  return {
-    requests: result.requests.total, seconds: result.duration, refused: result.non2xx + result.errors + result.timeouts, p50: result.latency.p50, p99: result.latency.p99,
+}
+
+/** A connection that is opened anew where the server has closed it. */
+function open ({ port, questions, connections }: Order, connection: number, answered: (status: string, due: number) => void, failed: (error: Error) => void) {
+  const share = questions.length <= connections ? [questions[connection % questions.length]!] : questions.filter((_question, i) => i % connections === connection)
+  const buffer = Buffer.allocUnsafe(BUFFER_BYTES)
+  let next = 0
+  let filled = 0
+  let asked = 0
+  let isWaiting = false
+  let socket = dial()
+
+  function dial () {
+    const socket = connect({ port, host: '127.0.0.1', noDelay: true, onread: { buffer: () => buffer.subarray(filled), callback: read } })
+    return socket.on('error', failed).on('close', hadError => {
+      if (isWaiting && !hadError) failed(new Error(`closed without an answer to ${share[next]!.split('\r\n')[0]}`))
+    })
   }
+
+  function ask (due: number): void {
+    asked = due
+    isWaiting = true
+    if (socket.destroyed || socket.readableEnded) socket = dial()
+    socket.write(share[next]!, 'latin1')
+    next = (next + 1) % share.length
+  }
+
+  function read (bytes: number): boolean {
+    filled += bytes
+    const answer = buffer.subarray(0, filled)
+    const head = answer.indexOf(END_OF_HEAD)
+    if (head === -1 || filled < head + END_OF_HEAD.length + lengthOf(answer)) return true
+    filled = 0
+    isWaiting = false
+    answered(buffer.toString('latin1', 9, 12), asked)
+    return true
+  }
+
+  function close (): void {
+    socket.destroy()
+  }
+
+  return { ask, close }
+}
+
+/** Bytes of the body: every contender tells them. */
+function lengthOf (answer: Buffer): number {
+  for (const name of LENGTHS) {
+    const at = answer.indexOf(name)
+    if (at !== -1) return Number.parseInt(answer.toString('latin1', at + name.length, at + name.length + 8), 10)
+  }
+  return 0
 }
