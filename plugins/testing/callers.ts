@@ -68,6 +68,11 @@ export class Callers {
   }
 }
 
+/** Callers of one kind come by the same way, and have the same rights. */
+export function kindOf ({ principal: { via, roles, permissions, scopes } }: Caller): string {
+  return JSON.stringify([via, roles, permissions, scopes])
+}
+
 export function headersOf ({ token, key, cookie, csrf, headers }: Principal, method: string): Record<string, string> {
   return {
     ...token !== undefined && { authorization: `Bearer ${token}` },
@@ -160,7 +165,7 @@ export class Judge {
   reachesForeign ({ access, resource, params }: Route, { principal }: Caller, hint: 'allow' | 'deny' | undefined): boolean | null {
     if (hint !== undefined) return hint === 'allow'
     if (resource !== null) {
-      if (this.#surface.hasRole === undefined || resource.override.some(role => this.#surface.hasRole(principal.roles ?? [], role))) return true
+      if (resource.override.some(role => this.#surface.hasRole(principal.roles ?? [], role))) return true
       return resource.isCustom ? null : false
     }
     // Where a role or permission is asked for, it is what opens the objects of others.

@@ -1,7 +1,7 @@
 /** One run of the kit: what all families of attacks share. */
 import type { FastifyInstance } from 'fastify'
 import type { FamilyName, FindingId } from './catalogue.js'
-import { isOfSuite, isSafe, Judge, type Caller } from './callers.js'
+import { isSafe, Judge, kindOf, type Caller } from './callers.js'
 import type { AttackOptions, Report } from './contract.js'
 import { jsonOf, type Exchange, type Shot } from './exchange.js'
 import { Ledger, NOBODY_PASSES } from './ledger.js'
@@ -29,6 +29,8 @@ const MAX_SILENCES = 3
 const MAX_REFUSED = 20
 /** Callers whose valid request is tried before an attack on what it holds. */
 const MAX_TRIES = 2
+/** Callers as whom one body is attacked. */
+const MAX_ACTORS = 4
 
 export class Campaign extends Requests {
   readonly judge: Judge
@@ -88,8 +90,8 @@ export class Campaign extends Requests {
     this.#ledger.notApplicable(ids, reason)
   }
 
-  hasSucceeded (route: Route): boolean {
-    return this.#ledger.hasSucceeded(route)
+  hasSucceeded (route: Route, as?: string | null): boolean {
+    return this.#ledger.hasSucceeded(route, as)
   }
 
   /** Leads the families, until the service is gone. */
@@ -207,10 +209,7 @@ export class Campaign extends Requests {
   async isOpen (route: Route): Promise<boolean> {
     const known = this.#open.get(route.name)
     if (known !== undefined) return known
-    const path = await this.path(route, null, 'any') ?? await this.path(route, null, 'missing')
-    // Elsewhere than in the suite a body is read before anybody asks who sent it.
-    const filled = isSafe(route.method) ? {} : isOfSuite(route) ? { body: '{"', type: 'application/json' } : await this.body(route).catch(() => ({}))
-    const { status } = await this.ask({ route, path: path!, ...filled })
+    const { status } = await this.ask({ route, path: await this.anyPath(route, null), ...await this.anyBody(route) })
     const isOpen = status < 300
     this.#open.set(route.name, isOpen)
     return isOpen
@@ -239,14 +238,31 @@ export class Campaign extends Requests {
     const callers = await this.passing(route)
     const known = callers.find(as => this.#ledger.hasSucceeded(route, as))
     if (known !== undefined) return known
-    for (const as of callers.slice(0, MAX_TRIES)) {
-      if (this.#tried.has(`${route.name} ${as}`)) continue
-      this.#tried.add(`${route.name} ${as}`)
-      const shot = await this.ofOwn(route, as)
-      if (typeof shot !== 'string' && (await this.ask({ ...shot, isAllowed: true })).status < 400) return as
-    }
+    for (const as of callers.slice(0, MAX_TRIES)) if (await this.#succeeds(route, as)) return as
     if (callers.length === 0 && !route.isGone) for (const id of ids) this.unproven(route, id, NOBODY_PASSES)
     return callers[0]
+  }
+
+  /** The actor, and callers of other kinds whose valid requests succeed, too: those first who come by another way. */
+  async actors (route: Route, ids: readonly FindingId[]): Promise<(string | null)[]> {
+    const actor = await this.actor(route, ids)
+    if (actor === undefined) return []
+    // Who is erased is needed elsewhere.
+    if (route.erases || !this.#ledger.hasSucceeded(route, actor)) return [actor]
+    const passing = await Promise.all((await this.passing(route)).map(async as => as === null ? { as, way: '', kind: '' } : this.callers.get(as).then(caller => ({ as, way: caller.principal.via, kind: kindOf(caller) }))))
+    const found = passing.filter(({ as }) => as === actor)
+    for (const isNew of [(one: typeof found[0]) => found.every(({ way }) => way !== one.way), (one: typeof found[0]) => found.every(({ kind }) => kind !== one.kind)]) {
+      for (const one of passing) if (found.length < MAX_ACTORS && isNew(one) && await this.#succeeds(route, one.as)) found.push(one)
+    }
+    return found.map(({ as }) => as)
+  }
+
+  /** Whether a valid request of theirs does; tried once. */
+  async #succeeds (route: Route, as: string | null): Promise<boolean> {
+    if (this.#ledger.hasSucceeded(route, as) || this.#tried.has(`${route.name} ${as}`)) return this.#ledger.hasSucceeded(route, as)
+    this.#tried.add(`${route.name} ${as}`)
+    const shot = await this.ofOwn(route, as)
+    return typeof shot !== 'string' && (await this.ask({ ...shot, isAllowed: true })).status < 400
   }
 
   /** Where a refusal says nothing by itself: the same, from somebody whom the policy lets through. */

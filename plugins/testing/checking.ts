@@ -112,6 +112,7 @@ const MadeForm = form<Made>({
   routes: named(HintsForm),
   sign: made,
   reset: made,
+  statusOf: made,
   headers,
   refused: form<NonNullable<AttackOptions['refused']>>({ garbage: refused, forged: refused, expired: refused, audience: refused, kind: refused, revoked: refused }),
   policy: Type.Union([text, schema]),

@@ -123,6 +123,15 @@ export interface RoutePolicy extends RoutePromises {
   mediaType?: string
 }
 
+/** What came back. */
+export interface Answer {
+  status: number
+  headers: Readonly<Record<string, string | string[] | undefined>>
+  text: string
+  /** Undefined where it is none. */
+  json: unknown
+}
+
 /** A credential that must be refused. */
 export type RefusedPrincipal = Principal & {
   /** Which one it is, for findings: `after the sign-out`. */
@@ -194,6 +203,11 @@ export type AttackOptions = Static<typeof AttackOptions> & {
   refused?: { readonly [Fault in 'garbage' | 'forged' | 'expired' | 'audience' | 'kind' | 'revoked']?: RefusedPrincipal | readonly RefusedPrincipal[] }
   /** Signs claims with the service's own key, so that tokens can be wrong in one thing alone: expired, for another audience. `header`: that of the right token, to be signed too. */
   sign?: (claims: Readonly<Record<string, unknown>>, header: Readonly<Record<string, unknown>>) => string | Promise<string>
+  /**
+   * For a service that answers 200 with an error inside (GraphQL, JSON-RPC): the status that an answer stands for, 401 where it says that nobody is signed in; nothing where its own
+   * is meant. All that the kit says of statuses is said of this one.
+   */
+  statusOf?: (answer: Answer) => number | undefined
   /** Called after each request that changed something; then the functions of principals are asked again. */
   reset?: () => void | Promise<void>
   /** A policy, or the path of one in JSON. Needed where the application does not run the suite; with the suite it is what must hold at least. */

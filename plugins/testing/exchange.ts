@@ -1,7 +1,9 @@
 /** What is asked and what comes back. */
-import type { Caller } from './callers.js'
+import { isSafe, type Caller } from './callers.js'
 import type { Route } from './surface.js'
-import { CLOSED, type Received, type Sent } from './target.js'
+import { TestingMisconfigured } from './checking.js'
+import type { AttackOptions } from './contract.js'
+import { CLOSED, type Received, type Sent, type Target } from './target.js'
 
 /** A request, as a family makes it. */
 export interface Shot {
@@ -29,15 +31,38 @@ export interface Exchange extends Received {
   json: unknown
 }
 
+/** No JSON: whoever reads it says so, and nothing is done. */
+export const UNREADABLE = '{"'
+
+/** The body of a request that must do nothing, whoever lets it in. */
+export function unreadable ({ method, body }: Route): Pick<Shot, 'body' | 'type'> {
+  return isSafe(method) ? {} : { body: UNREADABLE, type: body?.type ?? 'application/json' }
+}
+
 /** Leads elsewhere: as an answer, or as a refusal. */
 export function isLead (status: number): boolean {
   return status > 300 && status < 309 && status !== 304
 }
 
-export function describe ({ status, json, isCut }: Exchange): string {
+export function describe ({ status, sentStatus, json, isCut }: Exchange): string {
   if (status === CLOSED) return 'no answer'
   const { code } = (json ?? {}) as { code?: unknown }
-  return `${status}${typeof code === 'string' ? ` ${code}` : ''}${isCut ? ', and did not end' : ''}`
+  return `${status}${typeof code === 'string' ? ` ${code}` : ''}${sentStatus === undefined ? '' : `, said in a ${sentStatus}`}${isCut ? ', and did not end' : ''}`
+}
+
+/** The service, whose answers are taken for what they say inside. */
+export function readBy (target: Target, statusOf: AttackOptions['statusOf']): Target {
+  if (statusOf === undefined) return target
+  return {
+    ...target,
+    async ask (sent, timeout) {
+      const received = await target.ask(sent, timeout)
+      const { status: sentStatus, headers, text } = received
+      const status = sentStatus === CLOSED ? sentStatus : statusOf({ status: sentStatus, headers, text, json: jsonOf(received) }) ?? sentStatus
+      if (!Number.isInteger(status) || status < 200 || status > 599) throw new TestingMisconfigured(`testing: statusOf: ${JSON.stringify(status)} is no status`)
+      return status === sentStatus ? received : { ...received, status, sentStatus }
+    },
+  }
 }
 
 export function jsonOf ({ headers, text }: Received): unknown {

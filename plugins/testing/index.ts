@@ -11,6 +11,7 @@ import type { FastifyInstance } from 'fastify'
 import { Campaign, type Family } from './campaign.js'
 import { checkAttack, checkPolicy, placeOf, refuseUnknown, TestingMisconfigured } from './checking.js'
 import type { AttackOptions, Report } from './contract.js'
+import { readBy } from './exchange.js'
 import { answers } from './families/answers.js'
 import { assignment } from './families/assignment.js'
 import { authorization } from './families/authorization.js'
@@ -33,7 +34,7 @@ export { TestingMisconfigured } from './checking.js'
 export { AttackOptions } from './contract.js'
 export { asJson, asSarif, asTap, asText } from './reporters.js'
 export type { FamilyName, FindingId, Kind } from './catalogue.js'
-export type { Check, Finding, Made, Objects, ObjectSource, Policy, PolicyAccess, Principal, Principals, PrincipalSource, RefusedPrincipal, RecordedEvent, Report, RouteHints, RoutePolicy, Severity, UploadPolicy, Texts, Witnesses } from './contract.js'
+export type { Answer, Check, Finding, Made, Objects, ObjectSource, Policy, PolicyAccess, Principal, Principals, PrincipalSource, RefusedPrincipal, RecordedEvent, Report, RouteHints, RoutePolicy, Severity, UploadPolicy, Texts, Witnesses } from './contract.js'
 
 /** What may break a service that is not as it should be comes late, and limits last: what they spend is gone. */
 const FAMILIES: readonly Family[] = [authorization, credentials, assignment, input, mutations, uploads, outbound, exposure, answers, leaks, slowness, framing, traces, limits]
@@ -53,7 +54,7 @@ export async function attack (target: FastifyInstance | string, options: AttackO
   const surface = withHints(await surfaceOf(app, options), options.routes ?? {})
   refuseUnknown(surface, options)
   const families = FAMILIES.filter(({ name }) => options.families === undefined || options.families.includes(name))
-  const asked = app === null ? remote(place!) : over === 'socket' ? await listening(app) : injected(app)
+  const asked = readBy(app === null ? remote(place!) : over === 'socket' ? await listening(app) : injected(app), options.statusOf)
   const campaign = new Campaign(options, surface, asked, app, families)
   const started = performance.now()
   try {

@@ -24,6 +24,8 @@ const SHORTEST = 4
 /** Values of one variable that are known: those of callers are made again and again. */
 const KEPT = 50
 const DEPTH = 6
+/** What lets in once, as a second factor or a link does. */
+const CODE = /^(?:(?:recovery|backup|mfa|totp|otp|auth|login|verification|confirmation|one_?time)_?)?(?:code|otp|totp|pin)$/i
 /** Of headers, those that prove nothing. */
 const PLAIN = /^(?:host|forwarded|x-forwarded-.*|x-real-ip|accept(?:-.*)?|content-type|user-agent|origin|referer|sec-.*|x-request-id)$/i
 
@@ -55,7 +57,7 @@ export class Mask {
   ofFields (value: unknown, name = '', depth = DEPTH): void {
     if (typeof value === 'object' && value !== null) {
       if (depth > 0 && !Buffer.isBuffer(value)) for (const [key, part] of Object.entries(value)) this.ofFields(part, Array.isArray(value) ? name : key, depth - 1)
-    } else if (name !== '' && isSecret(name)) this.add(name, String(value))
+    } else if (name !== '' && (isSecret(name) || CODE.test(name))) this.add(name, String(value))
     else if (name === '' && typeof value === 'string') this.#ofText(value, depth)
   }
 

@@ -1,11 +1,19 @@
 /** Objects: the ids that stand in a path, a query or a body, whose they are, and those that do not exist. */
 import type { Objects, ObjectSource } from './contract.js'
-import { PLACE } from './paths.js'
+import { filled } from './paths.js'
 import type { Random } from './random.js'
 import { propertiesOf, valueOf, type Given } from './schemas.js'
 import type { Route } from './surface.js'
 
 export type Whose = 'own' | 'foreign' | 'missing' | 'any'
+
+/** Of what is foreign. */
+export interface Foreign {
+  /** This field or parameter alone, beside the caller's own; all of them where it is left out. */
+  only?: string
+  /** Whose it is (default: the first other). */
+  owner?: string
+}
 export type Ids = Readonly<Record<string, string>>
 
 export const NOBODYS = '*'
@@ -45,12 +53,11 @@ export class ObjectIds {
    * Ids for the parameters of a route, and for fields that hold some; null where there are none of that kind.
    *
    * @param fresh an object that may be changed or deleted: not one that others are asked about later
-   * @param only of what is foreign this one alone, beside the caller's own
    */
-  async of (route: Route, name: string | null, whose: Whose, fresh: boolean, hints: Objects = {}, given: Given = () => undefined, only?: string): Promise<Ids | null> {
+  async of (route: Route, name: string | null, whose: Whose, fresh: boolean, hints: Objects = {}, given: Given = () => undefined, { only, owner }: Foreign = {}): Promise<Ids | null> {
     const owned = this.owned(route, hints)
     const knownAs = (field: string) => ({ ...this.#objects[field], ...hints[field] })
-    const [other] = Object.keys(knownAs(only ?? owned[0] ?? '')).filter(owner => owner !== name && owner !== NOBODYS && (only !== undefined || owned.every(field => Object.hasOwn(knownAs(field), owner))))
+    const other = owner ?? this.others(route, name, hints, only)[0]
     const ids: Record<string, string> = {}
     for (const field of new Set([...route.params, ...owned])) {
       const isOwned = owned.includes(field)
@@ -61,6 +68,12 @@ export class ObjectIds {
       else if (whose === 'foreign' || route.params.includes(field)) return null
     }
     return ids
+  }
+
+  /** Who else has all that belongs to somebody on a route, or that one thing. */
+  others (route: Route, name: string | null, hints: Objects = {}, only?: string): string[] {
+    const fields = (only === undefined ? this.owned(route, hints) : [only]).map(field => ({ ...this.#objects[field], ...hints[field] }))
+    return Object.keys(fields[0] ?? {}).filter(owner => owner !== name && owner !== NOBODYS && fields.every(known => Object.hasOwn(known, owner)))
   }
 
   async #pick (known: Readonly<Record<string, ObjectSource>>, name: string | null, whose: Whose, fresh: boolean, other?: string): Promise<string | null> {
@@ -140,5 +153,5 @@ function fallback ({ paramsSchema }: Route, param: string, given: Given): string
 
 /** The path of a route with these ids in it. */
 export function pathOf (url: string, ids: Ids): string {
-  return url.replace(PLACE, (all, name?: string) => all === '::' ? ':' : encodeURIComponent(ids[name ?? all] ?? '0'))
+  return filled(url, name => encodeURIComponent(ids[name] ?? '0'))
 }

@@ -3,6 +3,11 @@
 /** What stands for something else in the URL of a route: a parameter, whose name is the first group; `*`; and two colons for one. */
 export const PLACE = /::|:([A-Za-z0-9_]+)(?:\([^)]*\))?\??|\*/g
 
+/** The path of a route, with these texts in its places; what no request can hold otherwise is encoded. */
+export function filled (url: string, text: (name: string) => string): string {
+  return url.replace(PLACE, (all, name?: string) => all === '::' ? ':' : text(name ?? all)).replace(/[^!-~]+/g, encodeURIComponent)
+}
+
 /** Whether a path is one of this pattern, as a router reads it. */
 export function matches (url: string, path: string): boolean {
   const [plain = ''] = path.split('?')

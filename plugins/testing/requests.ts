@@ -1,12 +1,12 @@
 /** Requests that are made of schemas, and of what the caller of the kit knows. */
-import { Callers, isSafe } from './callers.js'
+import { Callers, isOfSuite, isSafe } from './callers.js'
 import { checkPrincipal } from './checking.js'
 import type { AttackOptions, Made, RouteHints } from './contract.js'
 import { isOfSession } from './cookies.js'
-import type { Shot } from './exchange.js'
+import { unreadable, type Shot } from './exchange.js'
 import { formFor } from './forms.js'
 import { Mask } from './masking.js'
-import { ObjectIds, pathOf, type Ids, type Whose } from './objects.js'
+import { ObjectIds, pathOf, type Foreign, type Ids, type Whose } from './objects.js'
 import { randomOf, type Random } from './random.js'
 import { objectOf, propertiesOf, typesOf, Unmade, valueOf, type Given } from './schemas.js'
 import type { Route, Surface } from './surface.js'
@@ -47,21 +47,17 @@ export class Requests {
   /**
    * A request that the policy lets through: path, query and body are made of the schemas.
    *
-   * @param only of what belongs to somebody: that which is not the caller's own
    * @returns a reason where none can be made
    */
-  async valid (route: Route, as: string | null, whose: Whose = 'any', change?: (body: unknown) => unknown, only?: string): Promise<Shot | string> {
-    try {
-      if (as !== null) await this.callers.get(as)
-      // What is not valid any more is refused, and changes nothing where bodies are strict.
-      const ids = await this.#ids(route, as, whose, !isSafe(route.method) && (change === undefined || !this.surface.strict), only)
-      if (ids === null) return `objects names no ${whose} ${only ?? route.params.join(', ')}${as === null ? '' : ` of ${as}`}`
+  async valid (route: Route, as: string | null, whose: Whose = 'any', change?: (body: unknown) => unknown, foreign: Foreign = {}): Promise<Shot | string> {
+    if (as !== null) await this.callers.get(as)
+    // What is not valid any more is refused, and changes nothing where bodies are strict.
+    const ids = await this.#ids(route, as, whose, !isSafe(route.method) && (change === undefined || !this.surface.strict), foreign)
+    if (ids === null) return `objects names no ${whose} ${foreign.only ?? route.params.join(', ')}${as === null ? '' : ` of ${as}`}`
+    return unlessUnmade(async () => {
       const body = await this.body(route, change, ofFields(route, ids))
       return { route, as, path: await this.#pathWith(route, ids), ...body, ...whose !== 'any' && { isOwn: whose === 'own' } }
-    } catch (error) {
-      if (error instanceof Unmade) return error.message
-      throw error
-    }
+    }, ({ message }) => message)
   }
 
   /** The same on an object of the caller's own, where objects have owners. */
@@ -71,16 +67,37 @@ export class Requests {
     return typeof own === 'string' ? this.valid(route, as, 'any', change) : own
   }
 
-  /** @param fresh an object that may be changed or deleted */
-  async path (route: Route, as: string | null, whose: Whose = 'any', fresh = false): Promise<string | null> {
-    const ids = await this.#ids(route, as, whose, fresh)
-    return ids === null ? null : this.#pathWith(route, ids)
+  /** Null where there is no such object, or no query can be made. */
+  async path (route: Route, as: string | null, whose: Whose = 'any'): Promise<string | null> {
+    const ids = await this.#ids(route, as, whose, false)
+    return ids === null ? null : unlessUnmade(() => this.#pathWith(route, ids), () => null)
   }
 
-  async #ids (route: Route, as: string | null, whose: Whose, fresh: boolean, only?: string): Promise<Ids | null> {
+  /** For who is refused before anybody looks at what is asked for: of any object, or of one that is missing; without the query, where none can be made. */
+  async anyPath (route: Route, as: string | null): Promise<string> {
+    const ids = await this.#ids(route, as, 'any', false) ?? (await this.#ids(route, as, 'missing', false))!
+    return unlessUnmade(() => this.#pathWith(route, ids), () => pathOf(route.url, ids))
+  }
+
+  /** For who must be refused: in the suite, which asks who calls before it reads, what nobody can read; elsewhere what is valid, as far as that can be made. */
+  async anyBody (route: Route): Promise<Pick<Shot, 'body' | 'type'>> {
+    return isOfSuite(route) ? unreadable(route) : this.validBody(route)
+  }
+
+  /** None where none can be made. */
+  async validBody (route: Route): Promise<Pick<Shot, 'body' | 'type'>> {
+    return unlessUnmade(() => this.body(route), () => ({}))
+  }
+
+  async #ids (route: Route, as: string | null, whose: Whose, fresh: boolean, foreign?: Foreign): Promise<Ids | null> {
     // What is theirs is made with them.
     if (whose === 'foreign') await this.callers.all()
-    return this.objects.of(route, as, whose, fresh, this.hints(route).objects, await this.#given(route.paramsSchema), only)
+    const { objects } = this.hints(route)
+    const ids = await this.objects.of(route, as, whose, fresh, objects, await this.#given(route.paramsSchema), foreign)
+    const isGiven = (name: string) => objects?.[name] !== undefined || this.options.objects?.[name] !== undefined
+    // Some ids are secrets themselves, such as that of a link; those of nothing are none.
+    if (whose !== 'missing') this.#told(Object.fromEntries(Object.entries(ids ?? {}).filter(([name]) => isGiven(name))))
+    return ids
   }
 
   async #pathWith (route: Route, ids: Ids): Promise<string> {
@@ -151,6 +168,16 @@ function withIds (schema: unknown, value: unknown, ids: Ids): unknown {
     return [name, types.includes('array') ? [id] : id] as const
   })
   return { ...value, ...Object.fromEntries(held) }
+}
+
+/** What is made, or something else where no value is known that fits. */
+async function unlessUnmade<T, U> (make: () => Promise<T>, other: (error: Unmade) => U): Promise<T | U> {
+  try {
+    return await make()
+  } catch (error) {
+    if (error instanceof Unmade) return other(error)
+    throw error
+  }
 }
 
 export function made<T> (source: Made<T>): T | Promise<T> {

@@ -36,21 +36,33 @@ function merged (schema: Schema): Schema {
   const { allOf, ...own } = schema
   const parts = Array.isArray(allOf) ? [...allOf, own] as Schema[] : []
   if (parts.length === 0 || parts.some(part => !isSchema(part) || UNDECIDED.some(name => part[name] !== undefined)) || !parts.some(({ properties }) => isSchema(properties))) return schema
-  const required = [...new Set(parts.flatMap(part => (part.required ?? []) as string[]))]
-  return { ...Object.assign({}, ...parts), properties: Object.assign({}, ...parts.map(({ properties }) => properties)), ...required.length > 0 && { required } }
+  return { ...Object.assign({}, ...parts) as Schema, ...together(...parts) }
 }
 
 /** What is not known before there is a value. */
 const UNDECIDED = ['anyOf', 'oneOf', 'allOf', 'if', 'not', 'dependentSchemas']
 
-/** Branches of a union, or the schema itself. */
+/** Branches of a union, each with what stands beside it, or the schema itself. */
 export function branchesOf (schema: unknown): Schema[] {
   if (!isSchema(schema)) return []
-  const branches = [schema.anyOf, schema.oneOf].flatMap(list => Array.isArray(list) ? list : [])
-  return branches.length === 0 ? [schema] : branches.flatMap(branchesOf)
+  const { anyOf, oneOf, ...own } = schema
+  const branches = [anyOf, oneOf].flatMap(list => Array.isArray(list) ? list as unknown[] : []).filter(isSchema)
+  return branches.length === 0 ? [schema] : branches.flatMap(branch => branchesOf({ ...own, ...branch, ...together(own, branch) }))
 }
 
-export function typesOf ({ type, properties, items, const: fixed, enum: listed }: Schema): string[] {
+/** Of two that must both hold, what neither says alone. */
+function together (...parts: readonly Schema[]): Schema {
+  const required = [...new Set(parts.flatMap(part => (part.required ?? []) as string[]))]
+  return { ...parts.some(({ properties }) => isSchema(properties)) && { properties: Object.assign({}, ...parts.map(({ properties }) => properties)) as unknown }, ...required.length > 0 && { required } }
+}
+
+export function typesOf ({ nullable, ...schema }: Schema): string[] {
+  // Of OpenAPI, and Ajv's own.
+  const types = namedTypes(schema)
+  return nullable === true && types.length > 0 ? [...new Set([...types, 'null'])] : types
+}
+
+function namedTypes ({ type, properties, items, const: fixed, enum: listed }: Schema): string[] {
   if (type !== undefined) return [type].flat() as string[]
   if (properties !== undefined) return ['object']
   if (items !== undefined) return ['array']
@@ -79,8 +91,8 @@ export interface Place {
 
 /** The objects that a body holds, and those in its lists. A union takes what any of its branches does: of it none is known, but where it is an object or null. */
 export function placesIn (schema: unknown, path = '', depth = 0): Place[] {
-  const [only, ...others] = branchesOf(schema).filter(branch => typesOf(branch).join() !== 'null')
-  if (only === undefined || others.length > 0 || depth > MAX_NESTED) return []
+  const only = oneOf(branchesOf(schema).filter(branch => typesOf(branch).join() !== 'null'))
+  if (only === null || depth > MAX_NESTED) return []
   const { items, properties } = only
   if (isSchema(items)) return placesIn(items, path, depth + 1).map(place => ({ ...place, within: (body, change) => Array.isArray(body) ? body.map(item => place.within(item, change)) : body }))
   if (!isSchema(properties)) return []
@@ -88,6 +100,14 @@ export function placesIn (schema: unknown, path = '', depth = 0): Place[] {
     ...place, within: (body, change) => isSchema(body) && Object.hasOwn(body, name) ? { ...body, [name]: place.within(body[name], change) } : body,
   })))
   return [{ path, schema: only, within: (body, change) => isSchema(body) ? change(body) : body }, ...inside]
+}
+
+/** Branches that differ in what they ask for alone, as one that asks for what all of them do; null where they differ in more. */
+function oneOf (branches: readonly Schema[]): Schema | null {
+  const [first, ...others] = branches
+  const isAlike = (branch: Schema) => JSON.stringify({ ...branch, required: [] }) === JSON.stringify({ ...first, required: [] })
+  if (first === undefined || !others.every(isAlike)) return null
+  return others.length === 0 ? first : { ...first, required: (first.required as string[] | undefined ?? []).filter(name => others.every(({ required }) => (required as string[] | undefined)?.includes(name))) }
 }
 
 /** Takes fields that it does not declare, and says so. */
@@ -130,6 +150,16 @@ const FORMATS: Record<string, string> = {
   hostname: 'example.com',
   duration: 'P1D',
   'iso-date-time': '2026-01-31T12:00:00.000Z',
+}
+
+/** As Ajv reads it, or without its flag; what is no expression at all refuses nothing. */
+export function expressionOf (pattern: string): RegExp {
+  for (const flags of ['u', '']) {
+    try {
+      return new RegExp(pattern, flags)
+    } catch {}
+  }
+  return /(?:)/
 }
 
 /** Whoever makes a value asks for fields by their name first; undefined is no answer. */
@@ -176,7 +206,7 @@ function objectFrom (schema: Schema, given: Given, path: string): Record<string,
 
 function textFrom (schema: Schema, path: string): string {
   const { format, pattern, minLength = 0, maxLength = Infinity, default: usual } = schema as { format?: string, pattern?: string, minLength?: number, maxLength?: number, default?: unknown }
-  const expression = pattern === undefined ? null : new RegExp(pattern, 'u')
+  const expression = pattern === undefined ? null : expressionOf(pattern)
   const fits = (text: string) => text.length >= minLength && text.length <= maxLength && (expression === null || expression.test(text))
   const words = 'words '.repeat(Math.ceil(Math.min(minLength, 100_000) / 6)).slice(0, Math.max(1, minLength - 1)) + 'x'
   const text = [usual, format === undefined ? undefined : FORMATS[format] ?? '', ...format === undefined ? [...TEXTS, words, words.replaceAll(' ', 'x'), 'x'.repeat(Math.max(1, minLength)), ''] : []]
@@ -213,8 +243,8 @@ export function wrongValues (schema: unknown): Wrong[] {
   const scalar = types.has('integer') || types.has('number') ? '1' : types.has('boolean') ? 'true' : null
   const others = [...OTHERS, ...scalar === null ? [] : [[`the text "${scalar}"`, scalar] as const]].filter(([, value]) => !types.has(typeOf(value)))
     .map(([what, value]) => ({ kind: 'type' as const, what, value, isCoercible: branches.some(branch => isCoercible(value, branch)) }))
-  const only = branches.length === 1 ? branches[0]! : null
-  return [...others, ...only === null ? [] : beyond(only)]
+  const [only, ...more] = branches.filter(branch => typesOf(branch).join() !== 'null')
+  return [...others, ...only === undefined || more.length > 0 ? [] : beyond(only)]
 }
 
 function typeOf (value: unknown): string {
@@ -244,7 +274,7 @@ function beyond (schema: Schema): Wrong[] {
     if (typeof minLength === 'number' && minLength > 0 && (trim as unknown) === true) found.push(['blanks alone', ' '.repeat(minLength)])
     if (Array.isArray(listed) || fixed !== undefined) found.push(['a value that is not listed', 'not-one-of-these'])
     const { pattern } = schema
-    const unlike = typeof pattern === 'string' ? UNLIKE.find(text => text.length <= (maxLength ?? Infinity) && text.length >= (minLength ?? 0) && !new RegExp(pattern, 'u').test(text)) : undefined
+    const unlike = typeof pattern === 'string' ? UNLIKE.find(text => text.length <= (maxLength ?? Infinity) && text.length >= (minLength ?? 0) && !expressionOf(pattern).test(text)) : undefined
     if (unlike !== undefined) found.push(['a text that is not of its pattern', unlike])
     if (schema.format === 'email' || schema.format === 'date' || schema.format === 'date-time' || schema.format === 'uuid') found.push([`no ${schema.format}`, 'not of this format'])
   }

@@ -237,10 +237,14 @@ function isBareRule (given: object): boolean {
 
 /** The plan, held to a policy: what the policy says of a route is what must hold, whatever the route says itself. */
 export function heldTo (surface: Surface, policy: Policy): Surface {
-  const wanted = new Map(surfaceOfPolicy({ ...policy, headers: policy.headers ?? false }).routes.map(route => [route.name, route]))
+  const promised = surfaceOfPolicy({ ...policy, headers: policy.headers ?? false })
+  const wanted = new Map(promised.routes.map(route => [route.name, route]))
   return {
     ...surface,
-    recordsRefusals: surface.recordsRefusals || policy.recordsRefusals === true,
+    host: surface.host ?? promised.host,
+    problems: surface.problems || promised.problems,
+    strict: surface.strict || promised.strict,
+    recordsRefusals: surface.recordsRefusals || promised.recordsRefusals,
     unlisted: surface.routes.filter(({ name }) => !wanted.has(name)).map(({ name }) => name),
     routes: surface.routes.map(route => {
       const must = wanted.get(route.name)
@@ -250,6 +254,8 @@ export function heldTo (surface: Surface, policy: Policy): Surface {
         access: must.access ?? route.access,
         resource: must.resource === null ? route.resource : { hidden: route.resource?.hidden ?? null, override: must.resource.override, isCustom: false },
         body: must.body ?? route.body,
+        paramsSchema: must.paramsSchema ?? route.paramsSchema,
+        querySchema: must.querySchema ?? route.querySchema,
         answers: must.answers ?? route.answers,
         limits: must.limits ?? route.limits,
         isOnce: must.isOnce,
@@ -279,8 +285,8 @@ export function withHints (surface: Surface, hints: Readonly<Record<string, Rout
 
 /** Routes of any Fastify application that are not known, from how it draws them itself; those of several constraints are one. */
 export function unlistedOf (app: FastifyInstance, known: readonly Route[]): string[] {
-  // In a drawing two colons are one.
-  const names = new Set(known.map(({ name }) => name.replaceAll('::', ':')))
+  // In a drawing two colons are one, and what may be left out is two routes.
+  const names = new Set(known.flatMap(({ name }) => [name, name.replace(/\?$/, ''), name.replace(/\/:\w+\?$/, '')]).map(name => name.replaceAll('::', ':')))
   const path: string[] = []
   const drawn = app.printRoutes().split('\n').flatMap(line => {
     const [, indent = '', branch, text = '', listed = ''] = /^([│ ]*)([├└]── )?(.*?)(?: \(([A-Z, -]+)\))?(?: \{.*\})?$/.exec(line) ?? []

@@ -19,7 +19,10 @@ export interface Sent {
 }
 
 export interface Received {
+  /** What the answer stands for, where the service says so inside of it. */
   status: number
+  /** What it was sent with, where that is another one. */
+  sentStatus?: number
   headers: Readonly<Record<string, string | string[] | undefined>>
   text: string
   /** It did not end in time. */

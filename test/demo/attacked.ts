@@ -14,6 +14,8 @@ import { formOf, picture } from '../uploads/forms.js'
 const OWN_PASSWORD = 'Attacked-pass-1'
 /** Seconds that links are good for. */
 const LINK_LIFETIME = 600
+/** Of one user, who may have a few more. */
+const MOST_KEYS = 40
 const NOBODY_LISTENS = 'http://127.0.0.1:9/'
 
 export async function attackedPortal (portal: PortalUnderTest): Promise<AttackOptions & Required<Pick<AttackOptions, 'routes'>>> {
@@ -56,7 +58,12 @@ export async function attackedPortal (portal: PortalUnderTest): Promise<AttackOp
     return id
   }
   const principalOf = (id: string) => ({ kind: 'user', id, userId: id, roles: ['user'], via: 'bearer', authTime: Math.floor(portal.now() / 1000), credentialId: fresh() }) as const
-  const key = async (owner: string) => (await app.apiKeys.create(principalOf(owner), { name: 'a key', scopes: ['data:read'] })).id
+  /** However many attacks have made before: the oldest go. */
+  async function key (owner: string): Promise<string> {
+    const kept = await app.apiKeys.list(owner, { limit: 100 })
+    if (kept.length >= MOST_KEYS) for (const { id } of kept.sort((a, b) => Number(a.createdAt) - Number(b.createdAt)).slice(0, MOST_KEYS / 2)) await app.apiKeys.delete(id)
+    return (await app.apiKeys.create(principalOf(owner), { name: 'a key', scopes: ['data:read'] })).id
+  }
   const program = await app.apiKeys.create({ ...principalOf(await idOf('admin')), roles: ['admin'] }, { name: 'program', scopes: ['data:read', 'tokens:introspect', 'posts:write'] })
   const form = formOf([{ filename: 'a.png', type: 'image/png', content: await picture('png', 4, 4) }])
   async function file (owner: string): Promise<string> {

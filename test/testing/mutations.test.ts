@@ -29,7 +29,7 @@ const ofPlans: Policy = { ...POLICY, routes: { ...POLICY.routes, 'GET /quota': {
 /** Takes the steps of a phase out of the plan of a route. */
 const without = (phase: keyof Chains, name: string) => (app: FastifyInstance) => {
   const route = app.plan.routes.find(({ method, url }) => `${method} ${url}` === name)! as PlannedRoute & { chains: Chains }
-  route.chains[phase] = null
+  route.chains[phase] = phase === 'edge' ? route.chains.guard : null
 }
 
 const onSend = (change: (reply: FastifyReply, payload: unknown, request: FastifyRequest) => unknown) => (app: FastifyInstance) => {
@@ -49,7 +49,8 @@ const handWritten = (forgets: 'signature' | 'expiry' | 'audience' | 'kind' | 'en
   app.identity.reader({
     name: 'hand-written',
     takesBearer: text => text.split('.').length === 3,
-    read ({ headers: { authorization = '' } }) {
+    read ({ headers }) {
+      const { authorization = String(headers['x-moved'] ?? '') } = headers
       const [head = '', body = '', signature = ''] = authorization.replace('Bearer ', '').split('.')
       if (signature === '' && forgets !== 'signature') return null
       try {
@@ -97,6 +98,7 @@ const MUTATIONS: readonly Mutation[] = [
   { finds: 'authorization.step-up', what: 'a fresh proof that is asked for no more', config: { 'POST /people/:personId/ban': { access: { roles: 'admin' } } }, policy: POLICY },
   { finds: 'authorization.grant', what: 'a route that gives keys whatever scopes are asked for', quotas: { givesAll: true } },
   { finds: 'authorization.denied', what: 'a route that is stricter than its policy', config: { 'GET /reports': { access: { roles: 'admin' } } }, policy: POLICY },
+  { finds: 'input.query', what: 'a query that is narrower in the policy', policy: { ...POLICY, routes: { ...POLICY.routes, 'GET /reports': { access: { permissions: 'reports:read' }, query: { type: 'object', additionalProperties: false, properties: { from: { type: 'integer', minimum: 0, maximum: 50 } } } } } }, only: ['GET /reports'] },
   { finds: 'authorization.unlisted', what: 'a route that the policy does not know', policy: { ...POLICY, routes: Object.fromEntries(Object.entries(POLICY.routes).filter(([name]) => name !== 'GET /search')) } },
   { finds: 'credentials.garbage', what: 'a header that is believed', before: trusting('x-user-id') },
   { finds: 'credentials.forged', what: 'a reader that does not look at signatures', before: handWritten('signature') },
@@ -104,7 +106,7 @@ const MUTATIONS: readonly Mutation[] = [
   { finds: 'credentials.expired', what: 'a reader that does not look at exp', before: handWritten('expiry') },
   { finds: 'credentials.audience', what: 'a reader that does not look at aud', before: handWritten('audience') },
   { finds: 'credentials.kind', what: 'a reader that takes refresh tokens', before: handWritten('kind') },
-  { finds: 'credentials.revoked', what: 'a reader that does not know which tokens were ended', before: handWritten('end') },
+  { finds: 'credentials.revoked', what: 'a reader that does not know which tokens were ended', before: handWritten('end'), server: { fastify: { rewriteUrl (request) { if (request.headers.authorization !== undefined) { request.headers['x-moved'] = request.headers.authorization; delete request.headers.authorization } return request.url! } } } },
   { finds: 'credentials.several', what: 'a server that takes the cookie away where there is a token', server: { fastify: { rewriteUrl (request) { if (request.headers.authorization !== undefined) { delete request.headers.cookie } return request.url! } } } },
   { finds: 'credentials.session', what: 'a cookie that is believed', before: trusting('x-cookie'), server: { fastify: { rewriteUrl (request) { if (request.headers.cookie !== undefined) { request.headers['x-cookie'] = request.headers.cookie; delete request.headers.cookie } return request.url! } } } },
   { finds: 'credentials.fixation', what: 'a hook that keeps the cookie that was sent', before: onSend((reply, _payload, { headers: { cookie } }) => { if (cookie !== undefined) reply.header('set-cookie', `${cookie}; HttpOnly; SameSite=Lax`) }) },

@@ -1,7 +1,7 @@
 /** Services that are honest, and the same with a flaw where one easily looks past it. */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { AttackOptions, FamilyName, FindingId, Policy } from '../../plugins/testing/index.js'
-import { subOf, tokenOf } from './plain.js'
+import { PLANTED, subOf, tokenOf } from './plain.js'
 import { signedIn } from './refusing.js'
 
 interface Overlooked {
@@ -14,13 +14,25 @@ interface Overlooked {
 }
 
 const none = (reply: FastifyReply) => reply.code(404).send({ error: 'none' })
-const ACCOUNTS: Readonly<Record<string, { owner: string, total: number }>> = { 'a-1': { owner: 'ada', total: 10 }, 'b-1': { owner: 'bob', total: 20 } }
+const ACCOUNTS: Readonly<Record<string, { owner: string, total: number }>> = { 'a-1': { owner: 'ada', total: 10 }, 'b-1': { owner: 'bob', total: 20 }, 'r-1': { owner: 'root', total: 30 } }
+const PEOPLE = { ada: { token: tokenOf('ada', ['user']) }, bob: { token: tokenOf('bob', ['user']) } }
 const COOKIE = 'user=a-session-of-ada'
 const OWN = tokenOf('ada', ['user'])
 const OPAQUE = 'f3c1a9d2e4b58760'
 const Text = { type: 'object', additionalProperties: false, required: ['text'], properties: { text: { type: 'string', minLength: 1, maxLength: 20 } } }
+const Either = { type: 'object', additionalProperties: false, properties: { name: { type: 'string', nullable: true, maxLength: 10 }, code: { type: 'string', maxLength: 10 } } }
 const accounts = { accountId: { ada: 'a-1', bob: 'b-1' } }
 const AccountId = { type: 'object', additionalProperties: false, required: ['accountId'], properties: { accountId: { type: 'string', maxLength: 10 } } }
+
+/** How what was planted may come back. */
+const WRITTEN: Readonly<Record<string, (text: string) => string>> = {
+  'with escapes of JSON': text => text.replace(/./g, one => `\\u${one.charCodeAt(0).toString(16).padStart(4, '0')}`),
+  'with escapes of HTML': text => text.replace(/./g, one => `&#x${one.charCodeAt(0).toString(16)};`),
+  'with escapes of URLs': text => `next=${text.replace(/./g, one => `%${one.charCodeAt(0).toString(16)}`)}`,
+  'in hex': text => Buffer.from(text).toString('hex').toUpperCase(),
+  'in base64': text => Buffer.from(text).toString('base64'),
+  'in base64, behind something': text => Buffer.from(`x:${text}:y`).toString('base64url'),
+}
 
 const asAdmin = async (request: FastifyRequest, reply: FastifyReply) => { if (subOf(request) !== 'root') return reply.code(403).send({ error: 'refused' }) }
 
@@ -31,6 +43,39 @@ function account (id: string, request: FastifyRequest, reply: FastifyReply, isFl
 }
 
 export const OVERLOOKED: readonly Overlooked[] = [
+  ...Object.entries(WRITTEN).map(([how, write]): Overlooked => ({
+    what: `what was planted, ${how}`,
+    finds: 'exposure.canary',
+    routes: { 'GET /page': 'user', 'GET /search': { access: 'user', query: { type: 'object', required: ['q'], properties: { q: { type: 'string' } } } } },
+    serve: (app, isFlawed) => {
+      app.get('/page', { onRequest: signedIn }, async () => isFlawed ? write(PLANTED) : 'words')
+      // Whoever sends it knows it.
+      app.get<{ Querystring: { q: string } }>('/search', { onRequest: signedIn }, async ({ query: { q } }) => ({ q }))
+    },
+    options: { canaries: [PLANTED], routes: { 'GET /search': { query: { q: PLANTED } } } },
+    families: ['exposure'],
+  })),
+  {
+    what: 'who is signed in, where all refusals are said in a 200',
+    finds: 'authorization.open',
+    routes: { 'POST /graph': { access: 'user', body: Text } },
+    serve: (app, isFlawed) => {
+      app.post('/graph', async request => subOf(request) === null && !isFlawed ? { errors: [{ code: 'UNAUTHENTICATED' }] } : { data: {} })
+    },
+    options: { statusOf: ({ status, json }) => status === 200 && (json as { errors?: { code: string }[] } | undefined)?.errors?.[0]?.code === 'UNAUTHENTICATED' ? 401 : undefined },
+    families: ['authorization'],
+  },
+  {
+    what: 'a body that asks for one of two fields, of which nobody looks at what is in them',
+    finds: 'input.bounds',
+    routes: { 'POST /find': { access: 'user', body: { ...Either, anyOf: [{ required: ['name'] }, { required: ['code'] }] } } },
+    serve: (app, isFlawed) => {
+      const body = { ...Either, anyOf: [{ required: ['name'] }, { required: ['code'] }] }
+      const open = { ...body, properties: { name: { type: 'string', nullable: true }, code: { type: 'string' } } }
+      app.post('/find', { onRequest: signedIn, schema: { body: isFlawed ? open : body } }, async () => ({}))
+    },
+    families: ['input'],
+  },
   {
     what: 'a document of somebody else, in a folder of the caller’s own',
     finds: 'authorization.object',
@@ -45,6 +90,41 @@ export const OVERLOOKED: readonly Overlooked[] = [
     },
     options: { objects: { folderId: { ada: 'f-ada', bob: 'f-bob' }, documentId: { ada: 'd-1', bob: 'd-2' } } },
     families: ['authorization'],
+  },
+  {
+    what: 'an account of another kind of person than the first other',
+    finds: 'authorization.object',
+    routes: { 'GET /accounts/:accountId': { access: { resource: 'account' } } },
+    serve: (app, isFlawed) => {
+      app.get<{ Params: { accountId: string } }>('/accounts/:accountId', { onRequest: signedIn }, (request, reply) => account(request.params.accountId, request, reply, isFlawed && request.params.accountId === 'r-1'))
+    },
+    // Who comes by another way is nobody else.
+    options: { principals: { ...PEOPLE, root: { token: tokenOf('root', ['auditor']) }, again: { headers: { authorization: `Bearer ${tokenOf('bob', ['user'])}` }, id: 'bob', roles: ['user'] } }, objects: { accountId: { ada: 'a-1', bob: 'b-1', root: 'r-1' } } },
+    families: ['authorization'],
+  },
+  {
+    what: 'a body of an auditor, at which nobody looks',
+    finds: 'input.bounds',
+    routes: { 'POST /notes': { access: 'user', body: Text } },
+    serve: (app, isFlawed) => {
+      app.post('/notes', { onRequest: signedIn, schema: { body: Text }, attachValidation: true }, (request, reply) => {
+        const { text = '' } = (request.body ?? {}) as { text?: unknown }
+        const isUnread = isFlawed && subOf(request) === 'root' && typeof text === 'string' && text !== ''
+        return reply.code(request.validationError === undefined || isUnread ? 200 : 400).send({})
+      })
+    },
+    options: { principals: { ...PEOPLE, root: { token: tokenOf('root', ['auditor']) } } },
+    families: ['input'],
+  },
+  {
+    what: 'a field that an auditor may set unasked',
+    finds: 'assignment.undeclared',
+    routes: { 'PUT /me': { access: 'user', body: Text } },
+    serve: (app, isFlawed) => {
+      app.put('/me', { onRequest: signedIn }, async request => isFlawed && subOf(request) === 'root' ? request.body : { text: (request.body as { text: string }).text })
+    },
+    options: { principals: { ...PEOPLE, root: { token: tokenOf('root', ['auditor']) } } },
+    families: ['assignment'],
   },
   {
     what: 'an id in the query',

@@ -105,6 +105,31 @@ export const HONEST: readonly Refusing[] = [
     families: ['authorization'],
     holds: ['authorization.open'],
   },
+  {
+    what: 'a path that is not of ASCII, and parameters that may be left out',
+    routes: { 'GET /über/:id': 'user', 'GET /pages/:page?': 'user' },
+    serve: app => {
+      app.get('/über/:id', { onRequest: signedIn }, async () => [])
+      app.get('/pages/:page?', { onRequest: signedIn }, async () => [])
+    },
+    options: { over: 'socket' },
+    families: ['authorization', 'leaks', 'answers'],
+    holds: ['authorization.open', 'authorization.denied', 'answers.headers'],
+  },
+  {
+    what: 'patterns without Unicode, and texts that may be null',
+    routes: { 'PUT /me': { access: 'user', body: closed({ name: { type: 'string', pattern: '^[\\w-.]{1,20}$', nullable: true } }) } },
+    strict: true,
+    serve: app => {
+      const isRight = (name: unknown) => name === null || name === undefined || (typeof name === 'string' && /^[\w\-.]{1,20}$/.test(name))
+      app.put('/me', { onRequest: signedIn }, async ({ body }, reply) => {
+        const { name, ...others } = Object(body) as { name?: unknown }
+        return reply.code(typeof body === 'object' && body !== null && !Array.isArray(body) && Object.keys(others).length === 0 && isRight(name) ? 200 : 400).send({})
+      })
+    },
+    families: ['input'],
+    holds: ['input.bounds'],
+  },
 ]
 
 const asked = (path: string, answers: object) => ({ [`GET ${path}`]: { access: 'user' as const, answers: { 200: answers } } })

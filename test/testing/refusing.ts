@@ -6,6 +6,8 @@ import { subOf, tokenOf } from './plain.js'
 export interface Refusing {
   what: string
   routes: Policy['routes']
+  /** Nothing is coerced, by promise. */
+  strict?: boolean
   serve: (app: FastifyInstance) => void
   options?: AttackOptions
   families: FamilyName[]
@@ -19,6 +21,7 @@ export interface Refusing {
 }
 
 const principals = { ada: { token: tokenOf('ada', ['user']) }, bob: { token: tokenOf('bob', ['user']) } }
+const Ticket = { type: 'object', required: ['ticket'], properties: { ticket: { type: 'string', pattern: '^zz[0-9]{7}$' } } }
 const ODD = `v1.${Buffer.from('{"sub":"eve"}').toString('base64url')}.sig`
 const Item = { type: 'object', additionalProperties: false, required: ['item'], properties: { item: { type: 'string', maxLength: 10 } } }
 export const signedIn = async (request: FastifyRequest, reply: FastifyReply) => { if (subOf(request) === null) return reply.code(401).send({ error: 'refused' }) }
@@ -115,6 +118,26 @@ export const REFUSING: readonly Refusing[] = [
     reason: /429/,
   },
   {
+    what: 'a budget of which nothing is left',
+    routes: { 'GET /a': { access: 'public', limits: ['5/minute'] } },
+    serve: app => { app.get('/a', async (_request, reply) => reply.code(429).header('retry-after', '60').send({ error: 'too many' })) },
+    families: ['limits'],
+    unproven: ['limits.exceeded'],
+    reason: /the very first request of a budget was answered 429/,
+    holds: ['limits.retry'],
+  },
+  {
+    what: 'a query of which no value is known',
+    routes: { 'GET /a': { access: 'user', query: Ticket, limits: ['5/minute'] } },
+    serve: app => {
+      let count = 0
+      app.get('/a', { onRequest: [signedIn, async (_request, reply) => { if (++count > 5) return reply.code(429).header('retry-after', '60').send({ error: 'too many' }) }], schema: { querystring: Ticket } }, async () => ({}))
+    },
+    families: ['authorization', 'credentials', 'mutations', 'limits', 'answers', 'leaks'],
+    unproven: ['authorization.denied', 'limits.exceeded'],
+    reason: /no value is known that fits \/ticket/,
+  },
+  {
     what: 'a handler that never answers what it did not expect',
     routes: { 'PUT /me': { access: 'user', body: Item } },
     serve: app => { app.put('/me', { onRequest: signedIn }, request => typeof (request.body as { item?: unknown } | null)?.item === 'string' ? Promise.resolve({}) : new Promise(() => {})) },
@@ -153,10 +176,10 @@ export const REFUSING: readonly Refusing[] = [
 ]
 
 /** Honest in all but what is looked at. */
-export function refusing ({ serve, routes, options = {}, families }: Refusing): { app: FastifyInstance, options: AttackOptions } {
+export function refusing ({ serve, routes, strict = false, options = {}, families }: Refusing): { app: FastifyInstance, options: AttackOptions } {
   const app = Fastify({ logger: false, forceCloseConnections: true })
   app.addHook('onRequest', async (_request, reply) => { reply.headers({ 'x-content-type-options': 'nosniff', 'x-frame-options': 'DENY', 'cache-control': 'no-store' }) })
   app.setErrorHandler((error: { statusCode?: number }, _request, reply) => { reply.code(error.statusCode ?? 500).send({ error: 'refused' }) })
   serve(app)
-  return { app, options: { principals, ...options, families, policy: { routes } } }
+  return { app, options: { principals, ...options, families, policy: { routes, strict } } }
 }

@@ -61,6 +61,23 @@ t.test('no credential that was brought, nor a part from which one could be made,
   for (const [name, value] of Object.entries(secrets)) t.ok(seen.some(one => one.includes(value)), `${name} was sent`)
 })
 
+t.test('neither what a service tells of its database, nor links and codes that were given, is in any report', async t => {
+  const app = service(t, app => {
+    app.get('/links/:token', async () => { throw new Error('cannot reach postgres://portal:REAL-DATABASE-SECRET-1@db.internal/portal') })
+    app.post('/codes', async ({ body }) => body)
+  })
+  const report = await attack(app, {
+    values: { code: '73-81-92', recovery_code: 'REAL-RECOVERY-3' },
+    objects: { token: { '*': 'REAL-LINK-SECRET-4' } },
+    policy: { routes: { 'GET /links/:token': 'public', 'POST /codes': { access: 'public', body: body({ code: { type: 'string', maxLength: 20 }, recovery_code: { type: 'string' } }), answers: { 200: body({}) } } } },
+  })
+  for (const id of ['leaks.internal', 'exposure.undeclared', 'input.type']) t.ok(report.findings.some(finding => finding.id === id), id)
+  for (const text of [asText(report), asTap(report), asSarif(report), asJson(report)]) {
+    t.ok(text.includes('postgres://…@db.internal'))
+    t.notMatch(text, /REAL-|73-81-92/)
+  }
+})
+
 t.test('commands do what was done, as soon as the variables are set', async t => {
   const app = plainService('object', 'assignment', 'signature', 'media-type')
   t.teardown(() => app.close())

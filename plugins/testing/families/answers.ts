@@ -1,6 +1,7 @@
 /** What every answer has, whatever it answers: its security headers, the form of refusals, nothing of who made it. Looks at every answer of every attack. */
 import type { Campaign, Exchange, Family } from '../campaign.js'
 import { cookiesOf } from '../cookies.js'
+import { UNREADABLE } from '../exchange.js'
 import { matches } from '../paths.js'
 import { propertiesOf, typesOf } from '../schemas.js'
 import type { Route } from '../surface.js'
@@ -20,7 +21,7 @@ const MARKUP = '<b/id=attack>'
 export const answers: Family = {
   name: 'answers',
   async lead (campaign) {
-    for (const [method, path, body] of [['GET', '/nowhere-that-anybody-declared'], ['POST', '/nowhere-that-anybody-declared', '{"'], ['GET', '/%zz'], ['GET', `/${'x'.repeat(400)}`], ['DELETE', '/'], ['GET', '/../../etc/passwd']] as const) {
+    for (const [method, path, body] of [['GET', '/nowhere-that-anybody-declared'], ['POST', '/nowhere-that-anybody-declared', UNREADABLE], ['GET', '/%zz'], ['GET', `/${'x'.repeat(400)}`], ['DELETE', '/'], ['GET', '/../../etc/passwd']] as const) {
       if (campaign.surface.routes.some(route => route.method === method && matches(route.url, path))) continue
       await campaign.ask({ route: null, method, path, ...body !== undefined && { body, type: 'application/json' } })
     }
@@ -29,11 +30,11 @@ export const answers: Family = {
     const [host] = (campaign.surface.host ?? campaign.target.host).split(/:\d+$/)
     for (const [i, route] of campaign.surface.cors ? campaign.routes.entries() : []) {
       if (route.isGone || campaign.isOff(route, 'answers.cors')) continue
-      const path = await campaign.path(route, null, 'any') ?? await campaign.path(route, null, 'missing')
+      const path = await campaign.anyPath(route, null)
       for (const origin of [ORIGIN, 'null', ...i < ALIKE ? [`https://${host}.${HOST}`, `https://x${host}`] : []]) {
-        const preflight = await campaign.ask({ route, method: 'OPTIONS', path: path!, headers: { origin, 'access-control-request-method': route.method, 'access-control-request-headers': 'authorization' } })
+        const preflight = await campaign.ask({ route, method: 'OPTIONS', path, headers: { origin, 'access-control-request-method': route.method, 'access-control-request-headers': 'authorization' } })
         checkOrigin(campaign, preflight, origin)
-        if (route.method === 'GET') checkOrigin(campaign, await campaign.ask({ route, path: path!, headers: { origin } }), origin)
+        if (route.method === 'GET') checkOrigin(campaign, await campaign.ask({ route, path, headers: { origin } }), origin)
       }
     }
   },

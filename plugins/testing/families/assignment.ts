@@ -37,6 +37,9 @@ const SENSITIVE: Readonly<Record<string, unknown>> = {
   createdAt: '1999-09-09T09:09:09.000Z',
 }
 const MARK = 'attacker-value'
+/** Fields that are tried, where nobody says how many; and as others than the first who may send them. */
+const MOST = 40
+const FEW = 8
 const JSON_TYPE = 'application/json'
 const PROTOTYPES = ['{"__proto__":{"polluted":"by-attack"},', '{"constructor":{"prototype":{"polluted":"by-attack"}},', '{"prototype":{"polluted":"by-attack"},', '{"__proto__":null,']
 
@@ -46,9 +49,10 @@ export const assignment: Family = {
     const others = otherFields(campaign.surface.routes)
     for (const route of campaign.routes) {
       if (route.body === null || (objectOf(route.body.schema) === null && placesIn(route.body.schema).length === 0) || !READ.has(route.body.type)) continue
-      const as = await campaign.actor(route, ['assignment.undeclared', 'assignment.prototype'])
+      const [as, ...otherKinds] = await campaign.actors(route, ['assignment.undeclared', 'assignment.prototype'])
       if (as === undefined) continue
-      await tryFields(campaign, route, as, others)
+      await tryFields(campaign, route, as, others, campaign.options.fields ?? MOST)
+      for (const other of otherKinds) await tryFields(campaign, route, other, others, Math.min(campaign.options.fields ?? MOST, FEW))
       await tryPrototypes(campaign, route, as)
     }
     campaign.notApplicable(['assignment.undeclared', 'assignment.prototype'], 'no route says what bodies it takes')
@@ -86,7 +90,7 @@ function fittingValue (schema: Schema): unknown {
 }
 
 /** Fields that it does not declare: on the body, where it is a list on each of its items, and one on each object inside. */
-async function tryFields (campaign: Campaign, route: Route, as: string | null, others: ReadonlyMap<string, unknown>): Promise<void> {
+async function tryFields (campaign: Campaign, route: Route, as: string | null, others: ReadonlyMap<string, unknown>, most: number): Promise<void> {
   const id = 'assignment.undeclared'
   if (campaign.isOff(route, id)) return
   const { schema, type } = route.body!
@@ -95,12 +99,12 @@ async function tryFields (campaign: Campaign, route: Route, as: string | null, o
   const usual = mustRefuse ? [] : await usualAnswers(campaign, route, as)
   // Unions declare what any of their branches does.
   const known = new Set(JSON.stringify(schema).match(/"([^"]+)":/g)?.map(text => text.slice(1, -2)))
-  const names = [...new Set([...Object.keys(SENSITIVE), ...campaign.random.some([...others.keys()].filter(name => !Object.hasOwn(SENSITIVE, name)), campaign.options.fields ?? 40)])].filter(name => !known.has(name))
+  const names = [...new Set([...Object.keys(SENSITIVE), ...campaign.random.some([...others.keys()].filter(name => !Object.hasOwn(SENSITIVE, name)), most)])].filter(name => !known.has(name))
   const [top, ...inside] = placesIn(schema)
   const within = top?.within ?? ((body: unknown, change: (object: Record<string, unknown>) => unknown) => change(body as Record<string, unknown>))
   const declared = top?.schema ?? objectOf(schema)!
   const attempts: [what: string, value: unknown, change: (body: unknown) => unknown][] = [
-    ...(takesOthers(declared) ? [] : names.slice(0, campaign.options.fields ?? 40)).map((name): [string, unknown, (body: unknown) => unknown] => {
+    ...(takesOthers(declared) ? [] : names.slice(0, most)).map((name): [string, unknown, (body: unknown) => unknown] => {
       const wanted = SENSITIVE[name] ?? others.get(name) ?? MARK
       const value = usual.some(answer => holds(answer, name, wanted)) ? otherThan(wanted) : wanted
       return [name, value, body => within(body, object => ({ ...object, [name]: value }))]

@@ -3,15 +3,15 @@
  * overridden methods too. Who may not call a route is refused before its body is read, so that attacks on what changes something change nothing.
  */
 import type { Campaign, Exchange, Family } from '../campaign.js'
-import { isOfSuite, isSafe, type Caller, type Verdict } from '../callers.js'
+import { isOfSuite, isSafe, kindOf, type Caller, type Verdict } from '../callers.js'
 import { tryGrants } from './grants.js'
 import { matches } from '../paths.js'
 import type { Route } from '../surface.js'
 
-/** No JSON: whoever reads it says so, and nothing is done. */
-const BROKEN = '{"'
 const UNDECIDED = new Set([400, 409, 413, 415, 422])
 const MAX_TRIES = 2
+/** Whose objects each caller asks for. */
+const MAX_OWNERS = 4
 const REFUSED = [401, 403, 404, 405]
 const METHODS = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'] as const
 
@@ -51,17 +51,23 @@ async function tryRefused (campaign: Campaign, route: Route, caller: Caller | nu
   if (campaign.isOff(route, id)) return
   const as = caller?.name ?? null
   const isGuarded = isOfSuite(route)
-  const path = await campaign.path(route, as, 'any') ?? await campaign.path(route, as, 'missing')
-  const filled = isGuarded ? isSafe(route.method) ? {} : { body: BROKEN, type: route.body?.type ?? 'application/json' } : await campaign.body(route).catch(() => ({}))
-  const exchange = await campaign.ask({ route, as, path: path!, ...filled })
+  const path = await campaign.anyPath(route, as)
+  const exchange = await campaign.ask({ route, as, path, ...await campaign.anyBody(route) })
   if (!isGuarded && (UNDECIDED.has(exchange.status) || exchange.status >= 500)) {
     campaign.unproven(route, id, exchange.status >= 500 ? `it fails (${exchange.status})` : `the request was refused for its form (${exchange.status}) before anybody asked who sent it: give a valid body in routes`)
     return
   }
   await campaign.confirm(id, exchange)
   const isHeld = campaign.check(id, exchange, statuses.includes(exchange.status), expected)
-  if (!route.hasHead || !isHeld) return
-  const head = await campaign.ask({ route, as, path: path!, method: 'HEAD' })
+  if (isHeld) await tryHead(campaign, route, exchange, statuses, expected)
+}
+
+/** What was refused, by HEAD. */
+async function tryHead (campaign: Campaign, route: Route, { shot, sentStatus }: Exchange, statuses: readonly number[], expected: string): Promise<void> {
+  if (!route.hasHead) return
+  if (sentStatus !== undefined) return campaign.unproven(route, 'authorization.head', 'the service says inside of an answer that it is a refusal, and HEAD has no inside')
+  const { body: _body, type: _type, ...same } = shot
+  const head = await campaign.ask({ ...same, method: 'HEAD' })
   campaign.check('authorization.head', head, statuses.includes(head.status), `${expected}, to HEAD too`)
 }
 
@@ -105,13 +111,37 @@ async function tryForeign (campaign: Campaign, route: Route, caller: Caller): Pr
     campaign.unproven(route, 'authorization.object', 'a rule of its own decides whose objects are reached: say foreign in routes')
     return
   }
-  await tryObject(campaign, route, caller)
+  const owners = await ownersOf(campaign, route, caller)
+  if (owners.length === 0) campaign.unproven(route, 'authorization.object', `objects names none of anybody else than ${caller.name}`)
+  for (const owner of owners) await tryObject(campaign, route, caller, owner)
   for (const only of owned.length > 1 ? owned : []) await tryBeside(campaign, route, caller, only)
 }
 
+/** Whose objects are asked for: those first who are of another kind than those before; undefined where nobody has all of them. */
+async function ownersOf (campaign: Campaign, route: Route, caller: Caller): Promise<(string | undefined)[]> {
+  const named = campaign.objects.others(route, caller.name, campaign.hints(route).objects)
+  if (named.length === 0) return [undefined]
+  const kinds = new Set<string>()
+  const [first, again]: [string[], string[]] = [[], []]
+  for (const owner of await strangersIn(campaign, caller, named)) {
+    const kind = kindOf(owner)
+    if (kinds.has(kind)) again.push(owner.name)
+    else first.push(owner.name)
+    kinds.add(kind)
+  }
+  // Nobody says for whom a key acts: it may be one of the others.
+  return [...first, ...again].slice(0, caller.principal.via === 'key' ? 1 : MAX_OWNERS)
+}
+
+/** The same person may come by several ways. */
+async function strangersIn (campaign: Campaign, { principal: { id } }: Caller, names: readonly string[]): Promise<Caller[]> {
+  const callers = await Promise.all(names.map(name => campaign.callers.get(name)))
+  return callers.filter(({ principal }) => id === undefined || principal.id !== id)
+}
+
 /** Everything that belongs to somebody is somebody else's. */
-async function tryObject (campaign: Campaign, route: Route, caller: Caller): Promise<void> {
-  const shot = await campaign.valid(route, caller.name, 'foreign')
+async function tryObject (campaign: Campaign, route: Route, caller: Caller, owner?: string): Promise<void> {
+  const shot = await campaign.valid(route, caller.name, 'foreign', undefined, { owner })
   if (typeof shot === 'string') return campaign.unproven(route, 'authorization.object', shot)
   const exchange = await campaign.ask({ ...shot, isAllowed: true })
   await campaign.confirm('authorization.object', exchange)
@@ -122,16 +152,14 @@ async function tryObject (campaign: Campaign, route: Route, caller: Caller): Pro
   const expected = `${hidden === true ? '404' : hidden === false ? '403' : '403 or 404'}: it is somebody else's`
   campaign.check('authorization.object', exchange, isRefused || await isBlind(campaign, route, exchange), expected)
   if (!isRefused) return
-  if (route.hasHead) {
-    const head = await campaign.ask({ ...shot, method: 'HEAD', isAllowed: true })
-    campaign.check('authorization.head', head, REFUSED.includes(head.status), `${expected}, to HEAD too`)
-  }
+  await tryHead(campaign, route, exchange, REFUSED, expected)
   if (hidden === true) await tryHidden(campaign, route, caller, exchange)
 }
 
 /** One thing of somebody else's, beside the caller's own: nobody has both, so that only an answer says something. */
 async function tryBeside (campaign: Campaign, route: Route, caller: Caller, only: string): Promise<void> {
-  const shot = await campaign.valid(route, caller.name, 'foreign', undefined, only)
+  const [owner] = await strangersIn(campaign, caller, campaign.objects.others(route, caller.name, campaign.hints(route).objects, only))
+  const shot = owner === undefined ? '' : await campaign.valid(route, caller.name, 'foreign', undefined, { only, owner: owner.name })
   if (typeof shot === 'string') return
   const exchange = await campaign.ask({ ...shot, isAllowed: true })
   if (exchange.status < 400 && !await isBlind(campaign, route, exchange)) campaign.check('authorization.object', exchange, false, `403 or 404: ${only} is somebody else's`, undefined, only)
@@ -153,7 +181,7 @@ async function tryCollection (campaign: Campaign, route: Route, caller: Caller):
   if (typeof shot === 'string') return campaign.unproven(route, 'authorization.object', shot)
   const exchange = await campaign.ask({ ...shot, isAllowed: true })
   const owners = campaign.objects.ownersIn(exchange.json)
-  const others = [...owners].filter(name => name !== caller.name)
+  const others = (await strangersIn(campaign, caller, [...owners])).filter(({ name }) => name !== caller.name).map(({ name }) => name)
   if (others.length === 0 && !owners.has(caller.name)) return campaign.unproven(route, 'authorization.object', 'its answer shows none of the objects that are known')
   campaign.check('authorization.object', exchange, others.length === 0, `what belongs to ${caller.name}`, `${exchange.status}, with what belongs to ${others.join(', ')}`)
 }
@@ -177,8 +205,7 @@ async function tryMethods (campaign: Campaign, route: Route): Promise<void> {
   if (campaign.isOff(route, 'authorization.method')) return
   const { method, url } = route
   const isGuarded = campaign.judge.verdictOn(route, null).passes === false
-  const path = (await campaign.path(route, null, 'any').catch(() => null) ?? await campaign.path(route, null, 'missing').catch(() => null))?.split('?')[0]
-  if (path === undefined) return
+  const [path = ''] = (await campaign.anyPath(route, null)).split('?')
   if (isGuarded && !isSafe(method)) {
     // Nobody, and who is signed in and may not: what hides behind another method may ask less, and not nothing.
     const refused = (await campaign.callers.all()).find(caller => campaign.judge.verdictOn(route, caller).passes === false)

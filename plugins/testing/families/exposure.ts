@@ -2,6 +2,7 @@
 import type { Campaign, Exchange, Family } from '../campaign.js'
 import { isSafe } from '../callers.js'
 import { NOBODY_PASSES } from '../ledger.js'
+import { readingsOf, wayIn } from '../readings.js'
 import { branchesOf, takesAny } from '../schemas.js'
 import { isSchema, type Schema } from '../../references.js'
 
@@ -41,12 +42,14 @@ export const exposure: Family = {
 }
 
 function lookForPlanted (campaign: Campaign, exchange: Exchange): void {
-  const { headers, text, sent } = exchange
-  const said = `${JSON.stringify(headers)}\n${text}`
-  for (const canary of campaign.options.canaries ?? []) {
+  const { headers, text, sent, status } = exchange
+  const { canaries = [] } = campaign.options
+  const [said, known] = canaries.length === 0 ? [[], []] : [readingsOf(`${JSON.stringify(headers)}\n${text}`), readingsOf(`${sent.path}\n${JSON.stringify(sent.headers)}\n${String(sent.body ?? '')}`)]
+  for (const canary of canaries) {
     // Whoever sends it knows it.
-    if (String(sent.body ?? '').includes(canary)) continue
-    campaign.check('exposure.canary', exchange, !said.includes(canary), 'nothing of what was planted', `${exchange.status}, with ${canary.slice(0, 4)}…`)
+    if (wayIn(known, canary) !== null) continue
+    const way = wayIn(said, canary)
+    campaign.check('exposure.canary', exchange, way === null, 'nothing of what was planted', `${status}, with ${canary.slice(0, 4)}…${way === 'as it is' ? '' : `, ${way}`}`)
   }
   campaign.check('exposure.secret', exchange, !SECRET_VALUES.some(pattern => pattern.test(text)), 'no hash and no private key', `${exchange.status}, with one`)
 }

@@ -2,12 +2,14 @@
 import type { Campaign, Exchange, Family } from '../campaign.js'
 import { isSchema, type Schema } from '../../references.js'
 import { pathOf } from '../objects.js'
-import { READ, objectOf, placesIn, propertiesOf, typesOf, wrongValues, type Place } from '../schemas.js'
+import { READ, expressionOf, objectOf, placesIn, propertiesOf, typesOf, wrongValues, type Place } from '../schemas.js'
 import type { Route } from '../surface.js'
 import { tryMarkup, tryPasswords } from './texts.js'
 
 const CARD = '4111 1111 1111 1111'
 const LONG = 100_000
+/** Of what is wrong with a field, as others than the first who may send it. */
+const ONE_OF_EACH = 1
 /** Requests that race for what is good once. */
 const AT_ONCE = 5
 /** Harmless, and their answer stands in none of them. */
@@ -18,11 +20,14 @@ export const input: Family = {
   name: 'input',
   async lead (campaign) {
     for (const route of campaign.routes) {
-      const as = await campaign.actor(route, [
+      const [as, ...others] = await campaign.actors(route, [
         ...route.body !== null && READ.has(route.body.type) ? ['input.type', 'input.bounds', 'input.missing'] as const : [], ...route.querySchema !== null ? ['input.query'] as const : [], ...route.isOnce ? ['input.replay'] as const : [],
       ])
       if (as === undefined) continue
-      if (route.body !== null && READ.has(route.body.type)) await tryBody(campaign, route, as)
+      if (route.body !== null && READ.has(route.body.type)) {
+        await tryBody(campaign, route, as)
+        for (const other of others) for (const place of placesIn(route.body.schema)) await tryPlace(campaign, route, other, place, ONE_OF_EACH)
+      }
       if (route.querySchema !== null) await tryQuery(campaign, route, as)
       if (route.paramsSchema !== null) await tryParams(campaign, route, as)
       await tryInjection(campaign, route, as)
@@ -55,7 +60,7 @@ async function tryBody (campaign: Campaign, route: Route, as: string | null): Pr
 }
 
 /** One object of a body: each of its fields with what is wrong there, and without those that must be. */
-async function tryPlace (campaign: Campaign, route: Route, as: string | null, { path, schema, within }: Place): Promise<void> {
+async function tryPlace (campaign: Campaign, route: Route, as: string | null, { path, schema, within }: Place, most = Infinity): Promise<void> {
   const isForm = route.body!.type !== 'application/json'
   /** Null where the valid body does not hold this object. */
   const send = async (change: (object: Record<string, unknown>) => unknown) => {
@@ -67,7 +72,8 @@ async function tryPlace (campaign: Campaign, route: Route, as: string | null, { 
     return typeof shot === 'string' ? shot : isThere ? campaign.ask({ ...shot, isAllowed: true }) : null
   }
   for (const [name, part] of Object.entries(propertiesOf(schema))) {
-    for (const { kind, what, value, isCoercible } of wrongValues(part)) {
+    const wrong = wrongValues(part)
+    for (const { kind, what, value, isCoercible } of (['type', 'bounds'] as const).flatMap(one => wrong.filter(({ kind }) => kind === one).slice(0, most))) {
       const id = kind === 'type' ? 'input.type' : 'input.bounds'
       // In a form everything is text, and an empty one is none.
       if (campaign.isOff(route, id) || (isForm && (kind === 'type' || typeof value !== 'string' || value.trim() === '')) || (!campaign.surface.strict && isCoercible)) continue
@@ -77,7 +83,7 @@ async function tryPlace (campaign: Campaign, route: Route, as: string | null, { 
       campaign.check(id, exchange, isRefused(exchange), `400: ${path}${name} is ${what}`, undefined, `${path}${name}`)
     }
   }
-  for (const name of campaign.isOff(route, 'input.missing') ? [] : (schema.required ?? []) as string[]) {
+  for (const name of campaign.isOff(route, 'input.missing') ? [] : ((schema.required ?? []) as string[]).slice(0, most)) {
     const part = propertiesOf(schema)[name]
     // Where there is a default, Ajv puts it in.
     if (isSchema(part) && part.default !== undefined) continue
@@ -178,7 +184,7 @@ async function tryParams (campaign: Campaign, route: Route, as: string | null): 
   const properties = propertiesOf(route.paramsSchema)
   for (const param of route.params) {
     const { maxLength, pattern } = (properties[param] ?? {}) as { maxLength?: number, pattern?: string }
-    const values = [...typeof maxLength === 'number' && maxLength < LONG ? ['x'.repeat(maxLength + 1)] : [], ...pattern === undefined ? [] : ["'", '<', ' '].filter(text => !new RegExp(pattern, 'u').test(text)).slice(0, 1)]
+    const values = [...typeof maxLength === 'number' && maxLength < LONG ? ['x'.repeat(maxLength + 1)] : [], ...pattern === undefined ? [] : ["'", '<', ' '].filter(text => !expressionOf(pattern).test(text)).slice(0, 1)]
     for (const value of values) {
       const whole = pathOf(route.url, { [param]: value })
       const exchange = await campaign.ask({ route, as, path: whole, isAllowed: true })

@@ -5,7 +5,9 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { Campaign, Exchange, Family } from '../campaign.js'
 import { isSafe } from '../callers.js'
-import { matches, PLACE } from '../paths.js'
+import { unreadable } from '../exchange.js'
+import { filled, matches } from '../paths.js'
+import { readingsOf, wayIn } from '../readings.js'
 import { READ } from '../schemas.js'
 import type { Route } from '../surface.js'
 import { CLOSED } from '../target.js'
@@ -21,6 +23,8 @@ const ODD_QUERIES = ['limit=-1', 'limit=abc', "sort='", 'q[]=1&q[a]=2', '__proto
 
 /** Characters of a body that is read before anybody answers. */
 const SHORT = 16_384
+/** In a URL, that the report need not repeat. */
+const CREDENTIALS = /:\/\/[^\s/@]*@/
 const SECRET = /pass|secret|code|token/i
 
 type Chain = (request: FastifyRequest, reply: FastifyReply, payload: unknown, done: (error?: Error) => void) => void
@@ -44,14 +48,14 @@ export const leaks: Family = {
     const isSilent = status === CLOSED && (sent.body?.length ?? 0) < SHORT
     if (route !== null || status < 500) campaign.check('leaks.failure', exchange, (status < 500 && !isSilent) || status === 501 || status === 503, 'a refusal')
     const told = INTERNAL.map(pattern => pattern.exec(text)?.[0]).find(found => found !== undefined)
-    campaign.check('leaks.internal', exchange, told === undefined, 'nothing of what is inside', `${status}, with ${JSON.stringify(told?.slice(0, 60))}`)
+    campaign.check('leaks.internal', exchange, told === undefined, 'nothing of what is inside', `${status}, with ${JSON.stringify(told?.replace(CREDENTIALS, '://…@').slice(0, 60))}`)
   },
 }
 
 async function tryThrowing (campaign: Campaign, route: Route): Promise<void> {
   const plan = campaign.app?.plan
   const chains = (route.planned as unknown as { chains?: Record<'guard' | 'resource', Chain | null> } | null)?.chains
-  if (plan === undefined || chains === undefined || !plan.isOpen('guard') || route.isGone || campaign.isOff(route, 'leaks.canary')) return
+  if (plan === undefined || chains === undefined || route.isGone || campaign.isOff(route, 'leaks.canary')) return
   const canary = `canary-${campaign.random.text(12)}`
   const phase = 'guard'
   const kept = chains[phase]
@@ -62,11 +66,11 @@ async function tryThrowing (campaign: Campaign, route: Route): Promise<void> {
     done(faultWith(canary))
   }
   try {
-    const path = await campaign.path(route, null, 'any') ?? await campaign.path(route, null, 'missing')
-    const exchange = await campaign.target.ask({ method: route.method, path: path!, headers: { host: campaign.surface.host ?? campaign.target.host, ...campaign.options.headers, ...route.sends }, address: campaign.freshAddress() }, campaign.options.timeout ?? 2000)
+    const path = await campaign.anyPath(route, null)
+    const exchange = await campaign.target.ask({ method: route.method, path, headers: { host: campaign.surface.host ?? campaign.target.host, ...campaign.options.headers, ...route.sends }, address: campaign.freshAddress() }, campaign.options.timeout ?? 2000)
     if (!hasThrown) return
-    const whole: Exchange = { ...exchange, shot: { route }, sent: { method: route.method, path: path!, headers: {}, address: '' }, caller: null, json: undefined }
-    campaign.check('leaks.canary', whole, exchange.status >= 500 && !`${JSON.stringify(exchange.headers)}${exchange.text}`.includes(canary), '500 without a word of the error', `${exchange.status}, with its message`)
+    const whole: Exchange = { ...exchange, shot: { route }, sent: { method: route.method, path, headers: {}, address: '' }, caller: null, json: undefined }
+    campaign.check('leaks.canary', whole, exchange.status >= 500 && wayIn(readingsOf(`${JSON.stringify(exchange.headers)}\n${exchange.text}`), canary) === null, '500 without a word of the error', `${exchange.status}, with its message`)
   } finally {
     chains[phase] = kept
   }
@@ -113,19 +117,18 @@ async function tryOdd (campaign: Campaign, route: Route): Promise<void> {
   const callers = await campaign.passing(route)
   const as = callers.find(name => name !== null) ?? callers[0]
   if (as === undefined) return
-  const content = isSafe(route.method) ? {} : { body: '{"', type: route.body?.type ?? 'application/json' }
+  const content = unreadable(route)
   for (const id of route.params.length === 0 ? [] : ODD_IDS) {
-    const path = route.url.replace(PLACE, all => all === '::' ? ':' : id)
+    const path = filled(route.url, () => id)
     if (!matches(route.url, path) && id !== '%00') continue
     await campaign.ask({ route, as, path, ...content, isAllowed: true })
   }
   if (!isSafe(route.method)) return
-  const path = await campaign.path(route, as, 'any')
-  const plain = path?.split('?')[0]
+  const [plain = ''] = (await campaign.anyPath(route, as)).split('?')
   const askWith = (query: string) => campaign.ask({ route, as, path: `${plain}?${query}`, isAllowed: true })
   // Where a plan says that no query is taken, all of them in one; what is refused may hide the others.
   const isTaken = route.planned === null || route.querySchema !== null
-  if (plain !== undefined && (isTaken || (await askWith(ODD_QUERIES.join('&'))).status >= 400)) for (const query of ODD_QUERIES) await askWith(query)
+  if (isTaken || (await askWith(ODD_QUERIES.join('&'))).status >= 400) for (const query of ODD_QUERIES) await askWith(query)
   campaign.notApplicable('leaks.failure', 'nothing was refused')
   campaign.notApplicable('leaks.internal', 'nothing was refused')
 }

@@ -5,6 +5,7 @@
 import type { Campaign, Family } from '../campaign.js'
 import { budgetOf, isOfCallers, subjectOf, type Budget, type Limit, type Spender } from '../budgets.js'
 import { isSafe } from '../callers.js'
+import { unreadable } from '../exchange.js'
 import type { Route } from '../surface.js'
 import type { Attack } from './limits/attack.js'
 import { tryGuesses } from './limits/guesses.js'
@@ -56,7 +57,5 @@ async function spendersOf (campaign: Campaign, routes: readonly Route[]): Promis
 }
 
 async function attackOn (campaign: Campaign, route: Route, limit: Limit, budget: Budget, spender: Spender): Promise<Attack> {
-  const path = await campaign.path(route, spender.as, 'any') ?? await campaign.path(route, null, 'missing')
-  const content = isSafe(route.method) ? {} : { body: '{"', type: route.body?.type ?? 'application/json' }
-  return { campaign, route, limit, budget, spender, path: path!, content }
+  return { campaign, route, limit, budget, spender, path: await campaign.anyPath(route, spender.as), content: unreadable(route) }
 }

@@ -35,11 +35,11 @@ async function tryPaths (campaign: Campaign, route: Route): Promise<void> {
   const refused = (await campaign.callers.all()).find(caller => campaign.judge.verdictOn(route, caller).passes === false)
   for (const caller of refused === undefined ? [null] : [null, refused]) {
     const as = caller?.name ?? null
-    const path = await campaign.path(route, as, 'any') ?? await campaign.path(route, as, 'missing')
-    const content = isSafe(route.method) ? {} : { body: '{}', type: 'application/json', ...await campaign.body(route).catch(() => ({})) }
+    const path = await campaign.anyPath(route, as)
+    const content = isSafe(route.method) ? {} : { body: '{}', type: 'application/json', ...await campaign.validBody(route) }
     // Somebody who may not, and is let in nevertheless, is a finding of its own.
-    if (caller !== null && (await campaign.ask({ route, as, path: path!, ...content })).status < 400) continue
-    for (const spelling of spellings(path!)) {
+    if (caller !== null && (await campaign.ask({ route, as, path, ...content })).status < 400) continue
+    for (const spelling of spellings(path)) {
       // Some are paths of other routes, and rightly answered there.
       if (campaign.surface.routes.some(other => other.method === route.method && campaign.judge.verdictOn(other, caller).passes !== false && matches(other.url, spelling))) continue
       const exchange = await campaign.ask({ route, as, path: spelling, ...content })
@@ -138,10 +138,10 @@ async function tryHosts (campaign: Campaign): Promise<void> {
   if (campaign.surface.host === null) return campaign.notApplicable('mutations.host', 'no trusted hosts are declared')
   const route = campaign.routes.find(({ method, access, isGone }) => method === 'GET' && access === 'public' && !isGone) ?? campaign.routes.find(({ method }) => method === 'GET')
   if (route === undefined) return
-  const path = await campaign.path(route, null, 'any') ?? await campaign.path(route, null, 'missing')
+  const path = await campaign.anyPath(route, null)
   const attempts: Record<string, string>[] = [{ host: 'attacker.example' }, { host: `${campaign.surface.host}.attacker.example` }, { host: 'attacker.example', 'x-forwarded-host': campaign.surface.host }]
   for (const headers of attempts) {
-    const exchange = await campaign.ask({ route, path: path!, headers })
+    const exchange = await campaign.ask({ route, path, headers })
     campaign.check('mutations.host', exchange, exchange.status >= 400, '421: the host is not one of this service')
   }
 }

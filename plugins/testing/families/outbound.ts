@@ -6,7 +6,7 @@ import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { setTimeout as pause } from 'node:timers/promises'
 import type { Campaign, Family } from '../campaign.js'
-import { propertiesOf, typesOf } from '../schemas.js'
+import { expressionOf, propertiesOf, typesOf } from '../schemas.js'
 import type { Schema } from '../../references.js'
 import type { Route } from '../surface.js'
 
@@ -44,7 +44,7 @@ export const outbound: Family = {
 function takesUrls ({ format, pattern, ...schema }: Schema): boolean {
   if (!typesOf({ format, pattern, ...schema }).includes('string')) return false
   if (URL_FORMATS.has(format)) return true
-  const expression = typeof pattern === 'string' ? new RegExp(pattern, 'u') : null
+  const expression = typeof pattern === 'string' ? expressionOf(pattern) : null
   return expression !== null && expression.test('https://example.com/') && !expression.test('words')
 }
 
@@ -63,7 +63,7 @@ async function tryField (campaign: Campaign, route: Route, as: string | null, fi
     const shot = await campaign.ofOwn(route, as, body => ({ ...body as object, [field]: url }))
     if (typeof shot === 'string') return campaign.unproven(route, 'outbound.reached', shot)
     const exchange = await campaign.ask({ ...shot, isAllowed: true })
-    if (exchange.status < 400 && then !== undefined) await campaign.ask({ route: then, as, path: await campaign.path(then, as) ?? then.url, ...headers !== undefined && { headers } })
+    if (exchange.status < 400 && then !== undefined) await campaign.ask({ route: then, as, path: await campaign.anyPath(then, as), ...headers !== undefined && { headers } })
     sent.push({ exchange, path, url })
   }
   await pause(LATER_MS)

@@ -4,6 +4,7 @@
  */
 import type { Campaign, Exchange, Family } from '../campaign.js'
 import { isSafe } from '../callers.js'
+import { codingsOf } from '../readings.js'
 import { answeredSecrets, credentialsOf, sentPasswords, sentTexts, type Secret } from '../secrets.js'
 import { textsOf } from '../witnesses.js'
 import { tryErasure } from './traces/erasure.js'
@@ -84,5 +85,5 @@ async function lookAt (campaign: Campaign, where: 'stored' | 'logged'): Promise<
 
 function formsOf (value: string, where: 'stored' | 'logged'): string[] {
   const written = JSON.stringify(value).slice(1, -1)
-  return [...new Set([value, written, ...where === 'stored' ? (['hex', 'base64', 'base64url'] as const).map(encoding => Buffer.from(value).toString(encoding).replace(/=+$/, '')) : []])]
+  return [value, written, ...where === 'stored' ? codingsOf(value) : []]
 }

@@ -63,7 +63,7 @@ export class Copy {
   /** What is found by the attacks of these mutations, all in one process, in the tree as it is now. */
   async attack (mutants: readonly Mutant[]): Promise<(readonly Found[])[]> {
     const numbers = mutants.map(mutant => String(MUTANTS.indexOf(mutant)))
-    const { stdout } = await promisify(execFile)(process.execPath, ['--import', 'tsx', TRIAL, ...numbers], { cwd: this.#root, timeout: PATIENCE, maxBuffer: 2 ** 24 })
+    const { stdout } = await promisify(execFile)(process.execPath, ['--import', 'tsx', TRIAL, ...numbers], { cwd: this.#root, timeout: PATIENCE * Math.ceil(numbers.length / 20), maxBuffer: 2 ** 24 })
     const lines = stdout.trim().split('\n').map(line => JSON.parse(line) as { found: Found[] })
     if (lines.length !== mutants.length) throw new Error('Error: the attack ended before its time')
     return lines.map(({ found }) => found)

@@ -4,7 +4,6 @@ import { isOfSuite, isSafe, type Caller } from '../../callers.js'
 import { cookiesOf } from '../../cookies.js'
 import type { Route } from '../../surface.js'
 
-const BROKEN = '{"'
 const ATTACKER = 'https://attacker.example'
 const MADE_UP = 'planted-by-an-attacker'
 /** Pages that are looked at for a cookie of nobody. */
@@ -59,7 +58,7 @@ export async function tryCsrf (campaign: Campaign, route: Route): Promise<void> 
     const path = await campaign.path(route, caller.name, 'own') ?? await campaign.path(route, caller.name, 'any')
     if (path === null) continue
     // Of a type in which no token could stand: without a header there is none.
-    const filled: Partial<Shot> = isSuite ? { body: BROKEN, type: 'text/plain' } : await campaign.body(route).catch(() => ({}))
+    const filled: Partial<Shot> = { ...await campaign.anyBody(route), ...isSuite && { type: 'text/plain' } }
     const control = await campaign.ask({ route, as: caller.name, path, ...filled, isAllowed: true })
     if (control.status === 403 || control.status === 401) return campaign.unproven(route, 'credentials.csrf', `${caller.name} is not let in with the right token either (${control.status})`)
     return csrf === undefined && !isSuite ? tryUntold(campaign, route, caller, { path, ...filled }) : tryToken(campaign, route, caller, { path, ...filled })

@@ -42,7 +42,8 @@ export async function tryGuesses (campaign: Campaign, route: Route, limit: Limit
   let last: Exchange | null = null
   for (let n = 0; n <= spread.most() && last?.status !== 429; n++) {
     last = await guess(campaign.random.text(10))
-    if (last === null || spread.isTooSlow()) return
+    // What was spent before says nothing.
+    if (last === null || spread.isTooSlow() || (n === 0 && last.status === 429)) return
   }
   campaign.check('limits.exceeded', last!, last!.status === 429, `429 after ${budget.allowed} requests (${budget.windows.join(', ')}), each about another name`, `${last!.status}: each name is counted by itself`, 'names')
 }

@@ -3,6 +3,7 @@ import { setTimeout } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 import { budgetOf, subjectOf, type Spender } from '../../budgets.js'
 import type { Exchange } from '../../campaign.js'
+import { NOBODY_PASSES } from '../../ledger.js'
 import { askAs, meter, tellsWhen, type Attack } from './attack.js'
 import { tryOthers, tryVariants } from './sharing.js'
 
@@ -20,24 +21,47 @@ export async function trySpending (given: Attack): Promise<void> {
   const { campaign, spender } = given
   const isForgotten = (campaign.app as Partial<FastifyInstance> | null)?.limits !== undefined || (spender.as === null && campaign.target.hasAddresses)
   const again = (attack: Attack) => ({ ...attack, ...attack.spender.as === null && { spender: { ...attack.spender, address: campaign.freshAddress() } } })
-  const first = await spend(given, isForgotten ? AT_ONCE : 0)
+  const first = await spendOrWait(given, isForgotten ? AT_ONCE : 0)
+  if (first.isSpentBefore) return tellSpent(given)
   if (first.isHeld) return tryLater(again(given))
-  const second = await spend(again(given), 0)
-  // Which clock goes by the boundary of a window is luck: of two tries one is inside. What is not forgotten all the same is not tried again.
-  const last = second.passed === 0 ? first : second.isHeld && isForgotten ? await spend(again(given), AT_ONCE) : second.isHeld ? second : await spend(again(given), 0)
+  // What is not forgotten all the same says nothing of another try.
+  const tryAgain = async (known: Spent, atOnce: number) => {
+    const next = await spend(again(given), atOnce)
+    return next.isSpentBefore ? known : next
+  }
+  // Which clock goes by the boundary of a window is luck: of two tries one is inside.
+  const second = await tryAgain(first, 0)
+  const last = second === first || (second.isHeld && !isForgotten) ? second : await tryAgain(second, second.isHeld ? AT_ONCE : 0)
   if (last.isHeld) return
+  if (campaign.surface.isSuite) return tell(given, last)
+  // Elsewhere a limit may come after the guard and the parser, and count what is valid alone.
   const valid = await validOf(again(given))
-  if (valid === null || !(await spend(valid, 0)).isHeld) return tell(given, last)
+  if (typeof valid === 'string') return campaign.unproven(given.route, 'limits.exceeded', valid)
+  const spent = await spendOrWait(valid, 0)
+  if (spent.isSpentBefore) return tellSpent(given)
+  if (!spent.isHeld) return tell(given, last)
   await tryLater(again(valid))
 }
 
-/** Elsewhere than in the suite a limit may come after the guard and the parser, and count what is valid alone. */
-async function validOf (attack: Attack): Promise<Attack | null> {
+/** What somebody has spent before fills up in a while, where its window is short. */
+async function spendOrWait (attack: Attack, atOnce: number): Promise<Spent> {
+  const first = await spend(attack, atOnce)
+  if (!first.isSpentBefore || attack.budget.ms > PATIENCE) return first
+  await setTimeout(attack.budget.ms)
+  return spend(attack, atOnce)
+}
+
+function tellSpent ({ campaign, route }: Attack): void {
+  campaign.unproven(route, 'limits.exceeded', 'the very first request of a budget was answered 429, so that nothing is known of how much it is: give more of it, or reset it')
+}
+
+/** A request that is let in, or why there is none. */
+async function validOf (attack: Attack): Promise<Attack | string> {
   const { campaign, route, spender } = attack
-  if (campaign.surface.isSuite) return null
   const as = spender.as ?? (await campaign.passing(route))[0]
-  const shot = as === undefined ? '' : await campaign.ofOwn(route, as)
-  if (as === undefined || typeof shot === 'string') return null
+  if (as === undefined) return NOBODY_PASSES
+  const shot = await campaign.ofOwn(route, as)
+  if (typeof shot === 'string') return shot
   const { path = attack.path, body, type } = shot
   return { ...attack, path, content: { ...body !== undefined && { body, type } }, spender: { ...spender, as, principal: as === null ? null : (await campaign.callers.get(as)).principal } }
 }
@@ -70,7 +94,14 @@ function tell ({ campaign, budget: { allowed, windows } }: Attack, { isRace, exc
   else campaign.check('limits.exceeded', exchange, false, `429 after ${allowed} requests (${windows.join(', ')})`, `${passed} passed`)
 }
 
-interface Spent { isHeld: boolean, isRace: boolean, passed: number, exchange: Exchange }
+interface Spent {
+  isHeld: boolean
+  isRace: boolean
+  passed: number
+  exchange: Exchange
+  /** Nothing was left of it. */
+  isSpentBefore?: true
+}
 
 /** What holds is told; what does not is tried again before. */
 async function spend (attack: Attack, atOnce: number): Promise<Spent> {
@@ -98,9 +129,9 @@ async function spend (attack: Attack, atOnce: number): Promise<Spent> {
     exchange = await ask()
   }
   if (!isRefused(exchange)) return { isHeld: false, isRace: false, passed, exchange: exchange! }
-  campaign.check('limits.exceeded', exchange!, true, '')
   campaign.check('limits.retry', exchange!, tellsWhen(exchange!), 'Retry-After in whole seconds', `Retry-After: ${String(exchange!.headers['retry-after'])}`)
-  if (passed === 0) return { isHeld: true, isRace: false, passed, exchange: exchange! }
+  if (passed === 0) return { isHeld: false, isRace: false, passed, exchange: exchange!, isSpentBefore: true }
+  campaign.check('limits.exceeded', exchange!, true, '')
   await tryVariants(attack)
   await tryOthers(attack, others)
   return { isHeld: true, isRace: false, passed, exchange: exchange! }

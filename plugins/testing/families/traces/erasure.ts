@@ -2,7 +2,7 @@
 import type { Campaign } from '../../campaign.js'
 import { isSafe } from '../../callers.js'
 import { isSecret } from '../../../log.js'
-import { propertiesOf, typesOf } from '../../schemas.js'
+import { expressionOf, propertiesOf, typesOf } from '../../schemas.js'
 import type { Schema } from '../../../references.js'
 import type { Route } from '../../surface.js'
 import { seenBy, textsOf } from '../../witnesses.js'
@@ -68,5 +68,5 @@ function markedText (mark: string, schema: Schema): string | null {
   if (!typesOf(schema).includes('string') || listed !== undefined || fixed !== undefined) return null
   const [email, link] = [`${mark}@people.example`, `https://example.com/${mark}`]
   const texts = format === 'email' ? [email] : format === 'uri' || format === 'url' ? [link] : format !== undefined ? [] : [mark, `${mark} and some more words of a text`, email, link]
-  return texts.find(text => text.length >= minLength && text.length <= maxLength && (pattern === undefined || new RegExp(pattern, 'u').test(text))) ?? null
+  return texts.find(text => text.length >= minLength && text.length <= maxLength && (pattern === undefined || expressionOf(pattern).test(text))) ?? null
 }

@@ -1,5 +1,6 @@
 /** Ends of lines in all that a client sends: a reader of the log takes what follows for an entry of its own. */
 import type { Campaign, Exchange, Shot } from '../../campaign.js'
+import { filled } from '../../paths.js'
 import { propertiesOf, typesOf } from '../../schemas.js'
 import type { Route } from '../../surface.js'
 import { textsOf } from '../../witnesses.js'
@@ -44,15 +45,15 @@ async function lettersTo (campaign: Campaign, route: Route, as: string | null): 
     for (const name of names.length === 0 ? ['q'] : names) query.set(name, `${query.get(name) ?? ''}${text}`)
     return { path: `${path}?${query}` }
   })
-  if (route.params.length > 0) await ask(text => ({ path: route.url.replace(/:[A-Za-z0-9_]+|\*/g, () => encodeURIComponent(`x${text}`)) }))
+  if (route.params.length > 0) await ask(text => ({ path: filled(route.url, () => encodeURIComponent(`x${text}`)) }))
 
   const fields = route.body?.type === 'application/json' ? Object.entries(propertiesOf(route.body.schema)).filter(([, part]) => isText(part)).map(([name]) => name) : []
-  const filled = (some: readonly string[]) => ask(async text => {
+  const inFields = (some: readonly string[]) => ask(async text => {
     const made = await campaign.ofOwn(route, as, body => ({ ...body as object, ...Object.fromEntries(some.map(name => [name, `${String((body as Record<string, unknown>)[name] ?? '')}${text}`])) }))
     return typeof made === 'string' ? {} : made
   })
   // One that is refused may hide the others.
-  if (fields.length > 0 && (await filled(fields)).status >= 400 && fields.length > 1) for (const name of fields) await filled([name])
+  if (fields.length > 0 && (await inFields(fields)).status >= 400 && fields.length > 1) for (const name of fields) await inFields([name])
   return found
 }
 

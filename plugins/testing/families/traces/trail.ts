@@ -30,8 +30,7 @@ export async function tryTrail (campaign: Campaign): Promise<void> {
     const refused = (await campaign.callers.all()).find(caller => campaign.judge.verdictOn(route, caller).passes === false)
     const as = refused?.name ?? null
     if (refused === undefined && campaign.judge.verdictOn(route, null).passes !== false) return
-    const path = await campaign.path(route, as, 'any') ?? await campaign.path(route, as, 'missing')
-    const { exchange, events } = await askAndSee({ route, as, path: path! }, true)
+    const { exchange, events } = await askAndSee({ route, as, path: await campaign.anyPath(route, as) }, true)
     if (exchange.status === 401 || exchange.status === 403) campaign.check(ID, exchange, events.length > 0, 'an event of the refusal', `${describe(exchange)}, and none`, 'refusal')
   }
 
