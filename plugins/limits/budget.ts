@@ -1,6 +1,8 @@
 /** A budget: some windows with their counter, and what is done when the shared counter is away. */
+import { PreparedHeaders } from '../prepared.js'
 import type { Counter, Decision, MaybePromise, State } from '../state/index.js'
 import { LimitsMisconfigured } from './errors.js'
+import { violationsOf, type Violations } from './refusal.js'
 import type { BanRule, BudgetTerms } from './terms.js'
 import { parseSpan, parseWindow } from './windows.js'
 
@@ -20,8 +22,10 @@ export class Budget {
   readonly windows: readonly string[]
   /** `RateLimit-Policy`. */
   readonly policy: string
-  /** What each window says in headers: its limit, and how its `RateLimit` begins. */
-  readonly said: readonly { limit: string, rest: string }[]
+  /** What each window says in headers: its limit, how its `RateLimit` begins, and the lines that are the same on each answer. */
+  readonly said: readonly { limit: string, rest: string, fixed: string }[]
+  /** What a refusal says of its windows. */
+  readonly violations: Violations
   /** The decision where nothing was counted; told to nobody. */
   readonly uncounted: Decision
   readonly #shared: Counter
@@ -43,7 +47,12 @@ export class Budget {
     this.plan = plan
     this.windows = [...windows]
     this.policy = parsed.map(({ limit, ms }, i) => `"${windows[i]}";q=${limit};w=${Math.ceil(ms / 1000)}`).join(', ')
-    this.said = parsed.map(({ limit }, i) => ({ limit: String(limit), rest: `"${windows[i]}";r=` }))
+    this.said = parsed.map(({ limit }, i) => ({
+      limit: String(limit),
+      rest: `"${windows[i]}";r=`,
+      fixed: new PreparedHeaders({ 'x-ratelimit-limit': String(limit), 'ratelimit-policy': this.policy }).text,
+    }))
+    this.violations = violationsOf(this.windows)
     this.uncounted = Object.freeze({ allowed: true, window: 0, limit: parsed[0]!.limit, remaining: parsed[0]!.limit, resetMs: 0, retryMs: 0, violated: [], banned: false })
     try {
       this.#shared = state.counter(options)

@@ -71,7 +71,7 @@ export function limitsByHand ({ events }: FastifyInstance, ledger: Ledger, repor
   function settle (budget: Budget, subject: string, decision: Decision): Decision {
     if (decision.allowed) return decision
     reports.refused(budget, subject, decision, null)
-    throw exceeded(decision, budget.windows)
+    throw exceeded(decision, budget.violations)
   }
 
   return {

@@ -1,14 +1,16 @@
 /**
  * The flood guard: one coarse counter an address in the store that @fastify/rate-limit makes for itself. Its own
- * hook is asynchronous and runs after a route's hooks; here the same store answers before anything else, at once.
+ * hook is asynchronous and runs after a route's hooks; here the same store answers before anything else, at once. A refusal is
+ * held a moment: a flood that waits for its answers is then none.
  */
 import { createRequire } from 'node:module'
 import type { FastifyInstance } from 'fastify'
 import rateLimit from '@fastify/rate-limit'
 import { Type, type Static } from '@sinclair/typebox'
 import { addressKey } from '../address.js'
+import { makeHold } from '../hold.js'
 import type { Step } from '../plan/index.js'
-import { exceeded } from './refusal.js'
+import { exceeded, violationsOf } from './refusal.js'
 import type { Reports } from './reports.js'
 import { subjects } from './subject.js'
 
@@ -26,7 +28,7 @@ interface FloodStore {
 }
 
 const BUDGET = { name: 'flood', plan: null }
-const POLICIES = [BUDGET.name]
+const VIOLATIONS = violationsOf([BUDGET.name])
 
 export async function floodGuard (app: FastifyInstance, { max, timeWindow, cache = 50_000 }: Flood, reports: Reports): Promise<Step> {
   let store: FloodStore | undefined
@@ -44,6 +46,7 @@ export async function floodGuard (app: FastifyInstance, { max, timeWindow, cache
     timeWindow,
     keyGenerator: request => addressKey(request.ip),
   })
+  const hold = makeHold()
   let result = { current: 0, ttl: 0 }
   const keep = (_error: Error | null, counted: { current: number, ttl: number }) => { result = counted }
   return function refuseFlood (request) {
@@ -52,6 +55,6 @@ export async function floodGuard (app: FastifyInstance, { max, timeWindow, cache
     if (result.current <= max) return
     const decision = { limit: max, retryMs: result.ttl, violated: [0], banned: false }
     reports.refused(BUDGET, subject, decision, request)
-    throw exceeded(decision, POLICIES)
+    return hold(exceeded(decision, VIOLATIONS))
   }
 }

@@ -1,17 +1,47 @@
 /** What an answer tells of its budget: `X-RateLimit-*`, and `RateLimit` with its policy (draft-ietf-httpapi-ratelimit-headers-10). */
 import type { FastifyReply } from 'fastify'
+import { setPrepared, type Prepared } from '../prepared.js'
 import type { Decision } from '../state/index.js'
 import type { Budget } from './budget.js'
 
-export function tellBudget (reply: FastifyReply, { policy, said }: Budget, decision: Decision): void {
-  const { limit, rest } = said[decision.window]!
-  const remaining = String(decision.remaining)
-  const reset = String(Math.ceil(decision.resetMs / 1000))
-  reply.header('x-ratelimit-limit', limit)
-  reply.header('x-ratelimit-remaining', remaining)
-  reply.header('x-ratelimit-reset', reset)
-  reply.header('ratelimit-policy', policy)
-  reply.header('ratelimit', `${rest}${remaining};t=${reset}`)
+const NAMES = new Set(['x-ratelimit-limit', 'x-ratelimit-remaining', 'x-ratelimit-reset', 'ratelimit-policy', 'ratelimit'])
+
+export function tellBudget (reply: FastifyReply, budget: Budget, decision: Decision): void {
+  setPrepared(reply, new Told(budget, decision))
+}
+
+/** Numbers of a decision, and what the windows are called, which is of letters, digits and a slash. */
+class Told implements Prepared {
+  readonly #budget: Budget
+  readonly #window: number
+  readonly #remaining: number
+  readonly #reset: number
+
+  /** What is told is what was decided, whatever a service does to the decision later (`refuse`). */
+  constructor (budget: Budget, { window, remaining, resetMs }: Decision) {
+    this.#budget = budget
+    this.#window = window
+    this.#remaining = remaining
+    this.#reset = Math.ceil(resetMs / 1000)
+  }
+
+  has (name: string): boolean { return NAMES.has(name) }
+
+  get text (): string {
+    const { fixed, rest } = this.#budget.said[this.#window]!
+    return `${fixed}x-ratelimit-remaining: ${this.#remaining}\r\nx-ratelimit-reset: ${this.#reset}\r\nratelimit: ${rest}${this.#remaining};t=${this.#reset}\r\n`
+  }
+
+  get set (): Record<string, string> {
+    const { limit, rest } = this.#budget.said[this.#window]!
+    return {
+      'x-ratelimit-limit': limit,
+      'x-ratelimit-remaining': String(this.#remaining),
+      'x-ratelimit-reset': String(this.#reset),
+      'ratelimit-policy': this.#budget.policy,
+      ratelimit: `${rest}${this.#remaining};t=${this.#reset}`,
+    }
+  }
 }
 
 /** Whole seconds, never too early. */

@@ -116,16 +116,16 @@ async function limits (app: FastifyInstance, { now = Date.now, ...options }: Lim
       const subject = rule.subjectOf(request)
       const decision = budget.take(subject, rule.cost)
       if (decision instanceof Promise) return decision.then(decided => settle(rule, budget, subject, decided, request, reply))
-      settle(rule, budget, subject, decision, request, reply)
+      return settle(rule, budget, subject, decision, request, reply)
     }
   }
 
-  function settle ({ refuse }: Rule, budget: Budget, subject: string, decision: Decision, request: FastifyRequest, reply: FastifyReply): void {
+  function settle ({ refuse }: Rule, budget: Budget, subject: string, decision: Decision, request: FastifyRequest, reply: FastifyReply): Error | undefined {
     if (decision === budget.uncounted) return
     tellBudget(reply, budget, decision)
     if (decision.allowed) return
     reports.refused(budget, subject, decision, request)
-    throw (refuse === null ? null : refusedBy(refuse, request, reply, decision)) ?? exceeded(decision, budget.windows)
+    return (refuse === null ? null : refusedBy(refuse, request, reply, decision)) ?? exceeded(decision, budget.violations)
   }
 }
 

@@ -1,6 +1,6 @@
 /** What is thrown where a budget is spent. */
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import { tellInProblem } from '../problem.js'
+import { tellInProblem, type ProblemMembers } from '../problem.js'
 import type { Decision } from '../state/index.js'
 import { answerOf } from './callback.js'
 import { LimitExceeded } from './errors.js'
@@ -11,12 +11,28 @@ export type Refuse = (request: FastifyRequest, decision: Decision) => Error
 
 /** Kinds of problem (draft-ietf-httpapi-ratelimit-headers-10, 6). */
 const QUOTA_EXCEEDED = 'https://iana.org/assignments/http-problem-types#quota-exceeded'
-const ABNORMAL_USAGE = 'https://iana.org/assignments/http-problem-types#abnormal-usage-detected'
+const BANNED: ProblemMembers = Object.freeze({ type: 'https://iana.org/assignments/http-problem-types#abnormal-usage-detected' })
 
-/** @param policies the names of all policies, of which the decision violates some */
-export function exceeded ({ retryMs, violated, banned }: Pick<Decision, 'retryMs' | 'violated' | 'banned'>, policies: readonly string[]): Error {
+/** What the problem says for the policies that are violated, by their places. */
+export type Violations = (violated: readonly number[]) => ProblemMembers
+
+/** @param policies the names of all policies of a budget */
+export function violationsOf (policies: readonly string[]): Violations {
+  /** By which of them are violated, a bit each: one object for all refusals that say the same. */
+  const known = new Map<number, ProblemMembers>()
+
+  return violated => {
+    let bits = 0
+    for (const i of violated) bits |= 1 << i
+    let told = known.get(bits)
+    if (told === undefined) known.set(bits, told = Object.freeze({ type: QUOTA_EXCEEDED, violatedPolicies: violated.map(i => policies[i]!) }))
+    return told
+  }
+}
+
+export function exceeded ({ retryMs, violated, banned }: Pick<Decision, 'retryMs' | 'violated' | 'banned'>, violations: Violations): Error {
   const error = Object.assign(new LimitExceeded(), { headers: { 'retry-after': retryAfter(retryMs) } })
-  return tellInProblem(error, banned ? { type: ABNORMAL_USAGE } : { type: QUOTA_EXCEEDED, violatedPolicies: violated.map(i => policies[i]!) })
+  return tellInProblem(error, banned ? BANNED : violations(violated))
 }
 
 /** The service's own answer, with Retry-After; null where it gives none, and what it did instead is in the log. */

@@ -10,6 +10,8 @@ const MAX_QUIET_MS = 600_000
 /** Runs that are held. */
 const MAX_RUNS = 10_000
 
+const ORDINARY = Object.freeze({})
+
 type Refused = Pick<Decision, 'limit' | 'retryMs' | 'banned'>
 type Named = { name: string, plan: string | null }
 
@@ -21,8 +23,10 @@ export class Reports {
   }
 
   refused (budget: Named, subject: string, { limit, retryMs, banned }: Refused, request: FastifyRequest | null): void {
-    const details = { budget: budget.name, ...(budget.plan !== null && { plan: budget.plan }), limit, retryMs, ...(banned && { banned, severity: 'critical' }) }
-    this.#runs.record(keyOf(budget, subject), request, details, banned ? { isGrave: true, quietMs: Math.min(MAX_QUIET_MS, Math.max(QUIET_MS, retryMs)) } : {})
+    const details: Record<string, unknown> = { budget: budget.name, limit, retryMs }
+    if (budget.plan !== null) details.plan = budget.plan
+    if (banned) Object.assign(details, { banned, severity: 'critical' })
+    this.#runs.record(keyOf(budget, subject), request, details, banned ? { isGrave: true, quietMs: Math.min(MAX_QUIET_MS, Math.max(QUIET_MS, retryMs)) } : ORDINARY)
   }
 
   /** The next refusal is the first of a run. */

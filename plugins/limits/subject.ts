@@ -20,13 +20,19 @@ export type SubjectOf = (request: FastifyRequest) => string
 const MAX_TEXT = 128
 const SEPARATOR = '|'
 
+let last: { ip: string | undefined, text: string } = { ip: undefined, text: 'address:unknown' }
+
 /**
  * How a subject is written, for operators: `subjects.address('203.0.113.9')` is `address:203.0.113.9`, and
  * `subjects.all(subjects.user('ada'), subjects.method('GET'))` is `user:ada|method:GET`.
  */
 export const subjects = {
   /** An address, by its network. */
-  address: (ip: string | undefined) => write('address', addressKey(ip)),
+  address (ip: string | undefined) {
+    // Flood guard and limits ask for the same one in turn.
+    if (last.ip !== ip) last = { ip, text: write('address', addressKey(ip)) }
+    return last.text
+  },
   /** A user, by id. */
   user: (id: string) => write('user', id),
   /** What an API key spends as a caller, by the principal's id. */

@@ -18,18 +18,19 @@ export class Bans extends Table {
 
   /** Milliseconds that are left of the subject's ban; 0 where there is none. */
   leftMs (slot: number, now: number): number {
-    const at = slot * PER_SLOT + ENDS
-    const left = this.numbers[at]! - now
+    const numbers = this.of(slot)
+    const at = this.at(slot, 0) + ENDS
+    const left = numbers[at]! - now
     if (left > 0 && left <= this.#ban.ms) return left
-    this.numbers[at] = left > 0 ? now + this.#ban.ms : 0 // the clock was set back, or it is over
+    numbers[at] = left > 0 ? now + this.#ban.ms : 0 // the clock was set back, or it is over
     return left > 0 ? this.#ban.ms : 0
   }
 
   /** Counts a refusal of somebody who is not banned; answers the milliseconds of the ban that it starts, or 0. */
   strike (slot: number, now: number): number {
-    const { numbers } = this
-    const at = slot * PER_SLOT
-    if (!this.#hasStrikes(at, now)) numbers[at + FIRST] = now
+    const numbers = this.of(slot)
+    const at = this.at(slot, 0)
+    if (!this.#hasStrikes(numbers, at, now)) numbers[at + FIRST] = now
     numbers[at + STRIKES]! += 1
     if (numbers[at + STRIKES]! < this.#ban.after) return 0
     numbers[at + STRIKES] = 0
@@ -39,11 +40,10 @@ export class Bans extends Table {
 
   /** A ban, or strikes that may lead to one. */
   mustStay (slot: number, now: number): boolean {
-    return this.leftMs(slot, now) > 0 || this.#hasStrikes(slot * PER_SLOT, now)
+    return this.leftMs(slot, now) > 0 || this.#hasStrikes(this.of(slot), this.at(slot, 0), now)
   }
 
-  #hasStrikes (at: number, now: number): boolean {
-    const { numbers } = this
+  #hasStrikes (numbers: Float64Array, at: number, now: number): boolean {
     if (numbers[at + STRIKES] === 0) return false
     const elapsed = now - numbers[at + FIRST]!
     if (elapsed < 0) numbers[at + FIRST] = now // the clock was set back

@@ -15,35 +15,35 @@ export class TokenBuckets extends WindowTable implements Meter {
 
   left (slot: number, window: number, cost: number, now: number): number {
     const { limit, ms } = this.windows[window]!
-    const at = slot * this.stride + window * PER_WINDOW
-    this.#drain(at, limit, ms, now)
-    return ((limit - cost) * ms - this.numbers[at + LEVEL]!) / ms
+    const numbers = this.of(slot)
+    const at = this.at(slot, window)
+    this.#drain(numbers, at, limit, ms, now)
+    return ((limit - cost) * ms - numbers[at + LEVEL]!) / ms
   }
 
   waitMs (slot: number, window: number, cost: number): number {
     const { limit, ms } = this.windows[window]!
     if (cost > limit) return ms // never passes
-    return Math.ceil((this.numbers[slot * this.stride + window * PER_WINDOW + LEVEL]! - (limit - cost) * ms) / limit)
+    return Math.ceil((this.of(slot)[this.at(slot, window) + LEVEL]! - (limit - cost) * ms) / limit)
   }
 
   resetMs (slot: number, window: number, cost: number): number {
     const { limit, ms } = this.windows[window]!
-    return Math.ceil((this.numbers[slot * this.stride + window * PER_WINDOW + LEVEL]! + cost * ms) / limit)
+    return Math.ceil((this.of(slot)[this.at(slot, window) + LEVEL]! + cost * ms) / limit)
   }
 
   count (slot: number, cost: number): void {
-    const base = slot * this.stride
-    for (let w = 0; w < this.windows.length; w++) this.numbers[base + w * PER_WINDOW + LEVEL]! += cost * this.windows[w]!.ms
+    const numbers = this.of(slot)
+    for (let w = 0; w < this.windows.length; w++) numbers[this.at(slot, w) + LEVEL]! += cost * this.windows[w]!.ms
   }
 
-  protected share (at: number, { limit, ms }: Window, now: number): number {
-    this.#drain(at, limit, ms, now)
-    return this.numbers[at + LEVEL]! / (limit * ms)
+  protected share (numbers: Float64Array, at: number, { limit, ms }: Window, now: number): number {
+    this.#drain(numbers, at, limit, ms, now)
+    return numbers[at + LEVEL]! / (limit * ms)
   }
 
   /** A clock that was set back drains nothing, and from then on counts as any other. */
-  #drain (at: number, limit: number, ms: number, now: number): void {
-    const { numbers } = this
+  #drain (numbers: Float64Array, at: number, limit: number, ms: number, now: number): void {
     const elapsed = now - numbers[at + SINCE]!
     if (elapsed >= ms) numbers[at + LEVEL] = 0
     else if (elapsed > 0) numbers[at + LEVEL] = Math.max(0, numbers[at + LEVEL]! - limit * elapsed)

@@ -2,9 +2,10 @@
  * The scripts of counters on Redis: one a policy, with its numbers written into it, so that a decision sends nothing but
  * who asks. Time is the server's.
  *
- * KEYS: the counter and, with bans, what is known of those, beside it under the same hash tag. ARGV: cost, time (none: the server's).
- * Answers window, remaining and reset where it passes; where it does not also retry, the windows that refuse (a bit each) and
- * whether that is a ban.
+ * One call makes many decisions. KEYS of each: the counter and, with bans, what is known of those, beside it under the same hash tag. ARGV of
+ * each, or none at all: cost, time (empty: the server's). Answers JSON, because one text is read faster than many numbers; of each decision window,
+ * remaining and reset where it passes; where it does not also retry, the windows that refuse (a bit each) and whether that is a ban. Null where
+ * the server has no memory left for it, which is no reason for others to pass.
  */
 import type { Algorithm, Ban, Window } from './port.js'
 import { script, type Script } from './scripts.js'
@@ -20,24 +21,35 @@ export interface CounterScript {
 }
 
 export function counterScript (policy: CounterScript): Script {
-  return script(`${BEGIN}${policy.ban === undefined ? '' : banned(policy.ban, policy)}${policy.algorithm === 'log' ? log(policy) : windowed(policy)}`)
+  const { algorithm, ban } = policy
+  return script(`${BEGIN}${ban === undefined ? '' : banned(ban, policy)}${algorithm === 'log' ? log(policy) : windowed(policy)}${endOf(policy)}`)
 }
 
-const BEGIN = `local call = redis.call
-local cost, now = tonumber(ARGV[1] or 1), tonumber(ARGV[2] or nil)
-if not now then
-  local time = call('TIME')
-  now = time[1] * 1000 + math.floor(time[2] / 1000)
-end
+const BEGIN = `local call, format = redis.call, string.format
+local function decide (key, banKey, cost, now)
 local refused, refusedReset, retry, violated = -1, 0, 0, 0
 local nearest, nearestLeft, nearestReset = 0, math.huge, 0
+`
+
+const endOf = ({ ban }: CounterScript): string => `
+end
+local time = call('TIME')
+time = time[1] * 1000 + math.floor(time[2] / 1000)
+local answers = {}
+for i = 1, #KEYS / ${ban === undefined ? 1 : 2} do
+  local key, banKey = ${ban === undefined ? 'KEYS[i]' : 'KEYS[2 * i - 1], KEYS[2 * i]'}
+  local isDone, answer = pcall(decide, key, banKey, tonumber(ARGV[2 * i - 1] or 1), tonumber(ARGV[2 * i] or time) or time)
+  if not isDone and not string.find(type(answer) == 'table' and answer.err or answer, 'OOM', 1, true) then error(answer, 0) end
+  answers[i] = isDone and answer or 'null'
+end
+return '[' .. table.concat(answers, ',') .. ']'
 `
 
 /** What is kept of a ban: strikes and since when; no strikes are a ban that began then. */
 const banned = ({ ms }: Ban, { counts, minTtl }: CounterScript): string => `
 local strikes, since, left = 0, now, 0
-local function keep () call('SET', KEYS[2], struct.pack('<dd', strikes, since), 'PX', math.max(since + ${ms} - now, ${minTtl})) end
-local kept = call('GET', KEYS[2])
+local function keep () call('SET', banKey, struct.pack('<dd', strikes, since), 'PX', math.max(since + ${ms} - now, ${minTtl})) end
+local kept = call('GET', banKey)
 if kept then
   strikes, since = struct.unpack('<dd', kept)
   if since > now then
@@ -57,7 +69,7 @@ ${ban === undefined
 : `
 if left > 0 then
   if refused == -1 then refused = nearest end
-  return { refused, 0, math.max(refusedReset, left), math.max(retry, left), violated, 1 }
+  return format('[%d,%d,%d,%d,%d,%d]', refused, 0, math.max(refusedReset, left), math.max(retry, left), violated, 1)
 end`}
 if refused == -1 then
 ${passed}
@@ -69,10 +81,10 @@ strikes = strikes + 1
 if strikes >= ${ban.after} then
   strikes, since = 0, now
   keep()
-  return { refused, 0, math.max(refusedReset, ${ban.ms}), math.max(retry, ${ban.ms}), violated, 1 }
+  return format('[%d,%d,%d,%d,%d,%d]', refused, 0, math.max(refusedReset, ${ban.ms}), math.max(retry, ${ban.ms}), violated, 1)
 end
 keep()
-`}return { refused, 0, refusedReset, retry, violated, 0 }
+`}return format('[%d,%d,%d,%d,%d,%d]', refused, 0, refusedReset, retry, violated, 0)
 `
 
 /** What a window says once its `room` (or the room in a log) and its `reset` are known. */
@@ -95,12 +107,12 @@ function windowed (policy: CounterScript): string {
   const names = windows.map((_window, w) => `s${w}, c${w}, p${w}`).join(', ')
   const format = `<${'d'.repeat(windows.length * 3)}`
   const ttl = Math.max(minTtl, ...windows.map(({ ms }) => algorithm === 'sliding' ? 2 * ms : ms))
-  const kept = (values: string, life = `'PX', ${ttl}`) => `call('SET', KEYS[1], struct.pack('${format}', ${values}), ${life})`
+  const kept = (values: string, life = `'PX', ${ttl}`) => `call('SET', key, struct.pack('${format}', ${values}), ${life})`
   // A key lives on from where its windows began: it is given a new life with a new window, which is the dearer command.
   const began = windows.map((_window, w) => `s${w} == b${w}`).join(' and ')
   const spent = windows.map(({ ms }, w) => `s${w}, c${w} + ${algorithm === 'bucket' ? `cost * ${ms}` : 'cost'}, p${w}`).join(', ')
   return `
-local raw = call('GET', KEYS[1])
+local raw = call('GET', key)
 local ${names} = ${windows.map(() => 'now, 0, 0').join(', ')}
 if raw then ${names} = struct.unpack('${format}', raw) end
 local room, reset, wait
@@ -108,7 +120,7 @@ local ${windows.map((_window, w) => `b${w}`).join(', ')} = ${windows.map((_windo
 local turned = ${windows.map((_window, w) => `now < s${w}`).join(' or ')}
 ${windows.map(algorithm === 'bucket' ? bucket : algorithm === 'fixed' ? fixed : sliding).join('')}
 ${end(policy, `${counts ? `if raw and ${began} then ${kept(spent, "'KEEPTTL'")} else ${kept(spent)} end` : ''}
-return { nearest, math.floor(nearestLeft), nearestReset }`, `if turned then ${kept(names)} end`)}`
+return format('[%d,%d,%d]', nearest, nearestLeft, nearestReset)`, `if turned then ${kept(names)} end`)}`
 }
 
 function fixed ({ limit, ms }: Window, w: number): string {
@@ -152,8 +164,7 @@ function log (policy: CounterScript): string {
   const { windows, counts, minTtl } = policy
   const widest = Math.max(...windows.map(({ ms }) => ms))
   return `
-local key = KEYS[1]
-local function stamp (time) return string.format('%.0f', time) end
+local function stamp (time) return format('%.0f', time) end
 local function add (count)
   local seq = call('ZCOUNT', key, stamp(now), stamp(now))
   for unit = 1, count do call('ZADD', key, stamp(now), stamp(now) .. ':' .. (seq + unit)) end
@@ -177,5 +188,5 @@ reset = ${ms}
 if room < 0 then reset = count > 0 and timeAt(total - 1) + ${ms} - now or 0 end
 ${judged(w, 'room', `wait = cost > ${limit} and ${ms} or timeAt(total - count - room - 1) + ${ms} - now`)}`).join('')}
 ${end(policy, `${counts ? 'add(cost)' : ''}
-return { nearest, nearestLeft, nearestReset }`)}`
+return format('[%d,%d,%d]', nearest, nearestLeft, nearestReset)`)}`
 }

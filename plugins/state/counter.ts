@@ -5,6 +5,7 @@
 import { Bans } from './bans.js'
 import { TokenBuckets } from './bucket.js'
 import { checkCost, type SettledCounter } from './counter-options.js'
+import { Directory, NO_SLOT } from './directory.js'
 import { FixedWindows } from './fixed.js'
 import { ExactLog, type LogRoom } from './log.js'
 import type { Meter } from './meter.js'
@@ -19,8 +20,6 @@ export interface CounterBounds {
   refuse: () => never
 }
 
-/** The slot of a subject that was never counted: always empty. */
-const UNKNOWN = 0
 /** Times that the logs of a counter hold at most, for each subject that it may hold. */
 const TIMES_PER_SUBJECT = 8
 /** Who has used no more than this share of every budget may be forgotten to make room: it gives away half a budget at most. */
@@ -32,9 +31,7 @@ export class MemoryCounter implements Counter {
   readonly windows: readonly Window[]
   readonly #meter: Meter
   readonly #bans: Bans | null
-  readonly #slots = new Map<string, number>()
-  readonly #subjects: (string | undefined)[] = [undefined]
-  readonly #free: number[] = []
+  readonly #slots = new Directory()
   readonly #bounds: CounterBounds
   #hand = 0
 
@@ -54,13 +51,13 @@ export class MemoryCounter implements Counter {
   take (subject: string, cost = 1): Decision {
     checkCost(cost)
     const now = this.#bounds.now()
-    const slot = this.#slots.get(subject) ?? UNKNOWN
+    const slot = this.#slots.find(subject)
     const decision = this.#decide(slot, cost, now)
     const bannedMs = this.#bans === null ? 0 : this.#bans.leftMs(slot, now)
     if (bannedMs > 0) return refuseBanned(decision, bannedMs)
-    if (decision.allowed) this.#meter.count(slot === UNKNOWN ? this.#open(subject, now) : slot, cost, now)
+    if (decision.allowed) this.#meter.count(slot === NO_SLOT ? this.#open(subject, now) : slot, cost, now)
     else if (this.#bans !== null) {
-      const startedMs = this.#bans.strike(slot === UNKNOWN ? this.#open(subject, now) : slot, now)
+      const startedMs = this.#bans.strike(slot === NO_SLOT ? this.#open(subject, now) : slot, now)
       if (startedMs > 0) return refuseBanned(decision, startedMs)
     }
     return decision
@@ -68,15 +65,15 @@ export class MemoryCounter implements Counter {
 
   peek (subject: string): Decision {
     const now = this.#bounds.now()
-    const slot = this.#slots.get(subject) ?? UNKNOWN
+    const slot = this.#slots.find(subject)
     const bannedMs = this.#bans === null ? 0 : this.#bans.leftMs(slot, now)
     const decision = this.#decide(slot, 1, now)
     return bannedMs > 0 ? refuseBanned(decision, bannedMs) : decision
   }
 
   reset (subject: string): void {
-    const slot = this.#slots.get(subject)
-    if (slot !== undefined) this.#close(slot)
+    const slot = this.#slots.find(subject)
+    if (slot !== NO_SLOT) this.#close(slot)
   }
 
   #decide (slot: number, cost: number, now: number): Decision {
@@ -112,19 +109,15 @@ export class MemoryCounter implements Counter {
 
   #open (subject: string, now: number): number {
     this.#collect(PLACES_PER_WRITE, now)
-    if (this.#slots.size >= this.#bounds.maxSubjects) this.#makeRoom(UNKNOWN, now)
-    const slot = this.#free.pop() ?? this.#subjects.length
-    this.#slots.set(subject, slot)
-    this.#subjects[slot] = subject
+    if (this.#slots.size >= this.#bounds.maxSubjects) this.#makeRoom(NO_SLOT, now)
+    const slot = this.#slots.open(subject)
     this.#meter.open(slot, now)
     this.#bans?.open(slot, now)
     return slot
   }
 
   #close (slot: number): void {
-    this.#slots.delete(this.#subjects[slot]!)
-    this.#subjects[slot] = undefined
-    this.#free.push(slot)
+    this.#slots.close(slot)
     this.#meter.close(slot)
   }
 
@@ -147,13 +140,13 @@ export class MemoryCounter implements Counter {
 
   #nextPlace (): number {
     const slot = this.#hand
-    this.#hand = (slot + 1) % this.#subjects.length
+    this.#hand = (slot + 1) % this.#slots.end
     return slot
   }
 
   /** The largest share of a budget that the subject of a place has used; infinite where it must stay, and where there is none. */
   #share (slot: number, now: number): number {
-    if (this.#subjects[slot] === undefined || this.#bans?.mustStay(slot, now) === true) return Infinity
+    if (!this.#slots.has(slot) || this.#bans?.mustStay(slot, now) === true) return Infinity
     return this.#meter.used(slot, now)
   }
 }

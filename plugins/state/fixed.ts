@@ -12,9 +12,10 @@ export class FixedWindows extends WindowTable implements Meter {
 
   left (slot: number, window: number, cost: number, now: number): number {
     const { limit, ms } = this.windows[window]!
-    const at = slot * this.stride + window * PER_WINDOW
-    this.#advance(at, ms, now)
-    return limit - cost - this.numbers[at + COUNT]!
+    const numbers = this.of(slot)
+    const at = this.at(slot, window)
+    this.#advance(numbers, at, ms, now)
+    return limit - cost - numbers[at + COUNT]!
   }
 
   waitMs (slot: number, window: number, cost: number, now: number): number {
@@ -23,22 +24,21 @@ export class FixedWindows extends WindowTable implements Meter {
   }
 
   resetMs (slot: number, window: number, _cost: number, now: number): number {
-    return Math.ceil(this.windows[window]!.ms - (now - this.numbers[slot * this.stride + window * PER_WINDOW + START]!))
+    return Math.ceil(this.windows[window]!.ms - (now - this.of(slot)[this.at(slot, window) + START]!))
   }
 
   count (slot: number, cost: number): void {
-    const base = slot * this.stride
-    for (let at = base; at < base + this.stride; at += PER_WINDOW) this.numbers[at + COUNT]! += cost
+    const numbers = this.of(slot)
+    for (let w = 0; w < this.windows.length; w++) numbers[this.at(slot, w) + COUNT]! += cost
   }
 
-  protected share (at: number, { limit, ms }: Window, now: number): number {
-    this.#advance(at, ms, now)
-    return this.numbers[at + COUNT]! / limit
+  protected share (numbers: Float64Array, at: number, { limit, ms }: Window, now: number): number {
+    this.#advance(numbers, at, ms, now)
+    return numbers[at + COUNT]! / limit
   }
 
   /** What has ended, or holds nothing, begins anew; what was counted before the clock was set back stays, for one window at most. */
-  #advance (at: number, ms: number, now: number): void {
-    const { numbers } = this
+  #advance (numbers: Float64Array, at: number, ms: number, now: number): void {
     const elapsed = now - numbers[at + START]!
     if (elapsed >= 0 && elapsed < ms && numbers[at + COUNT]! > 0) return
     if (elapsed >= ms) numbers[at + COUNT] = 0

@@ -37,9 +37,12 @@ export interface LineParts {
 }
 
 type Argument = string | number
+interface Asked<Item, Answer> { item: Item, resolve: (answer: Answer) => void, reject: (error: Error) => void }
+/** Adds an operation to a batch; all keys of one are in one place of a cluster. */
+export type Ask<Item, Answer> = (key: Key, item: Item) => Promise<Answer>
 
-/** Operations of one write. */
-const BURST = 16
+/** Operations that are gathered at most. */
+const BURST = 128
 
 /** Does what operations do: a script that writes. */
 export const PROBE = "return redis.call('SET', KEYS[1], '1', 'PX', 1000)"
@@ -53,7 +56,8 @@ export class Line {
   /** Not where auto-pipelining does the same, at a higher price. */
   readonly #gathers: boolean
   readonly #sendsWhole: boolean
-  #gathering: RedisClient['stream'] = null
+  #batches: (() => void)[] = []
+  #stream: RedisClient['stream'] = null
   #gathered = 0
 
   /** @param sendsWhole scripts are sent whole at once: what follows them must not come before them */
@@ -70,22 +74,51 @@ export class Line {
 
   /** What `read` makes of what the server answers to `operation` within so many milliseconds. */
   send<T> (key: Key, operation: () => Promise<unknown>, read: (answer: any) => T, deadlineMs: number): Promise<T> {
-    const link = this.#linkTo(key)
-    if (this.client.status !== 'ready') link.leave(new Error(`the connection is ${this.client.status}`))
     if (this.#gathers) this.#gather()
-    return link.run(operation, read, deadlineMs)
+    return this.#run(key, operation, read, deadlineMs, 1)
+  }
+
+  /**
+   * A kind of operation of which one command does many: those of one turn of the loop share what a command costs, here and at the server.
+   *
+   * @param command does them all
+   * @param read the answer of each, in their order; an error is what that one fails with
+   */
+  batch<Item, Answer> (
+    deadlineMs: number, command: (items: readonly Item[]) => Promise<unknown>, read: (answer: any, items: readonly Item[]) => (Answer | Error)[]
+  ): Ask<Item, Answer> {
+    let asked: Asked<Item, Answer>[] = []
+    const sendAll = (key: Key) => {
+      const batch = asked
+      asked = []
+      const items = batch.map(({ item }) => item)
+      this.#run(key, () => command(items), answer => read(answer, items), deadlineMs, batch.length).then(answers => {
+        for (const [i, answer] of answers.entries()) {
+          if (answer instanceof Error) batch[i]!.reject(answer)
+          else batch[i]!.resolve(answer)
+        }
+      }, error => { for (const { reject } of batch) reject(error) })
+    }
+    return (key, item) => new Promise((resolve, reject) => {
+      const number = asked.push({ item, resolve, reject })
+      if (!this.#gathers) return sendAll(key)
+      if (number === 1) this.#batches.push(() => { sendAll(key) })
+      this.#gather()
+    })
   }
 
   /** Where the server does not know a script (yet, or any more), it is sent whole. */
   evaluate ({ lua, sha }: Script, names: readonly string[], args: readonly Argument[]): Promise<unknown> {
-    if (this.#sendsWhole) return this.client.call('EVAL', lua, names.length, ...names, ...args)
-    return this.client.call('EVALSHA', sha, names.length, ...names, ...args).catch((error: Error) => {
+    const rest = [names.length, ...names, ...args]
+    if (this.#sendsWhole) return this.client.call('EVAL', lua, ...rest)
+    return this.client.call('EVALSHA', sha, ...rest).catch((error: Error) => {
       if (!error.message.startsWith('NOSCRIPT')) throw error
-      return this.client.call('EVAL', lua, names.length, ...names, ...args)
+      return this.client.call('EVAL', lua, ...rest)
     })
   }
 
   close (): void {
+    this.#sendBatches()
     for (const link of this.#links.values()) link.close()
   }
 
@@ -123,25 +156,34 @@ export class Line {
     if (this.isAway !== wasAway) this.#parts.changed(this.isAway, cause)
   }
 
+  #run<T> (key: Key, operation: () => Promise<unknown>, read: (answer: any) => T, deadlineMs: number, operations: number): Promise<T> {
+    const link = this.#linkTo(key)
+    if (this.client.status !== 'ready') link.leave(new Error(`the connection is ${this.client.status}`))
+    return link.run(operation, read, deadlineMs, operations)
+  }
+
   /** What is sent in one turn of the loop goes out as one write: a request's look-up and its counter, and those of its neighbours. */
   #gather (): void {
-    const { stream } = this.client
-    if (typeof stream?.cork !== 'function') return
-    if (this.#gathering === stream) {
-      if (++this.#gathered < BURST) return
+    if (this.#gathered++ === 0) {
+      const stream = this.#stream = typeof this.client.stream?.cork === 'function' ? this.client.stream : null
+      stream?.cork()
+      setImmediate(() => {
+        this.#gathered = 0
+        this.#sendBatches()
+        stream?.uncork()
+      })
+    } else if (this.#gathered % BURST === 0) {
       // More go out at once, so that the server works while the rest is made.
-      stream.uncork()
-      stream.cork()
-      this.#gathered = 0
-      return
+      this.#sendBatches()
+      this.#stream?.uncork()
+      this.#stream?.cork()
     }
-    this.#gathering = stream
-    this.#gathered = 0
-    stream.cork()
-    setImmediate(() => {
-      this.#gathering = null
-      stream.uncork()
-    })
+  }
+
+  #sendBatches (): void {
+    const batches = this.#batches
+    this.#batches = []
+    for (const send of batches) send()
   }
 
   /** Null: as good as away, as are a broken connection, a server that loads or a node that is no master. What it says of one operation is about that. */

@@ -47,15 +47,16 @@ export class Link {
 
   get isAway (): boolean { return this.#isAway }
 
-  /** What `read` makes of what `send` answers in time. */
-  run<T> (send: () => Promise<unknown>, read: (answer: unknown) => T, deadlineMs: number): Promise<T> {
+  /** What `read` makes of what `send`, which is so many operations, answers in time. */
+  run<T> (send: () => Promise<unknown>, read: (answer: unknown) => T, deadlineMs: number, operations: number): Promise<T> {
     if (this.#isAway) return Promise.reject(this.#parts.unavailable(this.#cause))
     return new Promise((resolve, reject) => {
       const began = performance.now()
       const pending: Pending = { isDone: false, expires: began + deadlineMs, reject }
       send().then(answer => {
         pending.isDone = true
-        this.#parts.took((performance.now() - began) / 1000)
+        const seconds = (performance.now() - began) / 1000
+        for (let i = 0; i < operations; i++) this.#parts.took(seconds)
         try {
           resolve(read(answer))
         } catch (error) {

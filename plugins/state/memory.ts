@@ -21,16 +21,18 @@ interface MemoryOptions {
 }
 
 export function memoryState ({ maxEntries, maxSubjects, now, refuse, forgot }: MemoryOptions): State {
-  const loose = new Shelf<string>(Math.floor(maxEntries / 2), forgot)
-  const pinned = new Shelf<string>(Math.floor(maxEntries / 4), null)
-  const tallies = new Shelf<number | Set<string>>(Math.floor(maxEntries / 4), null)
+  let [loose, pinned, tallies] = emptyShelves()
   const counters = new Map<string, MemoryCounter>()
+
+  function emptyShelves (): [Shelf, Shelf, Shelf] {
+    return [new Shelf(Math.floor(maxEntries / 2), forgot), new Shelf(Math.floor(maxEntries / 4), null), new Shelf(Math.floor(maxEntries / 4), null)]
+  }
 
   function valueOf (key: string, time = now()): string | null {
     return (loose.get(key, time) ?? pinned.get(key, time))?.value ?? null
   }
 
-  function put<Value> (shelf: Shelf<Value>, key: string, value: Value, ttlMs: number): void {
+  function put (shelf: Shelf, key: string, value: string, ttlMs: number): void {
     const time = now()
     if (!shelf.put(key, value, time + wholeTtl(key, ttlMs), time)) refuse()
   }
@@ -84,38 +86,49 @@ export function memoryState ({ maxEntries, maxSubjects, now, refuse, forgot }: M
       return next
     },
     add (key, by, ttlMs) {
-      const kept = tallies.get(key, now())
-      if (kept !== undefined && typeof kept.value !== 'number') throw new TypeError('state: add was called on a set')
-      const count = Math.max(0, (kept?.value as number | undefined ?? 0) + by)
+      const time = now()
+      const kept = tallies.get(key, time)
+      if (kept !== undefined && isSet(kept.value)) throw new TypeError('state: add was called on a set')
+      const count = Math.max(0, Number(kept?.value ?? 0) + by)
       if (count === 0) tallies.delete(key)
-      else if (kept === undefined) put(tallies, key, count, ttlMs)
-      else kept.value = count
-      return { count, ttlMs: kept === undefined || count === 0 ? ttlMs : kept.expires - now() }
+      else if (kept === undefined) put(tallies, key, String(count), ttlMs)
+      else tallies.put(key, String(count), kept.expires, time)
+      return { count, ttlMs: kept === undefined || count === 0 ? ttlMs : kept.expires - time }
     },
     join (key, member, max, ttlMs) {
-      const kept = tallies.get(key, now())
+      const time = now()
+      const kept = tallies.get(key, time)
       if (kept === undefined) {
-        put(tallies, key, new Set([member]), ttlMs)
+        put(tallies, key, JSON.stringify([member]), ttlMs)
         return 1
       }
-      if (typeof kept.value === 'number') throw new TypeError('state: join was called on a number')
-      if (kept.value.size < max) kept.value.add(member)
-      return kept.value.size
+      if (!isSet(kept.value)) throw new TypeError('state: join was called on a number')
+      const members = JSON.parse(kept.value) as string[]
+      if (members.length >= max || members.includes(member)) return members.length
+      tallies.put(key, JSON.stringify(members.concat(member)), kept.expires, time)
+      return members.length + 1
     },
     leave (key, member) {
-      const kept = tallies.get(key, now())
-      if (kept === undefined || typeof kept.value === 'number') return
-      kept.value.delete(member)
-      if (kept.value.size === 0) tallies.delete(key)
+      const time = now()
+      const kept = tallies.get(key, time)
+      if (kept === undefined || !isSet(kept.value)) return
+      const members = (JSON.parse(kept.value) as string[]).filter(other => other !== member)
+      if (members.length === 0) tallies.delete(key)
+      else tallies.put(key, JSON.stringify(members), kept.expires, time)
     },
     size: () => ({
       entries: loose.size + pinned.size + tallies.size,
       counters: [...counters.values()].reduce((sum, counter) => sum + counter.size, 0),
     }),
     close () {
-      for (const shelf of [loose, pinned, tallies]) shelf.clear()
+      [loose, pinned, tallies] = emptyShelves()
       counters.clear()
     },
   }
   return state
+}
+
+/** A tally is a number, or the members of a set as a list. */
+function isSet (tally: string): boolean {
+  return tally.startsWith('[')
 }

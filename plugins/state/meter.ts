@@ -1,4 +1,6 @@
+import { NO_SLOT } from './directory.js'
 import type { Window } from './port.js'
+import { Rows } from './rows.js'
 
 /**
  * How one algorithm counts: numbers, a slot a subject. A counter asks `left` of each window and then, of the same
@@ -23,29 +25,29 @@ export interface Meter {
   close: (slot: number) => void
 }
 
-const FIRST_SLOTS = 64
-
-/** Numbers in one array, so that a million subjects cost no million objects: of each slot some groups, whose first number is a time. */
+/** Of each slot some groups of numbers, the first of which is a time. */
 export class Table {
-  readonly stride: number
-  readonly #group: number
-  numbers: Float64Array
+  readonly #groups: number
+  readonly #perGroup: number
+  readonly #rows: Rows<Float64Array>
 
-  constructor (groups: number, numbersOfOne: number) {
-    this.stride = groups * numbersOfOne
-    this.#group = numbersOfOne
-    this.numbers = new Float64Array(FIRST_SLOTS * this.stride)
+  constructor (groups: number, perGroup: number) {
+    this.#groups = groups
+    this.#perGroup = perGroup
+    this.#rows = new Rows(Float64Array, groups * perGroup)
+    this.open(NO_SLOT, 0)
   }
 
+  /** Where the numbers of a slot are, from {@link at} on. */
+  protected of (slot: number): Float64Array { return this.#rows.of(slot) }
+
+  protected at (slot: number, group: number): number { return this.#rows.at(slot) + group * this.#perGroup }
+
   open (slot: number, now: number): void {
-    const base = slot * this.stride
-    if (base + this.stride > this.numbers.length) {
-      const grown = new Float64Array(this.numbers.length * 2)
-      grown.set(this.numbers)
-      this.numbers = grown
-    }
-    this.numbers.fill(0, base, base + this.stride)
-    for (let at = base; at < base + this.stride; at += this.#group) this.numbers[at] = now
+    this.#rows.begin(slot)
+    const numbers = this.of(slot)
+    numbers.fill(0, this.at(slot, 0), this.at(slot, this.#groups))
+    for (let group = 0; group < this.#groups; group++) numbers[this.at(slot, group)] = now
   }
 
   /** The numbers stay until the slot is opened again. */
@@ -55,22 +57,19 @@ export class Table {
 /** Meters with a group of numbers for each window. */
 export abstract class WindowTable extends Table {
   protected readonly windows: readonly Window[]
-  readonly #numbersOfOne: number
 
-  constructor (windows: readonly Window[], numbersOfOne: number) {
-    super(windows.length, numbersOfOne)
+  constructor (windows: readonly Window[], perWindow: number) {
+    super(windows.length, perWindow)
     this.windows = windows
-    this.#numbersOfOne = numbersOfOne
   }
 
   used (slot: number, now: number): number {
+    const numbers = this.of(slot)
     let most = 0
-    for (let w = 0; w < this.windows.length; w++) {
-      most = Math.max(most, this.share(slot * this.stride + w * this.#numbersOfOne, this.windows[w]!, now))
-    }
+    for (let w = 0; w < this.windows.length; w++) most = Math.max(most, this.share(numbers, this.at(slot, w), this.windows[w]!, now))
     return most
   }
 
   /** The share of this window's budget that is used, once it is moved on to `now`. */
-  protected abstract share (at: number, window: Window, now: number): number
+  protected abstract share (numbers: Float64Array, at: number, window: Window, now: number): number
 }

@@ -17,18 +17,21 @@ const MAC_LENGTH = 22
 export class Names {
   readonly #prefix: string
   readonly #secret: string | Buffer
-  readonly #known = new Remembered<Key>(REMEMBERED)
+  /** By kind and logical name. */
+  readonly #known: Record<Kind, Remembered<Key>>
 
   constructor (prefix: string, secret: string | Buffer) {
     this.#prefix = prefix
     this.#secret = secret
+    const known = () => new Remembered<Key>(REMEMBERED)
+    this.#known = { value: known(), tally: known(), count: known(), ban: known() }
   }
 
   /** The key of what is called `<concern>:<what>` here. */
   of (kind: Kind, logical: string): Key {
-    const id = kind + logical
-    let key = this.#known.get(id)
-    if (key === undefined) this.#known.set(id, key = this.make(kind, logical))
+    const known = this.#known[kind]
+    let key = known.get(logical)
+    if (key === undefined) known.set(logical, key = this.make(kind, logical))
     return key
   }
 

@@ -2,33 +2,44 @@
 import { Remembered } from '../remembered.js'
 import { checkCost } from './counter-options.js'
 import { counterScript } from './counter-scripts.js'
-import type { Line } from './line.js'
+import type { Ask, Line } from './line.js'
 import type { Key, Names } from './names.js'
 import type { Counter, CounterOptions, Decision, State } from './port.js'
-import type { Script } from './scripts.js'
 
 export interface CounterParts {
-  send: <T>(key: Key, operation: (line: Line) => Promise<unknown>, read: (answer: any) => T) => Promise<T>
+  line: Line
+  /** Milliseconds. */
+  deadline: number
   names: Names
+  /** The error of a decision for which the store has no memory left. */
+  full: (cause: unknown) => Error
   now: (() => number) | undefined
   local: State
 }
 
-/** The key of a subject, and all keys of its script. */
+/** The key of a subject, and all keys of its decision. */
 interface Subject { key: Key, names: readonly string[] }
+/** A decision that is asked for; without a time it is the server's. */
+interface Asked { names: readonly string[], cost: number, time: number | undefined }
 
 const REMEMBERED_SUBJECTS = 10_000
 /** Milliseconds that a counter is kept at least where its time is not the server's. */
 const INJECTED_TTL = 60_000
 const NONE: readonly number[] = Object.freeze([])
 
-export function redisCounter ({ name, windows, algorithm = 'sliding', ban }: CounterOptions, { send, names, now, local }: CounterParts): Counter {
+export function redisCounter ({ name, windows, algorithm = 'sliding', ban }: CounterOptions, parts: CounterParts): Counter {
+  const { line, deadline, names, full, now, local } = parts
   local.counter({ name, windows, algorithm, ...(ban !== undefined && { ban }) }) // refuses wrong options, and one name for two policies
   // Other windows are other keys: what one policy has counted does not fit another.
   const policy = `limits:${name}\0${algorithm} ${windows.map(({ limit, ms }) => `${limit}/${ms}`).join()}\0`
   const minTtl = now === undefined ? 0 : INJECTED_TTL
-  const taking = counterScript({ windows, algorithm, ban, minTtl, counts: true })
-  const looking = counterScript({ windows, algorithm, ban, minTtl, counts: false })
+  const deciding = (counts: boolean): Ask<Asked, Decision> => {
+    const one = counterScript({ windows, algorithm, ban, minTtl, counts })
+    const command = (asked: readonly Asked[]) => line.evaluate(one, asked.flatMap(({ names }) => names), argsOf(asked))
+    return line.batch(deadline, command, (answer: string) => (JSON.parse(answer) as (number[] | null)[]).map(decisionFrom))
+  }
+  const taking = deciding(true)
+  const looking = deciding(false)
   const subjects = new Remembered<Subject>(REMEMBERED_SUBJECTS)
 
   function subjectOf (subject: string): Subject {
@@ -41,13 +52,14 @@ export function redisCounter ({ name, windows, algorithm = 'sliding', ban }: Cou
     return known
   }
 
-  function decide (subject: string, cost: number, one: Script): Promise<Decision> {
+  function decide (subject: string, cost: number, ask: Ask<Asked, Decision>): Promise<Decision> {
     checkCost(cost)
     const { key, names } = subjectOf(subject)
-    return send(key, line => line.evaluate(one, names, now === undefined ? cost === 1 ? [] : [cost] : [cost, now()]), decisionFrom)
+    return ask(key, { names, cost, time: now?.() })
   }
 
-  function decisionFrom (answer: number[]): Decision {
+  function decisionFrom (answer: number[] | null): Decision | Error {
+    if (answer === null) return full(new Error('no memory'))
     const [window, remaining, resetMs, retryMs, violated, banned] = answer as [number, number, number, number?, number?, number?]
     const { limit } = windows[window]!
     if (retryMs === undefined) return { allowed: true, window, limit, remaining, resetMs, retryMs: 0, violated: NONE, banned: false }
@@ -60,9 +72,14 @@ export function redisCounter ({ name, windows, algorithm = 'sliding', ban }: Cou
     peek: subject => decide(subject, 1, looking),
     reset (subject) {
       const { key, names } = subjectOf(subject)
-      return send(key, ({ client }) => client.call('DEL', ...names), () => {})
+      return line.send(key, () => line.client.call('DEL', ...names), () => {}, deadline)
     },
   }
+}
+
+/** Nothing where all cost one and time is the server's. */
+function argsOf (asked: readonly Asked[]): (string | number)[] {
+  return asked.every(({ cost, time }) => cost === 1 && time === undefined) ? [] : asked.flatMap(({ cost, time = '' }) => [cost, time])
 }
 
 function bitsOf (bits: number): readonly number[] {

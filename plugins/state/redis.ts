@@ -7,7 +7,7 @@ import { Line, type LineParts, type RedisClient } from './line.js'
 import { Names, type Key } from './names.js'
 import type { State } from './port.js'
 import { redisCounter } from './redis-counter.js'
-import { ADD, JOIN, RAISE, SWAP, type Script } from './scripts.js'
+import { ADD, JOIN, LOOK_UP, RAISE, SWAP, type Script } from './scripts.js'
 import { wholeTtl } from './ttl.js'
 
 export interface RedisParts extends LineParts {
@@ -26,6 +26,7 @@ export interface RedisParts extends LineParts {
 
 type Argument = string | number
 type Send = <T>(key: Key, operation: (line: Line) => Promise<unknown>, read: (answer: any) => T) => Promise<T>
+type Found = (string | null)[]
 
 const nothing = () => {}
 const itself = (answer: unknown) => answer as never
@@ -45,7 +46,7 @@ export function redisState (parts: RedisParts): State {
   })
   const line = new Line(client, lineParts('operations'))
   // Who waits for replicas waits on a connection of its own: what is asked meanwhile does not stand behind it.
-  const confirming = replicas === 0 ? null : new Line(client.duplicate() as RedisClient, { ...parts, isOwn: true, changed: nothing })
+  const confirming = replicas === 0 ? null : new Line(client.duplicate() as RedisClient, { ...parts, isOwn: true, changed: nothing }, true)
   const views = new Map<number, State>()
 
   function view (deadline: number): State {
@@ -68,6 +69,14 @@ export function redisState (parts: RedisParts): State {
 
     const command = (name: string, key: Key, ...args: Argument[]) => ({ client }: Line) => client.call(name, key.name, ...args)
     const script = (one: Script, key: Key, ...args: Argument[]) => (line: Line) => line.evaluate(one, [key.name], args)
+    const lookUp = line.batch<readonly string[], Found>(deadline, items => line.evaluate(LOOK_UP, items.flat(), []), (answer: string, items) => {
+      const found = JSON.parse(answer) as Found
+      let end = 0
+      return items.map(({ length }) => {
+        end += length
+        return found.slice(end - length, end)
+      })
+    })
     const value = (key: string) => names.of('value', key)
     const tally = (key: string) => names.of('tally', key)
 
@@ -79,16 +88,16 @@ export function redisState (parts: RedisParts): State {
         const key = value('state:answers')
         return send(key, command('SET', key, '1', 'PX', 1000), () => awayLines.size === 0).catch(() => false)
       },
-      counter: options => redisCounter(options, { send: (key, operation, read) => send(key, operation, read), names, now: parts.now, local }),
+      counter: options => redisCounter(options, { line, deadline, names, full: parts.full, now: parts.now, local }),
       async get (logical) {
         const key = value(logical)
-        return send(key, command('GET', key), itself)
+        return (await lookUp(key, [key.name]))[0]!
       },
       getMany (logical) {
         if (logical.length === 0) return []
         const keys = logical.map(value)
-        if (line.isCluster) return Promise.all(keys.map(key => send(key, command('GET', key), itself)))
-        return send(keys[0]!, ({ client }) => client.call('MGET', ...keys.map(({ name }) => name)), itself)
+        if (line.isCluster) return Promise.all(keys.map(async key => (await lookUp(key, [key.name]))[0]!))
+        return lookUp(keys[0]!, keys.map(({ name }) => name))
       },
       async set (logical, text, ttlMs, pinned = false) {
         const key = value(logical)

@@ -1,9 +1,18 @@
-/** The scripts of values and tallies on Redis: each decides and changes one key in one step. */
+/** The scripts of values and tallies on Redis: each but the look-up decides and changes one key in one step. */
 import { createHash } from 'node:crypto'
 
 export interface Script { lua: string, sha: string }
 
 export const script = (lua: string): Script => ({ lua, sha: createHash('sha1').update(lua).digest('hex') })
+
+/** The values of all keys, as JSON: one text is read faster than many. As many at once as Lua can pass on. */
+export const LOOK_UP = script(`
+local found = {}
+for first = 1, #KEYS, 1000 do
+  for _, value in ipairs(redis.call('MGET', unpack(KEYS, first, math.min(first + 999, #KEYS)))) do found[#found + 1] = value or cjson.null end
+end
+return cjson.encode(found)
+`)
 
 /** Compare-and-swap. ARGV: expected, next, milliseconds. */
 export const SWAP = script(`

@@ -13,48 +13,50 @@ export class SlidingWindows extends WindowTable implements Meter {
 
   left (slot: number, window: number, cost: number, now: number): number {
     const { limit, ms } = this.windows[window]!
-    const at = slot * this.stride + window * PER_WINDOW
-    this.#advance(at, ms, now)
-    return ((limit - cost - this.numbers[at + CURRENT]!) * ms - this.numbers[at + PREVIOUS]! * this.#untilNext(at, ms, now)) / ms
+    const numbers = this.of(slot)
+    const at = this.at(slot, window)
+    this.#advance(numbers, at, ms, now)
+    return ((limit - cost - numbers[at + CURRENT]!) * ms - numbers[at + PREVIOUS]! * this.#untilNext(numbers, at, ms, now)) / ms
   }
 
   waitMs (slot: number, window: number, cost: number, now: number): number {
     const { limit, ms } = this.windows[window]!
     const cap = limit - cost
     if (cap < 0) return ms // a cost above the limit never passes
-    const at = slot * this.stride + window * PER_WINDOW
-    const current = this.numbers[at + CURRENT]!
-    const untilNext = this.#untilNext(at, ms, now)
+    const numbers = this.of(slot)
+    const at = this.at(slot, window)
+    const current = numbers[at + CURRENT]!
+    const untilNext = this.#untilNext(numbers, at, ms, now)
     // Inside the current window the previous one fades: current × ms + previous × (time that is left) ≤ cap × ms.
-    if (current <= cap) return Math.ceil(untilNext - Math.floor((cap - current) * ms / this.numbers[at + PREVIOUS]!))
+    if (current <= cap) return Math.ceil(untilNext - Math.floor((cap - current) * ms / numbers[at + PREVIOUS]!))
     // Only once the current window has become the previous one, and has faded to the cap.
     return Math.ceil(untilNext + ms - Math.floor(cap * ms / current))
   }
 
   resetMs (slot: number, window: number, cost: number, now: number): number {
     const { ms } = this.windows[window]!
-    const at = slot * this.stride + window * PER_WINDOW
-    const untilNext = this.#untilNext(at, ms, now)
-    return this.numbers[at + CURRENT]! + cost > 0 ? untilNext + ms : untilNext
+    const numbers = this.of(slot)
+    const at = this.at(slot, window)
+    const untilNext = this.#untilNext(numbers, at, ms, now)
+    return numbers[at + CURRENT]! + cost > 0 ? untilNext + ms : untilNext
   }
 
   count (slot: number, cost: number): void {
-    const base = slot * this.stride
-    for (let at = base; at < base + this.stride; at += PER_WINDOW) this.numbers[at + CURRENT]! += cost
+    const numbers = this.of(slot)
+    for (let w = 0; w < this.windows.length; w++) numbers[this.at(slot, w) + CURRENT]! += cost
   }
 
-  protected share (at: number, { limit, ms }: Window, now: number): number {
-    this.#advance(at, ms, now)
-    return (this.numbers[at + CURRENT]! + this.numbers[at + PREVIOUS]!) / limit
+  protected share (numbers: Float64Array, at: number, { limit, ms }: Window, now: number): number {
+    this.#advance(numbers, at, ms, now)
+    return (numbers[at + CURRENT]! + numbers[at + PREVIOUS]!) / limit
   }
 
-  #untilNext (at: number, ms: number, now: number): number {
-    return ms - (now - this.numbers[at + START]!)
+  #untilNext (numbers: Float64Array, at: number, ms: number, now: number): number {
+    return ms - (now - numbers[at + START]!)
   }
 
   /** Moves a window on: what was the current one becomes the previous, or both are over. */
-  #advance (at: number, ms: number, now: number): void {
-    const { numbers } = this
+  #advance (numbers: Float64Array, at: number, ms: number, now: number): void {
     const elapsed = now - numbers[at + START]!
     if (elapsed >= 0 && elapsed < ms) {
       // A window that holds nothing begins with its first hit, not with who looked at it.

@@ -5,7 +5,10 @@ import { runInNewContext } from 'node:vm'
 import Fastify from 'fastify'
 import rateLimit from '@fastify/rate-limit'
 import t from 'tap'
+import { Directory, NO_SLOT } from '../../plugins/state/directory.js'
 import { StateFull } from '../../plugins/state/index.js'
+import { KeyedHash } from '../../plugins/state/keyed-hash.js'
+import { PLACES_PER_WRITE } from '../../plugins/state/shelf.js'
 import { build, now, take } from './build.js'
 
 const ALGORITHMS = ['fixed', 'sliding', 'log', 'bucket'] as const
@@ -200,4 +203,106 @@ t.test('memory per subject', async t => {
   for (let i = 0; i < subjects; i++) state.set(`tokens:family:${id()}`, `${id()} 0`, 1e9)
   measured['a token family'] = Math.round((used() - before) / subjects)
   for (const [what, bytes] of Object.entries(measured)) t.ok(bytes < 500, `${what}: ${bytes} bytes`)
+  const { 'sliding, 3 windows, 1 hits': sliding = Infinity, 'fixed, 1 windows, 1 hits': fixed = Infinity, 'a token family': family = Infinity } = measured
+  t.ok(sliding <= 200, `a client with three sliding windows: ${sliding} bytes`)
+  t.ok(fixed <= 100 && family <= 250, `a fixed window ${fixed}, a token family ${family} bytes`)
+})
+
+t.test('a name is found among a hundred thousand with as few looks as among a thousand, and what must be found is', t => {
+  const looksAmong = (names: number): number => {
+    const directory = new Directory()
+    const slots = Array.from({ length: names }, (_none, i) => directory.open(`203.0.${i >> 8}.${i & 255}`))
+    directory.looked = 0
+    for (let i = 0; i < names; i++) if (directory.find(`203.0.${i >> 8}.${i & 255}`) !== slots[i]) t.fail(`name ${i} has another slot`)
+    const looks = directory.looked / names
+    t.equal(directory.find('198.51.100.1'), NO_SLOT)
+    for (let i = 0; i < names; i += 2) directory.close(slots[i]!)
+    for (let i = 0; i < names; i++) if ((directory.find(`203.0.${i >> 8}.${i & 255}`) !== NO_SLOT) !== (i % 2 === 1)) t.fail(`name ${i}`)
+    t.equal(directory.size, names / 2)
+    return looks
+  }
+  for (const names of [1000, 100_000]) t.ok(looksAmong(names) < 1.8, `${names} names`)
+  t.end()
+})
+
+t.test('a name costs the same few looks at whatever moment the directory grows: never do all of them move at once', t => {
+  const directory = new Directory()
+  const moved = (name: string): number => {
+    const before = directory.moved
+    directory.open(name)
+    return directory.moved - before
+  }
+  let most = 0
+  for (let i = 0; i < 100_000; i++) most = Math.max(most, moved(`name ${i}`))
+  t.ok(most < 20, `${most} names moved at most; a table that doubles as a whole moves 65,536 at once`)
+  t.ok(directory.moved > 100_000, 'negative control: they are counted')
+  t.end()
+})
+
+t.test('names cannot be chosen so that they fall together, because each process, and each directory, has a key of its own (CWE-407)', t => {
+  const [known, other] = [new KeyedHash(Buffer.alloc(8, 1)), new KeyedHash(Buffer.alloc(8, 2))]
+  const chosen: string[] = []
+  for (let i = 0; chosen.length < 64; i++) {
+    known.of(`2001:db8::${i.toString(16)}`)
+    if ((known.low & 1023) === 0) chosen.push(`2001:db8::${i.toString(16)}`)
+  }
+  const bucketsOf = (hash: KeyedHash) => new Set(chosen.map(name => { hash.of(name); return hash.low & 1023 })).size
+  t.equal(bucketsOf(known), 1, 'negative control: who knows the key can')
+  t.ok(bucketsOf(other) > 50)
+  t.ok(bucketsOf(new KeyedHash()) > 50)
+  const halves = new Set<string>()
+  for (const name of ['', 'a', 'aa', 'a\0', '\0', 'ab', 'ba', 'abc', 'abc\0', 'ā', '\u{1f600}']) {
+    known.of(name)
+    halves.add(`${known.low} ${known.high}`)
+  }
+  t.equal(halves.size, 11, 'no text is taken for another')
+  t.end()
+})
+
+t.test('texts of any length come back as they were, whatever was kept and dropped before', async t => {
+  const { app: { state } } = await build(t)
+  const texts = new Map<string, string>()
+  const parts = ['', 'x', 'é', '…', '\ud800', '\u{1f600}', 'a'.repeat(59), 'b'.repeat(60), 'c'.repeat(61), 'd'.repeat(128), '…'.repeat(31), 'e'.repeat(100_000), '…'.repeat(70_000)]
+  for (let i = 0; i < 5000; i++) {
+    const key = `key:${i * 31 % 257}${parts[i % 3]}`
+    if (i % 5 === 4) {
+      texts.delete(key)
+      state.delete(key)
+      continue
+    }
+    const value = parts[i * 17 % parts.length]! + i
+    texts.set(key, value)
+    state.set(key, value, 1e6)
+  }
+  for (const [key, value] of texts) if (state.get(key) !== value) t.fail(key)
+  t.equal(now(state.size()).entries, texts.size)
+})
+
+t.test('values are kept by their whole key: another key of the same hash gets nothing of it', t => {
+  const directory = new Directory((slot, name) => slot === 1 ? name === 'one' : name === 'another')
+  t.equal(directory.open('one'), 1)
+  t.equal(directory.find('one'), 1)
+  const strict = new Directory(() => false)
+  strict.open('one')
+  t.equal(strict.find('one'), NO_SLOT)
+  t.end()
+})
+
+t.test('what has expired is collected a few places at a time, and its room is used again', async t => {
+  const { app: { state }, clock } = await build(t, { maxEntries: 80_000, maxSubjects: 20_000 })
+  const counter = state.counter({ name: 'c', windows: [{ limit: 9, ms: 1000 }, { limit: 99, ms: 60_000 }] })
+  for (let i = 0; i < 20_000; i++) {
+    take(counter, `early ${i}`)
+    state.set(`early:${i}`, 'x', 1000)
+  }
+  clock.ms += 10 * 60_000
+  const held = () => now(state.size())
+  for (let i = 0; i < 20_000; i++) {
+    const before = held()
+    take(counter, `late ${i}`)
+    state.set(`late:${i}`, 'x', 1e9)
+    const after = held()
+    if (before.counters - after.counters > PLACES_PER_WRITE || before.entries - after.entries > PLACES_PER_WRITE) t.fail('more than a few places at once')
+  }
+  t.same(held(), { entries: 20_000, counters: 20_000 }, 'nothing is left of what was there before')
 })

@@ -104,7 +104,7 @@ t.test('state on Redis', async t => {
     const app = Fastify(server({ logger: false }))
     t.teardown(() => app.close())
     await app.register(bastion, {
-      state: { redis: near.href, secret, prefix: 'trip' },
+      state: { redis: near.href, secret, prefix: 'trip', deadline: 5000 },
       access: { roles: { user: { permissions: [] } } },
       tokens: { issuer: 'https://api.example.com', audience: 'https://api.example.com', keys: { access: key(1), refresh: key(2) } },
     })
@@ -118,10 +118,46 @@ t.test('state on Redis', async t => {
     const requests = 20
     for (let i = 0; i < requests; i++) t.equal((await ask()).statusCode, 200)
     t.equal(through.bursts.length, requests, 'one burst each')
-    for (const burst of through.bursts) t.match(burst, /^\*\d+\r\n\$4\r\nmget[^]*evalsha/i, 'that holds both')
-    const stats = String(await client.info('commandstats'))
-    t.match(stats, new RegExp(`cmdstat_mget:calls=${requests},`))
-    t.match(stats, new RegExp(`cmdstat_evalsha:calls=${requests},`))
+    for (const burst of through.bursts) t.match(burst, /^\*\d+\r\n\$7\r\nevalsha[^]*:tokens:[^]*evalsha[^]*:limits:/i, 'that holds both')
+    t.match(String(await client.info('commandstats')), new RegExp(`cmdstat_evalsha:calls=${requests * 2},`))
+
+    const counter = app.state.counter({ name: 'by hand', windows: [{ limit: 1000, ms: 60_000 }] })
+    await counter.take('ada')
+    through.bursts.length = 0
+    for (let i = 0; i < requests; i++) {
+      await app.state.get('tokens:denied:x')
+      await counter.take('ada')
+    }
+    t.equal(through.bursts.length, requests * 2, 'negative control: look up, then count, as one writes it by hand')
+  })
+
+  await t.test('what is asked in one turn is one write, with one look-up and one script a policy for all, and each gets its own answer', async t => {
+    const through = await tap(t, Number(new URL(url).port))
+    const near = new URL(url)
+    near.port = String(through.port)
+    const ask = async (redis: StateOptions['redis'], prefix: string) => {
+      const { app: { state } } = await build(t, { redis: redis!, prefix })
+      const windows = [{ limit: 3, ms: 60_000 }]
+      const [plain, strict] = [state.counter({ name: 'plain', windows }), state.counter({ name: 'strict', windows, ban: { after: 2, ms: 60_000 } })]
+      await Promise.all([...Array.from({ length: 8 }, (_value, i) => state.set(`k:${i}`, `"ü ${i}`, 60_000)), state.get('k:0'), state.add('t:0', 1, 1000), plain.take('x'), strict.take('x')])
+      through.bursts.length = 0
+      const answers = await Promise.all(Array.from({ length: 20 }, async (_one, i) => {
+        const [values, decision, banned, tally] = [state.getMany([`k:${i}`, `k:${i - 1}`]), plain.take(`user ${i % 4}`), strict.take('y'), i === 7 ? state.add('t:1', 1, 1000) : null]
+        return { values: await values, decision: await decision, banned: await banned, tally: await tally }
+      }))
+      for (const [i, { values, decision: { allowed, remaining }, banned, tally }] of answers.entries()) {
+        t.strictSame(values, [i, i - 1].map(number => number >= 0 && number < 8 ? `"ü ${number}` : null))
+        t.strictSame([allowed, remaining], i < 12 ? [true, 2 - Math.floor(i / 4)] : [false, 0])
+        t.strictSame([banned.allowed, banned.banned], [i < 3, i > 3])
+        t.equal(tally?.count, i === 7 ? 1 : undefined)
+      }
+      return { bursts: through.bursts.length, commands: through.bursts.join('').match(/evalsha/gi)?.length }
+    }
+    t.strictSame(await ask(near.href, 'turn'), { bursts: 1, commands: 4 })
+
+    const client = new Redis(near.href, { enableAutoPipelining: true })
+    t.teardown(() => client.disconnect())
+    t.equal((await ask(client as never, 'each')).commands, 61, 'negative control: a client that pipelines by itself is left to do so, and each operation is a command')
   })
 
   await t.test('scripts that the server has forgotten are sent again', async t => {
@@ -287,12 +323,17 @@ t.test('state on Redis', async t => {
     if (own === null) return
     const { app, recorded } = await build(t, { redis: own.url, prefix: 'full' })
     await app.state.claim('codes:used', '1', 60_000)
+    const counter = app.state.counter({ name: 'c', windows: [{ limit: 1, ms: 60_000 }] })
+    await counter.take('over')
     const client = new Redis(own.url)
     t.teardown(() => client.disconnect())
     await client.config('SET', 'maxmemory', '1mb')
     await t.rejects(async () => app.state.claim('codes:fresh', '1', 60_000), { code: 'FST_BASTION_STATE_FULL', statusCode: 503 })
     t.match(recorded, [{ type: 'state_full', details: { effect: 'refused' } }])
     t.equal(await app.state.get('codes:used'), '1')
+    const [over, fresh] = await Promise.allSettled([counter.take('over'), counter.take('fresh')])
+    t.match(over, { value: { allowed: false } }, 'who is over a limit is refused by it, whatever becomes of who asks in the same turn')
+    t.match(fresh, { reason: { code: 'FST_BASTION_STATE_FULL' } })
     await client.config('SET', 'maxmemory', '0')
     t.equal(await app.state.claim('codes:used', '1', 60_000), false)
     t.equal(await app.state.claim('codes:fresh', '1', 60_000), true)
@@ -301,8 +342,11 @@ t.test('state on Redis', async t => {
   await t.test('a replica that is wanted and not there: what should be ended counts as unknown', async t => {
     const { app, recorded } = await build(t, { redis: url, prefix: 'replicas', replicas: 1, deadline: 1000 }) // an idle server looks for who has waited long enough ten times a second
     t.equal(await app.state.get('k:1'), null)
-    await looking(t).script('FLUSH')
-    await t.rejects(async () => app.state.raise('g:1', 7, 60_000), StateUnavailable, 'also where the server does not know the script yet')
+    const client = looking(t)
+    await client.script('FLUSH')
+    await client.call('CONFIG', 'RESETSTAT')
+    await t.rejects(async () => app.state.raise('g:1', 7, 60_000), StateUnavailable)
+    t.notMatch(await client.info('commandstats'), /evalsha/, 'a script that the server might not know yet would be sent again after it was asked for replicas')
     t.match(recorded, [{ type: 'state_unconfirmed', details: { severity: 'critical' } }])
     await t.rejects(async () => app.state.claim('k:1', '1', 60_000), StateUnavailable)
     await t.rejects(async () => app.state.delete('k:1'), StateUnavailable)
