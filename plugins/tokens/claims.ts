@@ -34,29 +34,43 @@ interface Expectations {
   /** Seconds since the epoch. */
   seconds: () => number
   clockTolerance: number
+  /** Called for each signature that is looked at. */
+  signature: () => void
+}
+
+interface Trust {
+  /** We have made it just now: its signature need not be looked at. */
+  isMinted?: boolean
+  /** Called where all was good but the signature. */
+  forged?: () => void
 }
 
 /** The claims of a token of that kind that was signed by us and is in its time; null for every other text. Never throws. */
-export type ClaimsReader = (kind: Kind, token: string) => Claims | null
+export type ClaimsReader = (kind: Kind, token: string, trust?: Trust) => Claims | null
 
-export function readerOf ({ rings, issuer, audiences, seconds, clockTolerance }: Expectations): ClaimsReader {
-  return function readClaims (kind, token) {
-    let claims
-    try {
-      claims = rings[kind].verify(token) as unknown as Claims
-    } catch {
-      return null
-    }
+export function readerOf ({ rings, issuer, audiences, seconds, clockTolerance, signature }: Expectations): ClaimsReader {
+  /** The signature comes last: it costs more than all the rest. */
+  return function readClaims (kind, token, { isMinted = false, forged } = {}) {
+    const claims = rings[kind].read(token) as unknown as Claims | null
+    if (claims === null || !areGood(kind, claims)) return null
+    if (isMinted) return claims
+    signature()
+    if (rings[kind].isSigned(token)) return claims
+    forged?.()
+    return null
+  }
+
+  function areGood (kind: Kind, claims: Claims): boolean {
     const { iss, aud, sub, jti, fam, iat, exp, gen, auth_time: authTime, fam_exp: famExp, nbf = iat, roles, amr = [], scope = '', cnf } = claims
-    if (iss !== issuer || aud !== audiences[kind]) return null
-    if (![iat, exp, gen, authTime, famExp, nbf].every(Number.isSafeInteger)) return null
-    if (![sub, jti, fam].every(text => typeof text === 'string' && text !== '')) return null
-    if (kind === 'access' && !isTexts(roles)) return null
-    if (!isTexts(amr) || typeof scope !== 'string') return null
+    if (iss !== issuer || aud !== audiences[kind]) return false
+    if (![iat, exp, gen, authTime, famExp, nbf].every(Number.isSafeInteger)) return false
+    if (![sub, jti, fam].every(text => typeof text === 'string' && text !== '')) return false
+    if (kind === 'access' && !isTexts(roles)) return false
+    if (!isTexts(amr) || typeof scope !== 'string') return false
     // Bound in another way than ours is bound to what nobody checks here.
-    if (cnf !== undefined && !(typeof cnf?.jkt === 'string' && cnf.jkt !== '')) return null
+    if (cnf !== undefined && !(typeof cnf?.jkt === 'string' && cnf.jkt !== '')) return false
     const time = seconds()
-    return exp + clockTolerance > time && Math.max(iat, nbf) - clockTolerance <= time ? claims : null
+    return exp + clockTolerance > time && Math.max(iat, nbf) - clockTolerance <= time
   }
 }
 

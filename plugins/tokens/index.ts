@@ -12,12 +12,14 @@
 import type { FastifyInstance } from 'fastify'
 import { Type, type Static } from '@sinclair/typebox'
 import fp from 'fastify-plugin'
+import { measured } from '../measured.js'
 import { checkOptions } from '../options.js'
 import { readerOf } from './claims.js'
 import type { Tokens } from './contract.js'
 import { DpopOptions, makeDpop, refuseDpop } from './dpop/index.js'
 import { TokensMisconfigured } from './errors.js'
 import { makeGrants } from './grants.js'
+import { makeGuesses } from './guesses.js'
 import { inspector } from './inspection.js'
 import { makeIssuers, type IssuerOptions } from './issuers.js'
 import type { TokenKeys } from './keys.js'
@@ -28,7 +30,7 @@ import { makeRevocation } from './revocation.js'
 import { makeRings } from './ring.js'
 
 export { bearerOf } from './bearer.js'
-export { IssuerAway, ScopeRefused, TokenInvalid, TokensMisconfigured } from './errors.js'
+export { IssuerAway, ScopeRefused, TokenInvalid, TokensGuessed, TokensMisconfigured } from './errors.js'
 export { NonceWanted, ProofInvalid, TokenUnbound } from './dpop/errors.js'
 export { LinkInvalid } from './links.js'
 export type { AccessGrant, Inspection, SubjectLoader, TokenPair, Tokens, TokenSubject } from './contract.js'
@@ -55,6 +57,9 @@ export const TokensOptions = Type.Object({
   familyTtl: Type.Optional(Type.Integer({ minimum: 1, description: 'Seconds that a family lives at most, however often it is refreshed', default: 2_592_000 })),
   clockTolerance: Type.Optional(Type.Integer({ minimum: 0, maximum: 300, description: 'Seconds', default: 5 })),
   remembered: Type.Optional(Type.Integer({ minimum: 0, description: 'Verified tokens remembered', default: 10_000 })),
+  guesses: Type.Optional(Type.Union([Type.Integer({ minimum: 1 }), Type.Literal(false)], {
+    description: 'Wrong signatures of an address in a minute; after them nothing is taken from there that is not known to be good. `false`: any number', default: 100,
+  })),
   deadline: Type.Optional(Type.Integer({ minimum: 1, description: 'Milliseconds that shared state may take to answer; default: that of state' })),
   whenAway: Type.Optional(Type.Union([Type.Literal('refuse'), Type.Literal('accept')], {
     description: 'Access tokens while shared state is away: 503, or accepted without knowing whether they were ended. Nothing is issued or refreshed then', default: 'refuse',
@@ -85,15 +90,17 @@ async function tokens (app: FastifyInstance, options: TokensOptions): Promise<vo
   const state = plain.deadline === undefined ? app.state : app.state.within(plain.deadline)
   const seconds = () => Math.floor(now() / 1000)
   const rings = await makeRings(keys, algorithm)
-  const read = readerOf({ rings, issuer, audiences: { access: audience, refresh: issuer }, seconds, clockTolerance })
-  const mint = makeMint({ rings, issuer, audience, accessTtl, refreshTtl, seconds })
+  const signature = measured(app).counter('bastion_token_signatures_total', 'Signatures of tokens that were looked at: those of tokens that were not known')
+  const read = readerOf({ rings, issuer, audiences: { access: audience, refresh: issuer }, seconds, clockTolerance, signature })
+  const mint = makeMint({ rings, issuer, audience, accessTtl, refreshTtl, seconds, minted: token => bearer.learn(token) })
   const dpop = plain.dpop === undefined ? null : makeDpop(app, { options: plain.dpop, state, secrets: () => rings.secrets, clockTolerance, seconds })
   if (dpop === null) refuseDpop(app)
   const closing = new AbortController()
   const issuers = others.length === 0
     ? null
-    : makeIssuers({ issuers: others, issuer, takesBound: dpop !== null, remembered, clockTolerance, now, seconds, log: app.log, closing: closing.signal })
-  const bearer = bearerReader({ read, state, identity: app.identity, remembered, whenAway, dpop, issuers, clockTolerance, now, seconds })
+    : makeIssuers({ issuers: others, issuer, takesBound: dpop !== null, remembered, clockTolerance, now, seconds, signature, log: app.log, closing: closing.signal })
+  const guesses = makeGuesses({ perAddress: plain.guesses ?? 100, state, events: app.events, now })
+  const bearer = bearerReader({ read, state, identity: app.identity, remembered, whenAway, dpop, issuers, guesses, clockTolerance, now, seconds })
   const revocation = makeRevocation({ state, refreshTtl, familyTtl, clockTolerance, now })
   const { events } = app
   const grants = makeGrants({
@@ -114,10 +121,8 @@ async function tokens (app: FastifyInstance, options: TokensOptions): Promise<vo
   })
   app.identity.reader({ name: 'bearer', read: bearer.read, ...dpop !== null && { challenge: dpop.challenge } })
 
-  if (issuers !== null) {
-    app.plan.contribute({ concern: 'tokens', stage: 'recall', compile: () => ({ step: bearer.prepare }) })
-    app.addHook('onClose', async () => { closing.abort() })
-  }
+  app.plan.contribute({ concern: 'tokens', stage: 'recall', compile: () => ({ step: bearer.recall }) })
+  if (issuers !== null) app.addHook('onClose', async () => { closing.abort() })
 
   /** When the last rotation is over, whatever became of it. */
   let turn: Promise<unknown> = Promise.resolve()

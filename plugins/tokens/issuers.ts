@@ -69,18 +69,22 @@ interface IssuerParts {
   now: () => number
   /** Seconds since the epoch. */
   seconds: () => number
+  /** Called for each signature that is looked at. */
+  signature: () => void
   log: FastifyBaseLogger
   closing: AbortSignal
 }
 
 export interface Issuers {
   /**
-   * Who a token of one of these issuers is; null for every other text.
+   * Who a token of one of these issuers is; null for every other text. `forged` is called where its signature was wrong.
    * @throws IssuerAway where its keys are not known
    */
-  read: (token: string) => Principal | null
+  read: (token: string, forged: () => void) => Principal | null
   /** Fetches the keys for a token that says it is of one of these issuers, where that is due. A promise where it must be waited for. */
   prepare: (token: string) => Promise<void> | undefined
+  /** It was read before, and costs no signature while the keys are the same. */
+  isKnown: (token: string) => boolean
 }
 
 interface Terms extends IssuerOptions { algorithms: SignatureAlgorithm[], types: readonly unknown[], source: KeySource }
@@ -94,7 +98,7 @@ const TYPES = { 'at+jwt': ['at+jwt'], JWT: ['at+jwt', 'jwt'], any: ['at+jwt', 'j
 const LOOPBACK = /^(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])$/
 
 /** @throws TokensMisconfigured */
-export function makeIssuers ({ issuers, issuer, takesBound, remembered, clockTolerance, now, seconds, log, closing }: IssuerParts): Issuers {
+export function makeIssuers ({ issuers, issuer, takesBound, remembered, clockTolerance, now, seconds, signature, log, closing }: IssuerParts): Issuers {
   if (!Array.isArray(issuers)) throw new TokensMisconfigured('tokens: issuers: must be a list')
   const byName = new Map<unknown, Terms>()
   for (const options of issuers) {
@@ -104,9 +108,9 @@ export function makeIssuers ({ issuers, issuer, takesBound, remembered, clockTol
   }
   const verified = new Remembered<Verified>(Math.max(1, remembered))
 
-  return { read, prepare }
+  return { read, prepare, isKnown: token => verified.get(token) !== undefined }
 
-  function read (token: string): Principal | null {
+  function read (token: string, forged: () => void): Principal | null {
     const known = verified.get(token)
     // Keys that are others now may not hold the one that signed it.
     if (known !== undefined && known.exp + clockTolerance > seconds() && known.edition !== null && known.edition === known.source.version()) return known.principal
@@ -115,7 +119,12 @@ export function makeIssuers ({ issuers, issuer, takesBound, remembered, clockTol
     if (found === null) return null
     const { terms, algorithm, kid, claims, jws } = found
     const key = terms.source.find(algorithm, kid)
-    if (key === null || !isSignedBy(key, algorithm, jws.input, jws.signature)) return null
+    if (key === null) return null
+    signature()
+    if (!isSignedBy(key, algorithm, jws.input, jws.signature)) {
+      forged()
+      return null
+    }
     const subject = terms.principal(jws.claims)
     if (subject === null) return null
     const principal = principalOf(subject, claims)

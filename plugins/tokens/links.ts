@@ -4,7 +4,7 @@
  * A link is no access token and no refresh token, and nothing else takes it: its form is another one, and so is its key.
  */
 import { createHmac, hkdfSync, randomBytes, timingSafeEqual } from 'node:crypto'
-import { createError } from '@fastify/error'
+import { createRefusal } from '../refusal.js'
 import type { MaybePromise, State } from '../state/index.js'
 
 export interface LinkTerms {
@@ -37,7 +37,7 @@ export interface Links {
 }
 
 /** The link is not one of ours, or no longer good; the same for all reasons. */
-export const LinkInvalid = createError('FST_BASTION_TOKENS_LINK_INVALID', 'This link is not good, or no longer', 400)
+export const LinkInvalid = createRefusal('FST_BASTION_TOKENS_LINK_INVALID', 'This link is not good, or no longer', 400)
 
 const MAX_LENGTH = 1024
 const FORM = /^[\w-]+\.[\w-]{43}$/

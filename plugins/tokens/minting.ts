@@ -24,6 +24,8 @@ interface MintParts {
   refreshTtl: number
   /** Seconds since the epoch. */
   seconds: () => number
+  /** Told each access token that was made. */
+  minted: (token: string) => void
 }
 
 export interface Mint {
@@ -33,7 +35,7 @@ export interface Mint {
   access: (subject: TokenSubject, family: Family, until?: number) => AccessGrant
 }
 
-export function makeMint ({ rings, issuer, audience, accessTtl, refreshTtl, seconds }: MintParts): Mint {
+export function makeMint ({ rings, issuer, audience, accessTtl, refreshTtl, seconds, minted }: MintParts): Mint {
   return {
     pair (subject, family, jti, fewer) {
       const time = seconds()
@@ -61,6 +63,7 @@ export function makeMint ({ rings, issuer, audience, accessTtl, refreshTtl, seco
       ...(subject.plan !== undefined && { plan: subject.plan }),
       ...scopeClaim(subject.scopes),
     })
+    minted(token)
     return { access_token: token, token_type: family.jkt === undefined ? 'Bearer' : 'DPoP', expires_in: exp - time }
   }
 

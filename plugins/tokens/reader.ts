@@ -2,6 +2,8 @@
 import type { FastifyRequest } from 'fastify'
 import type { FastifyError } from '@fastify/error'
 import type { Identity, Principal, Reading } from '../identity.js'
+import { makeHold } from '../hold.js'
+import type { Step } from '../plan/index.js'
 import { Remembered } from '../remembered.js'
 import type { MaybePromise, State } from '../state/index.js'
 import { isWellFormed, offeredBearer } from './bearer.js'
@@ -9,6 +11,7 @@ import { scopesOf, type Claims, type ClaimsReader } from './claims.js'
 import { offeredDpop, type Dpop } from './dpop/index.js'
 import { TokenInvalid } from './errors.js'
 import { isAlive, standingKeys, type StandingKeys } from './family.js'
+import type { Guesses } from './guesses.js'
 import type { Issuers } from './issuers.js'
 
 interface BearerParts {
@@ -22,6 +25,7 @@ interface BearerParts {
   dpop: Dpop | null
   /** Null where nobody else's tokens are taken. */
   issuers: Issuers | null
+  guesses: Guesses
   /** Seconds. */
   clockTolerance: number
   /** Milliseconds since the epoch. */
@@ -32,8 +36,13 @@ interface BearerParts {
 
 export interface BearerReader {
   read: (request: FastifyRequest) => Reading
-  /** Before it is read: waits for keys that somebody else's token needs, where they are not here yet. */
-  prepare: (request: FastifyRequest) => Promise<void> | undefined
+  /**
+   * Before it is read: answers why what is new is refused from where too much was guessed, and waits for keys that somebody else's token needs, where
+   * they are not here yet.
+   */
+  recall: (request: FastifyRequest) => ReturnType<Step>
+  /** What we have just made is known from the start. */
+  learn: (token: string) => void
   /** The claims behind a principal of this reader, for what it asks of its own token; undefined for every other. */
   presented: (principal: Principal) => Claims | undefined
   /** Forgets which tokens were verified: a key may have left its ring. */
@@ -46,20 +55,37 @@ interface Verified { principal: Principal, claims: Claims, keys: StandingKeys, d
 /** Milliseconds for which a token that was found to have been ended is not asked about again. */
 const DEAD_MS = 5000
 
-export function bearerReader ({ read, state, identity, remembered, whenAway, dpop, issuers, clockTolerance, now, seconds }: BearerParts): BearerReader {
+export function bearerReader ({ read, state, identity, remembered, whenAway, dpop, issuers, guesses, clockTolerance, now, seconds }: BearerParts): BearerReader {
   let verified = new Remembered<Verified>(Math.max(1, remembered))
   const presented = new WeakMap<Principal, Claims>()
+  const hold = makeHold()
 
   return {
     read: readBearer,
-    prepare: prepareKeys,
+    recall,
+    learn,
     presented: principal => presented.get(principal),
     forget: () => { verified = new Remembered(Math.max(1, remembered)) },
   }
 
-  function prepareKeys (request: FastifyRequest): Promise<void> | undefined {
+  function recall (request: FastifyRequest): ReturnType<Step> {
+    if (issuers === null && guesses.areNone()) return undefined
     const token = offeredBearer(request) ?? (dpop === null ? null : offeredDpop(request))
-    return token === null || verified.get(token) !== undefined || identity.isTaken(token) ? undefined : issuers?.prepare(token)
+    if (token === null || verified.get(token) !== undefined || identity.isTaken(token)) return undefined
+    const refusal = issuers?.isKnown(token) === true ? null : guesses.refusalOf(request)
+    return refusal === null ? issuers?.prepare(token) : hold(refusal)
+  }
+
+  function learn (token: string): void {
+    const claims = remembered > 0 ? read('access', token, { isMinted: true }) : null
+    if (claims !== null) keep(token, claims)
+  }
+
+  function keep (token: string, claims: Claims): Verified {
+    const known = { principal: principalFrom(claims), claims, keys: standingKeys(claims), deadUntil: 0 }
+    presented.set(known.principal, claims)
+    if (remembered > 0) verified.set(token, known)
+    return known
   }
 
   function readBearer (request: FastifyRequest): Reading {
@@ -70,13 +96,12 @@ export function bearerReader ({ read, state, identity, remembered, whenAway, dpo
     let known = verified.get(token)
     if (known === undefined) {
       if (identity.isTaken(token)) return null
-      const stranger = issuers?.read(token) ?? null
+      const forged = () => guesses.count(request)
+      const stranger = issuers?.read(token, forged) ?? null
       if (stranger !== null) return readStranger(request, token, stranger, bearer !== null, refusal)
-      const claims = isWellFormed(token) ? read('access', token) : null
+      const claims = isWellFormed(token) ? read('access', token, { forged }) : null
       if (claims === null) return { failure: refusal() }
-      known = { principal: principalFrom(claims), claims, keys: standingKeys(claims), deadUntil: 0 }
-      presented.set(known.principal, claims)
-      if (remembered > 0) verified.set(token, known)
+      known = keep(token, claims)
     } else if (known.claims.exp + clockTolerance <= seconds()) {
       verified.delete(token)
       return { failure: refusal() }

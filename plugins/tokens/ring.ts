@@ -4,14 +4,17 @@
  */
 import Fastify from 'fastify'
 import jwt from '@fastify/jwt'
+import { parseJws } from './jws.js'
 import { algorithmOf, KINDS, publicKeys, readKeys, type Algorithm, type Kind, type RingKey, type TokenKeys } from './keys.js'
 
 const TYPES: Record<Kind, string> = { access: 'at+jwt', refresh: 'rt+jwt' }
 
 export interface Ring {
   sign: (claims: object) => string
-  /** The payload of a token that one of the ring's keys signed; throws for every other. */
-  verify: (token: string) => Record<string, unknown>
+  /** What a token says whose header is one that a key of this ring writes; null for every other text. Who signed it is not looked at. */
+  read: (token: string) => Record<string, unknown> | null
+  /** Whether a key of this ring signed what {@link read} read. */
+  isSigned: (token: string) => boolean
 }
 
 /** Whoever holds it reads its members at each use: a rotation puts others there, all at once. */
@@ -22,7 +25,7 @@ export interface Rings extends Record<Kind, Ring> {
   secrets: readonly Buffer[]
 }
 
-interface Signer { sign: (claims: object) => string, verify: (token: string) => { header: Record<string, unknown>, payload: Record<string, unknown> } }
+interface Signer { sign: (claims: object) => string, verify: (token: string) => { header: Record<string, unknown> } }
 
 const REQUIRED_CLAIMS = ['iss', 'aud', 'exp', 'iat', 'sub', 'jti']
 /** Header parameters that would let a token bring its own key or rules (RFC 8725, 3.10; RFC 7515, 4.1.11). */
@@ -62,21 +65,19 @@ function makeRing (keys: readonly RingKey[], signers: readonly Signer[]): Ring {
   const byHeader = new Map(keys.flatMap(({ kid, thumbprint }, i) => [thumbprint, kid].map(id => [Buffer.from(JSON.stringify({ ...written, kid: id })).toString('base64url'), signers[i]!] as const)))
   return {
     sign: claims => signers[0]!.sign(claims),
-    verify (token) {
-      const signer = byHeader.get(headerOf(token))
-      if (signer === undefined || !isCanonical(token.slice(token.lastIndexOf('.') + 1))) throw new TypeError('not signed by a key of ours')
-      const { header, payload } = signer.verify(token)
-      if (FOREIGN.some(name => name in header)) throw new TypeError('a header of a stranger')
-      return payload
+    // One token must not have several texts: what is no canonical base64url is none.
+    read: token => byHeader.has(headerOf(token)) ? parseJws(token)?.claims ?? null : null,
+    isSigned (token) {
+      try {
+        const { header } = byHeader.get(headerOf(token))!.verify(token)
+        return !FOREIGN.some(name => name in header)
+      } catch {
+        return false
+      }
     },
   }
 }
 
 function headerOf (token: string): string {
   return token.slice(0, token.indexOf('.'))
-}
-
-/** Base64url has several texts for the same bytes, and one token must not have several. */
-function isCanonical (signature: string): boolean {
-  return Buffer.from(signature, 'base64url').toString('base64url') === signature
 }

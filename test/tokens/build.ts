@@ -6,6 +6,7 @@ import access from '../../plugins/access/index.js'
 import errors from '../../plugins/errors.js'
 import events, { type SecurityEvent } from '../../plugins/events.js'
 import identity, { principalOf } from '../../plugins/identity.js'
+import metrics from '../../plugins/metrics/index.js'
 import plan from '../../plugins/plan/index.js'
 import state, { type StateOptions } from '../../plugins/state/index.js'
 import tokens, { type TokenPair, type TokenSubject, type TokensOptions } from '../../plugins/tokens/index.js'
@@ -50,6 +51,7 @@ export async function build (t: Test, options: Partial<TokensOptions> = {}, stat
   await app.register(plan)
   await app.register(events)
   await app.register(errors)
+  await app.register(metrics)
   await app.register(state, { now, ...stateOptions })
   await app.register(identity)
   await app.register(access, { roles: { user: {}, admin: {} }, now })
