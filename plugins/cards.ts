@@ -8,8 +8,8 @@
  * Not covered: what is in files, URLs, and numbers that somebody takes apart on purpose.
  */
 import type { FastifyInstance, FastifyRequest } from 'fastify'
-import { createError } from '@fastify/error'
 import fp from 'fastify-plugin'
+import { createRefusal } from './refusal.js'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
@@ -35,7 +35,7 @@ export interface Cards {
 }
 
 /** A body holds the number or the security code of a payment card. */
-export const CardRefused = createError('FST_BASTION_CARDS_REFUSED', 'Card numbers and security codes are not accepted: send the token of your payment provider', 400)
+export const CardRefused = createRefusal('FST_BASTION_CARDS_REFUSED', 'Card numbers and security codes are not accepted: send the token of your payment provider', 400)
 
 /** What was found of a card. */
 export type CardFinding = 'number' | 'security-code'

@@ -6,7 +6,7 @@
  * time about OPTIONS. Preflights are answered before identification, so that they are never met with a 401.
  * Not covered: requests that need no preflight and no reading of the answer; that is CSRF protection.
  */
-import type { FastifyInstance, FastifyReply, FastifyRequest, HookHandlerDoneFunction, onRequestHookHandler } from 'fastify'
+import type { FastifyInstance, FastifyReply, FastifyRequest, onRequestHookHandler } from 'fastify'
 import cors, { type FastifyCorsOptions } from '@fastify/cors'
 import { createError } from '@fastify/error'
 import { Type, type Static } from '@sinclair/typebox'
@@ -14,8 +14,8 @@ import Fastify from 'fastify'
 import fp from 'fastify-plugin'
 import { checkOptions } from './options.js'
 import { isExactOrigin } from './origin.js'
-import { planned, type PlannedRoute } from './plan/index.js'
-import { PreparedHeaders, setPrepared } from './prepared.js'
+import { planned, type PlannedRoute, type Step } from './plan/index.js'
+import { PreparedHeaders, prepare } from './prepared.js'
 import { isProduction } from './production.js'
 
 declare module 'fastify' {
@@ -53,7 +53,6 @@ async function bastionCors (app: FastifyInstance, options: CorsOptions): Promise
   if (origins === '*' && credentials) throw new CorsMisconfigured('cors: origins "*" with credentials would let any page act as the user: list exact origins')
   if (Array.isArray(origins)) origins.forEach(refuseInexactOrigin)
   if (Array.isArray(origins) && isProduction()) origins.forEach(refuseOwnMachine)
-  if (app.plan.isOpen('guard')) throw new CorsMisconfigured('cors must be registered before identity, limits and access: a preflight carries no credential')
 
   const official: FastifyCorsOptions = {
     origin: origins === '*' ? '*' : origins.length === 0 ? false : [...origins],
@@ -84,7 +83,9 @@ async function bastionCors (app: FastifyInstance, options: CorsOptions): Promise
     compile (route) {
       const { cors: rule } = (route.options.config ?? {}) as { cors?: unknown }
       if (rule !== undefined && rule !== false) route.object('cors: a route can only switch it off (cors: false); origins are an option of the suite')
-      return rule === false ? { promise: false } : { step: origins.length === 0 ? undefined : tellOrigins, promise: { origins, credentials } }
+      const tell = rule === false || origins.length === 0 ? undefined : tellOrigins
+      const takesOptions = route.kind === 'not-found' || route.method.split(',').includes('OPTIONS')
+      return { step: takesOptions ? answeringOptions(tell) : tell, promise: rule === false ? false : { origins, credentials } }
     },
   })
   isLoading = true
@@ -94,14 +95,11 @@ async function bastionCors (app: FastifyInstance, options: CorsOptions): Promise
     cors(Object.create(instance, { addHook: { value: keepHook } }) as FastifyInstance, official, done)
   }))
   isLoading = false
-  app.addHook('onRequest', answerPreflight)
 
   function tellOrigins (request: FastifyRequest, reply: FastifyReply): void {
-    if (request.method === 'OPTIONS') return
     const headers = told.get(request.headers.origin ?? null) ?? told.get(null)!
-    // A hook older than the suite has set one of them: @fastify/cors knows what to add and what to replace.
-    if (headers.names.some(name => reply.hasHeader(name))) handleCors.call(app, request, reply, () => {})
-    else setPrepared(reply, headers)
+    // A hook older than the suite may have set one of them: @fastify/cors knows what to add and what to replace.
+    if (!prepare(reply, headers)) handleCors.call(app, request, reply, () => {})
   }
 
   function closeRoute ({ instance, options, method, url }: PlannedRoute): void {
@@ -120,24 +118,24 @@ async function bastionCors (app: FastifyInstance, options: CorsOptions): Promise
     } as never)
   }
 
-  function answerPreflight (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction): void {
-    if (request.method === 'OPTIONS') handleCors.call(app, request, reply, error => error === undefined ? answerAsked(request, reply, done) : done(error))
-    else done()
-  }
-
-  function answerAsked (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction): void {
-    const { headers } = request
-    const asked = headers['access-control-request-method']
-    if (headers.origin === undefined || asked === undefined) {
-      // An ordinary request, for a route that says OPTIONS; @fastify/cors shall not answer it.
-      Object.assign(request, { corsPreflightEnabled: false })
-      done()
-      return
+  /** Preflights are answered here: what comes after asks who somebody is. */
+  function answeringOptions (tell: Step | undefined): Step {
+    return function answerPreflight (request, reply) {
+      if (request.method !== 'OPTIONS') return tell?.(request, reply)
+      handleCors.call(app, request, reply, error => { if (error !== undefined) throw error })
+      const { headers } = request
+      const asked = headers['access-control-request-method']
+      if (headers.origin === undefined || asked === undefined) {
+        // An ordinary request, for a route that says OPTIONS; @fastify/cors shall not answer it.
+        Object.assign(request, { corsPreflightEnabled: false })
+        return
+      }
+      // Whichever route it matches: what is answered is the preflight, not that route.
+      request[planned] = preflights
+      if (closed.get(request.routeOptions.url ?? '')?.has(asked) === true) withdraw(reply)
+      reply.code(204).header('content-length', '0').send()
+      return new Promise(() => {})
     }
-    // Whichever route it matches: what is answered is the preflight, not that route.
-    request[planned] = preflights
-    if (closed.get(request.routeOptions.url ?? '')?.has(asked) === true) withdraw(reply)
-    reply.code(204).header('content-length', '0').send()
   }
 }
 

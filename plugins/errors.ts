@@ -9,12 +9,12 @@
  */
 import { STATUS_CODES, validateHeaderName, validateHeaderValue, type OutgoingHttpHeaders } from 'node:http'
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
-import { createError } from '@fastify/error'
-import fastJson from 'fast-json-stringify'
 import fp from 'fastify-plugin'
-import { Problem } from '../schemas/problem.js'
+import type { Problem } from '../schemas/problem.js'
 import { planned, PlanTooLate } from './plan/index.js'
-import { formedBy, toldInProblem } from './problem.js'
+import { textOf } from './problem-text.js'
+import { toldInProblem, type ProblemMembers } from './problem.js'
+import { createRefusal } from './refusal.js'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
@@ -22,15 +22,15 @@ declare module 'fastify' {
     errorForm?: (problem: Problem) => Record<string, unknown>
   }
   interface FastifyReply {
-    /** @internal The problem that this reply became, and whether it went on its way before. */
-    [answered]: { problem: Problem, isSent: boolean } | null
+    /** @internal The problem that this reply became, its text, and whether it went on its way before. */
+    [answered]: { problem: Problem, text: string, isSent: boolean } | null
   }
 }
 
 /** No route matches, or the resource does not exist for this caller. */
-export const NotFound = createError('FST_BASTION_ERRORS_NOT_FOUND', 'There is nothing here', 404)
+export const NotFound = createRefusal('FST_BASTION_ERRORS_NOT_FOUND', 'There is nothing here', 404)
 /** Body, query, parameters or headers do not have the declared form; `errors` says where. */
-export const InputRefused = createError('FST_BASTION_VALIDATION_REFUSED', 'The input does not have the declared form', 400)
+export const InputRefused = createRefusal('FST_BASTION_VALIDATION_REFUSED', 'The input does not have the declared form', 400)
 
 const PROBLEM_JSON = 'application/problem+json; charset=utf-8'
 /** Codes that are shown as they are: words in capitals, as Fastify's and a service's own are. */
@@ -45,12 +45,11 @@ const ECHOING: Record<string, string> = {
 }
 /** What an error may say in headers. Errors of HTTP clients carry those of another server, cookies included. */
 const SPEAKABLE = new Set(['www-authenticate', 'dpop-nonce', 'retry-after', 'location', 'allow', 'deprecation', 'sunset', 'link'])
+const NO_HEADERS: Readonly<Record<string, string>> = Object.freeze({})
 const FAILED = 'The request could not be completed. Quote the requestId when you report this.'
 
 const { code: INPUT_REFUSED } = new InputRefused()
 const answered = Symbol('bastion.errors.answered')
-
-const serialize = fastJson(Problem as never) as (problem: Problem) => string
 
 async function errors (app: FastifyInstance): Promise<void> {
   // Fastify gives a route the error handler of the moment at which it is declared.
@@ -63,7 +62,6 @@ async function errors (app: FastifyInstance): Promise<void> {
   app.plan.contribute({
     concern: 'errors',
     stage: 'authorize',
-    opens: false,
     compile (route) {
       if (route.options.errorHandler !== undefined || route.instance.errorHandler !== ours) {
         route.object('an error handler of its own would answer outside problem details: throw errors instead and let the suite answer them')
@@ -83,7 +81,7 @@ async function errors (app: FastifyInstance): Promise<void> {
 
   function answerProblem (error: unknown, request: FastifyRequest, reply: FastifyReply): void {
     if (request[planned] === null) app.plan.enterLate(request, reply)
-    const { problem, headers } = readError(error, request.id)
+    const { problem, members, headers } = readError(error, request.id)
     const { status } = problem
     // What says its own problem type is a refusal and no failure, also as a 503.
     if (status >= 500 && problem.type === 'about:blank') request.log.error({ err: error }, 'request failed')
@@ -96,11 +94,12 @@ async function errors (app: FastifyInstance): Promise<void> {
     if (status >= 500) dropUnsendableHeaders(reply)
     // A serialiser that the handler set would otherwise get the problem instead of its own object.
     reply.serializer(null as never)
-    reply[answered] = { problem, isSent: false }
     const form = (request.routeOptions.config as { errorForm?: (problem: Problem) => Record<string, unknown> }).errorForm
-    if (status < 400) reply.code(status).send()
-    else if (form === undefined) reply.code(status).type(PROBLEM_JSON).send(serialize(problem))
-    else reply.code(status).type('application/json; charset=utf-8').send(formedBy(reply, JSON.stringify(form(problem))))
+    const text = status < 400 ? '' : form === undefined ? textOf(problem, members) : JSON.stringify(form(problem))
+    reply[answered] = { problem, text, isSent: false }
+    reply.code(status)
+    if (status < 400) reply.send()
+    else reply.type(form === undefined ? PROBLEM_JSON : 'application/json; charset=utf-8').send(text)
   }
 }
 
@@ -116,7 +115,7 @@ function haveLastWord (request: FastifyRequest, reply: FastifyReply): void | Pro
     return
   }
   dropUnsendableHeaders(reply)
-  const body = serialize(toProblem(null, request.id))
+  const body = textOf(toProblem(null, request.id))
   const headers = { ...reply.getHeaders(), 'content-type': PROBLEM_JSON, 'content-length': Buffer.byteLength(body) }
   reply.hijack()
   reply.raw.writeHead(500, headers as OutgoingHttpHeaders).end(body)
@@ -128,12 +127,17 @@ export function problemOf (reply: FastifyReply): Problem | null {
   return reply[answered]?.problem ?? null
 }
 
+/** Whether a body is the text of the problem that a reply became. */
+export function isProblemOf (reply: FastifyReply, payload: unknown): boolean {
+  return reply[answered]?.text === payload
+}
+
 /** Errors may be anything, also something that fails when it is read. */
-function readError (error: unknown, requestId: string): { problem: Problem, headers: Record<string, string> } {
+function readError (error: unknown, requestId: string): { problem: Problem, members: ProblemMembers | undefined, headers: Readonly<Record<string, string>> } {
   try {
-    return { problem: toProblem(error, requestId), headers: headersOf(error) }
+    return { problem: toProblem(error, requestId), members: toldInProblem(error ?? {}), headers: headersOf(error) }
   } catch {
-    return { problem: toProblem(null, requestId), headers: {} }
+    return { problem: toProblem(null, requestId), members: undefined, headers: NO_HEADERS }
   }
 }
 
@@ -170,10 +174,12 @@ function statusOf (error: Partial<FastifyError>): number {
   return statusCode > 300 && headersOf(error).location !== undefined ? statusCode : 500
 }
 
-function headersOf (error: unknown): Record<string, string> {
+function headersOf (error: unknown): Readonly<Record<string, string>> {
   const { headers } = (error ?? {}) as { headers?: unknown }
-  if (headers === null || typeof headers !== 'object') return {}
-  return Object.fromEntries(Object.entries(headers as Record<string, string>).filter(([name]) => SPEAKABLE.has(name.toLowerCase())))
+  if (headers === null || typeof headers !== 'object') return NO_HEADERS
+  const said: Record<string, string> = {}
+  for (const name of Object.keys(headers)) if (SPEAKABLE.has(name.toLowerCase())) said[name] = (headers as Record<string, string>)[name]!
+  return said
 }
 
 /** A header that Node refuses to send would also stop the answer that says so. */

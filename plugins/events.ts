@@ -178,6 +178,8 @@ const ROUTINE: ReadonlySet<SecurityEventType> = new Set<SecurityEventType>([
   'login_success', 'mfa_enrolled', 'mfa_success', 'mfa_device_remembered', 'passkey_added', 'key_created', 'key_rotated', 'session_started', 'session_ended', 'logout', 'token_issued', 'password_change', 'upload_stored', 'upload_removed', 'encryption_rotated', 'data_access', 'data_modification', 'data_exported', 'data_erased', 'data_purged', 'consent_given', 'consent_withdrawn', 'account_unlocked', 'audit_back', 'certificate_reloaded', 'deprecated_use',
 ])
 
+let clock = { at: 0, text: '' }
+
 async function events (app: FastifyInstance): Promise<void> {
   const listeners = new Set<SecurityListener>()
   const begun: { flush: () => void }[] = []
@@ -253,6 +255,7 @@ async function events (app: FastifyInstance): Promise<void> {
   app.plan.contribute({
     concern: 'audit-hijacked',
     stage: 'record',
+    touches: ({ options }) => (options.config as { audit?: unknown } | undefined)?.audit !== undefined,
     compile (route) {
       const rule = (route.options.config as { audit?: SecurityEventType | AuditRule } | undefined)?.audit
       return rule === undefined ? undefined : { step: recordDeclared(typeof rule === 'string' ? rule : rule?.type, false) }
@@ -276,13 +279,20 @@ async function events (app: FastifyInstance): Promise<void> {
 }
 
 function compose (type: SecurityEventType, request: FastifyRequest | UnparsedRequest | null, details: Record<string, unknown>): SecurityEvent {
-  const event: SecurityEvent = { type, time: new Date().toISOString(), details }
+  const event: SecurityEvent = { type, time: isoNow(), details }
   if (request !== null) {
     event.requestId = request.id
     event.address = request.ip
   }
   if (isParsed(request)) describe(event, request)
   return event
+}
+
+/** Made once a millisecond: a flood of refusals has many events in one. */
+function isoNow (): string {
+  const now = Date.now()
+  if (now !== clock.at) clock = { at: now, text: new Date(now).toISOString() }
+  return clock.text
 }
 
 function isParsed (request: FastifyRequest | UnparsedRequest | null): request is FastifyRequest {

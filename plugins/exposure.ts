@@ -15,9 +15,10 @@ import { SerializerSelector } from '@fastify/fast-json-stringify-compiler'
 import { TypeCompiler } from '@sinclair/typebox/compiler'
 import fp from 'fastify-plugin'
 import { Problem } from '../schemas/problem.js'
+import { isProblemOf } from './errors.js'
 import type { Contribution, PlannedRoute, Step } from './plan/index.js'
-import { isFormedBy } from './problem.js'
-import { hasReference, isSchema, type Schema } from './references.js'
+import { PreparedResponse } from './prepared.js'
+import { addedTo, hasReference, isSchema, referredBy, type Schema } from './references.js'
 import { OWNER, readAnswer, viewOf, type Reading } from './views.js'
 
 declare module 'fastify' {
@@ -94,7 +95,7 @@ async function exposure (app: FastifyInstance): Promise<void> {
     }
     const responses = responsesOf(route.options)
     const readings = Object.entries(responses).flatMap(([status, schema]) => schemasOf(schema).map(([mediaType, part]) =>
-      ({ name: mediaType === null ? status : `${status} ${mediaType}`, reading: readAnswer(part, route.instance.getSchemas()) })))
+      ({ name: mediaType === null ? status : `${status} ${mediaType}`, reading: readAnswer(part, addedTo(route.instance)) })))
     for (const { name, reading } of readings) objectTo(route, name, reading)
     if (!isFiltered(route)) return { promise: 'raw' }
     const successes = Object.keys(responses).filter(status => /^[23]|^default$/.test(status))
@@ -150,10 +151,11 @@ async function exposure (app: FastifyInstance): Promise<void> {
     compiled.set(owner, known)
     const before = isSchema(schema) ? known.get(schema) : undefined
     if (before !== undefined) return before
-    const shared = instance.getSchemas()
+    const shared = addedTo(instance)
     const { sights } = readAnswer(schema, shared)
     if (sights.length > MAX_SIGHTS) return { sights, serializers: [refuseToSerialize] }
-    const compile = build()(shared, { ajv: { strict: false }, compileValidators: true })
+    // Only what it refers to: all that are added would be read again for each.
+    const compile = build()(referredBy(schema, shared), { ajv: { strict: false }, compileValidators: true })
     const serializers = Array.from({ length: 2 ** sights.length }, (_none, bits) =>
       compile({ schema: viewOf(schema as Schema, new Set(sights.filter((_sight, i) => (bits & (1 << i)) !== 0)), shared) }))
     const answer = { sights, serializers }
@@ -207,7 +209,7 @@ async function exposure (app: FastifyInstance): Promise<void> {
       if (typeof payload === 'string' && payload === reply[made]) return
       if (payload === undefined || payload === null || payload === '') {
         if (status >= 300 || isDeclared(declared, status)) return
-      } else if (status >= 400 && (isProblem(payload) || isFormedBy(reply, payload))) return
+      } else if (status >= 400 && (isProblemOf(reply, payload) || isProblem(payload))) return
       reply.serializer(null as never)
       throw undeclared(request, reply, `answered ${status} with ${kindOf(payload)}`, kindOf(payload))
     }
@@ -220,19 +222,26 @@ async function exposure (app: FastifyInstance): Promise<void> {
 
   /** Until the answer has passed the filter nothing may be written, whoever writes it (`reply.raw`, `reply.hijack`). */
   function guardSocket (_request: FastifyRequest, reply: FastifyReply): void {
+    if (reply.raw instanceof PreparedResponse && reply.raw.guardHead(mayBeWritten, reply)) return
     const socket = reply.raw as ServerResponse & { [replyOf]?: FastifyReply }
     socket[replyOf] = reply
     socket.writeHead = writeHeadOfPassed as never
   }
 
-  function writeHeadOfPassed (this: ServerResponse & { [replyOf]?: FastifyReply }, status: number, reason?: string, headers?: object): ServerResponse {
-    const reply = this[replyOf]!
-    if (reply[passed]) return (Object.getPrototypeOf(this) as { writeHead: WriteHead }).writeHead.call(this, status, reason, headers)
+  function mayBeWritten (reply: FastifyReply): boolean {
+    if (reply[passed]) return true
     // To throw here could end the process, for this may be anybody's callback; and half an answer is none.
-    this.writeHead = writeNothing as never
     const error = undeclared(reply.request, reply, 'wrote to reply.raw', 'raw')
     reply.log.error({ err: error }, 'request failed')
-    this.destroy(error)
+    // Behind an earlier answer it has no socket yet, and Node 24 would leave open the one that it gets.
+    if (reply.raw.socket === null) reply.raw.once('socket', socket => socket.destroy())
+    reply.raw.destroy(error)
+    return false
+  }
+
+  function writeHeadOfPassed (this: ServerResponse & { [replyOf]?: FastifyReply }, status: number, reason?: string, headers?: object): ServerResponse {
+    if (mayBeWritten(this[replyOf]!)) return (Object.getPrototypeOf(this) as { writeHead: WriteHead }).writeHead.call(this, status, reason, headers)
+    this.writeHead = writeNothing as never
     return this
   }
 }

@@ -18,6 +18,7 @@ import { createError } from '@fastify/error'
 import { Type, type Static } from '@sinclair/typebox'
 import fp from 'fastify-plugin'
 import { checkOptions } from './options.js'
+import { createRefusal } from './refusal.js'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -28,11 +29,11 @@ declare module 'fastify' {
 /** An option of the files concern is wrong, or one of its folders is not there. */
 export const FilesMisconfigured = createError<[string]>('FST_BASTION_FILES_MISCONFIGURED', '%s', 500, TypeError)
 /** The name is none that a file in a root could have, or another spelling of one. */
-export const FileNameRefused = createError('FST_BASTION_FILES_NAME', 'This is no name of a file here', 400)
+export const FileNameRefused = createRefusal('FST_BASTION_FILES_NAME', 'This is no name of a file here', 400)
 /** There is no such file, or it is none that is served. */
-export const FileNotFound = createError('FST_BASTION_FILES_NOT_FOUND', 'There is no such file', 404)
+export const FileNotFound = createRefusal('FST_BASTION_FILES_NOT_FOUND', 'There is no such file', 404)
 /** No part of the range is in the file. */
-export const RangeNotSatisfiable = createError('FST_BASTION_FILES_RANGE', 'No part of this range is in the file', 416)
+export const RangeNotSatisfiable = createRefusal('FST_BASTION_FILES_RANGE', 'No part of this range is in the file', 416)
 
 /** A file that was opened and checked. Send it, or close its handle. */
 export interface OpenedFile {

@@ -12,6 +12,7 @@ import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { createError, type FastifyError } from '@fastify/error'
 import fp from 'fastify-plugin'
 import { REDUCED_CAPACITY, tellInProblem } from './problem.js'
+import { createRefusal } from './refusal.js'
 import type { MaybePromise } from './state/index.js'
 
 declare module 'fastify' {
@@ -98,17 +99,18 @@ export interface Identity {
 }
 
 /** Two different credentials in one request: which one is meant is not for us to guess. */
-export const TwoCredentials = createError('FST_BASTION_IDENTITY_TWO_CREDENTIALS', 'Send one credential, not two', 400)
+export const TwoCredentials = createRefusal('FST_BASTION_IDENTITY_TWO_CREDENTIALS', 'Send one credential, not two', 400)
 /** It could not be found out whether the credential is good; the log knows why. */
 export const CredentialUnchecked = createError('FST_BASTION_IDENTITY_UNCHECKED', 'The credential cannot be checked at the moment, try again shortly', 503)
 /** The handler asked for a principal on a request that has none. */
-export const NoPrincipal = createError('FST_BASTION_IDENTITY_NO_PRINCIPAL', 'Authentication is required', 401)
+export const NoPrincipal = createRefusal('FST_BASTION_IDENTITY_NO_PRINCIPAL', 'Authentication is required', 401)
 
 const failure = Symbol('bastion.identity.failure')
 const standing = Symbol('bastion.identity.standing')
 
 async function identity (app: FastifyInstance): Promise<void> {
   const readers: CredentialReader[] = []
+  const challenges = new Map<string | undefined, string>()
 
   app.decorateRequest('principal', null)
   app.decorateRequest(failure as never, null as never)
@@ -116,10 +118,18 @@ async function identity (app: FastifyInstance): Promise<void> {
   app.decorate('identity', {
     reader (reader) {
       readers.push(reader)
+      challenges.clear()
       readers.sort((a, b) => Number(a.isAmbient === true) - Number(b.isAmbient === true))
     },
     isTaken: bearer => readers.some(({ takesBearer }) => takesBearer?.(bearer) === true),
-    challenge: error => ['Bearer realm="api"', ...error === undefined ? [] : [`error="${error}"`], ...readers.flatMap(({ challenge }) => challenge ?? [])].join(', '),
+    challenge (error) {
+      let known = challenges.get(error)
+      if (known === undefined) {
+        known = ['Bearer realm="api"', ...error === undefined ? [] : [`error="${error}"`], ...readers.flatMap(({ challenge }) => challenge ?? [])].join(', ')
+        challenges.set(error, known)
+      }
+      return known
+    },
     settle,
   })
   app.plan.contribute({

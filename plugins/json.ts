@@ -3,20 +3,20 @@
  */
 import { isUtf8 } from 'node:buffer'
 import { errorCodes, type FastifyRequest } from 'fastify'
-import { createError } from '@fastify/error'
+import { createRefusal } from './refusal.js'
 
 /** Text that cannot be stored as it is: not UTF-8, with U+0000, or with half of a surrogate pair. */
-export const TextUnstorable = createError('FST_BASTION_VALIDATION_TEXT', 'Text must be UTF-8 and must not hold U+0000 or half of a surrogate pair', 400)
+export const TextUnstorable = createRefusal('FST_BASTION_VALIDATION_TEXT', 'Text must be UTF-8 and must not hold U+0000 or half of a surrogate pair', 400)
 /** Nested so deeply that whoever walks it runs out of stack (CWE-674). */
-export const TooDeep = createError('FST_BASTION_VALIDATION_TOO_DEEP', 'The body is nested too deeply', 400)
+export const TooDeep = createRefusal('FST_BASTION_VALIDATION_TOO_DEEP', 'The body is nested too deeply', 400)
 /** More fields, items or characters than the route takes (CWE-770). */
-export const TooMuch = createError('FST_BASTION_VALIDATION_TOO_MUCH', 'The body holds too many fields, too long a list or too long a text', 400)
+export const TooMuch = createRefusal('FST_BASTION_VALIDATION_TOO_MUCH', 'The body holds too many fields, too long a list or too long a text', 400)
 /** One name twice in one object: of those who read it, some would take the first value and some the last (CWE-436; RFC 8259, 4). */
-export const FieldRepeated = createError('FST_BASTION_VALIDATION_REPEATED', 'A field stands more than once in an object', 400)
+export const FieldRepeated = createRefusal('FST_BASTION_VALIDATION_REPEATED', 'A field stands more than once in an object', 400)
 /** A field that is called as what every object has (CWE-1321). */
-export const NameRefused = createError('FST_BASTION_VALIDATION_NAME', 'No field can be called __proto__ or constructor', 400)
+export const NameRefused = createRefusal('FST_BASTION_VALIDATION_NAME', 'No field can be called __proto__ or constructor', 400)
 /** An integer that would become another one when it is read (RFC 7493, 2.2). */
-export const NumberUnsafe = createError('FST_BASTION_VALIDATION_NUMBER', 'Integers must be between -(2^53 - 1) and 2^53 - 1', 400)
+export const NumberUnsafe = createRefusal('FST_BASTION_VALIDATION_NUMBER', 'Integers must be between -(2^53 - 1) and 2^53 - 1', 400)
 
 /** Bounds of one body. */
 export interface JsonLimits {

@@ -50,6 +50,13 @@ export function loggerOf (logger: LoggerOption): FastifyServerOptions['logger'] 
   } as never
 }
 
+/** Where nothing is logged no line is made either. */
+export class NoLog extends LogController {
+  override incomingRequest (): void {}
+  override routeNotFound (): void {}
+  override requestCompleted (): void {}
+}
+
 /** One line a request, when it is over: nothing of bodies, headers or query strings. */
 export class OneLineLog extends LogController {
   constructor () { super({ requestIdLogLabel: 'requestId' }) }
@@ -138,7 +145,7 @@ function describeError (error: unknown, depth = 3): unknown {
       message: conceal(message),
       ...(code !== undefined && { code: conceal(String(code)) }),
       ...(statusCode !== undefined && { statusCode: conceal(String(statusCode)) }),
-      stack: conceal(String(stack)),
+      ...(stack !== undefined && { stack: conceal(String(stack)) }),
       ...(cause !== undefined && depth > 0 && { cause: describeError(cause, depth - 1) }),
     }
   } catch {

@@ -18,17 +18,18 @@ import type { Principal } from './identity.js'
 import { isStorableText } from './json.js'
 import { checkOptions } from './options.js'
 import { isProduction } from './production.js'
+import { createRefusal } from './refusal.js'
 import type { Account } from './sign-in.js'
 import type { Inspection, SubjectLoader } from './tokens/index.js'
 
 /** An option of the OAuth2 concern is wrong. */
 export const OAuth2Misconfigured = createError<[string]>('FST_BASTION_OAUTH2_MISCONFIGURED', '%s', 500, TypeError)
 /** Name, password or refresh token are not good. */
-export const InvalidGrant = createError('FST_BASTION_OAUTH2_INVALID_GRANT', 'The grant is invalid, expired or spent', 400)
+export const InvalidGrant = createRefusal('FST_BASTION_OAUTH2_INVALID_GRANT', 'The grant is invalid, expired or spent', 400)
 /** A parameter that the grant needs is missing, or stands twice. */
-export const InvalidRequest = createError('FST_BASTION_OAUTH2_INVALID_REQUEST', 'A parameter is missing, malformed or repeated', 400)
-export const InvalidScope = createError('FST_BASTION_OAUTH2_INVALID_SCOPE', 'These scopes are unknown, or go beyond what may be granted', 400)
-export const UnsupportedGrant = createError('FST_BASTION_OAUTH2_UNSUPPORTED_GRANT', 'This grant type is not supported', 400)
+export const InvalidRequest = createRefusal('FST_BASTION_OAUTH2_INVALID_REQUEST', 'A parameter is missing, malformed or repeated', 400)
+export const InvalidScope = createRefusal('FST_BASTION_OAUTH2_INVALID_SCOPE', 'These scopes are unknown, or go beyond what may be granted', 400)
+export const UnsupportedGrant = createRefusal('FST_BASTION_OAUTH2_UNSUPPORTED_GRANT', 'This grant type is not supported', 400)
 
 export const OAuth2Options = Type.Object({
   passwordGrant: Type.Optional(Type.Boolean({ description: 'The resource owner password grant, for first-party clients alone; warns in production (RFC 9700, 2.4)', default: false })),

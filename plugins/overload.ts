@@ -17,7 +17,7 @@ import underPressure from '@fastify/under-pressure'
 import { Type, type Static } from '@sinclair/typebox'
 import fp from 'fastify-plugin'
 import { checkOptions } from './options.js'
-import type { PlannedRoute, Step } from './plan/index.js'
+import type { PlannedRoute } from './plan/index.js'
 import { REDUCED_CAPACITY, tellInProblem } from './problem.js'
 
 declare module 'fastify' {
@@ -139,7 +139,7 @@ async function overload (app: FastifyInstance, options: OverloadOptions): Promis
     compile (route) {
       const { overload: rule } = (route.options.config ?? {}) as { overload?: unknown }
       if (rule !== undefined && rule !== false) route.object('overload: a route can only be exempt (overload: false); limits are options of the suite')
-      return rule === false ? { promise: false } : { step: passingPreflights(route, refuseUnderPressure), promise: { ...promiseOf(limits), retryAfter } }
+      return rule === false ? { promise: false } : { step: refuseUnderPressure, promise: { ...promiseOf(limits), retryAfter } }
     },
   })
   if (maxConcurrent < Infinity) {
@@ -248,15 +248,6 @@ function excessOf (usage: Usage, limits: Record<Limit, number>): Excess | null {
     return { exceeded: 'maxEventLoopUtilization', limit: maxEventLoopUtilization, measured: eventLoopUtilization }
   }
   return null
-}
-
-/** A page whose preflight is refused never gets to read why; CORS answers one with a constant, whatever route it asks about. */
-function passingPreflights (route: PlannedRoute, step: () => void): Step {
-  if (route.controls.cors === undefined) return step
-  return function passPreflights ({ method, headers }) {
-    if (method === 'OPTIONS' && headers.origin !== undefined && headers['access-control-request-method'] !== undefined) return
-    step()
-  }
 }
 
 function isExempt ({ options }: PlannedRoute): boolean {

@@ -18,22 +18,10 @@ export interface ProblemMembers {
 
 /** Gives an error these members. Only by this function: what errors of others hold is never shown. */
 export function tellInProblem<Fault extends Error> (error: Fault, told: ProblemMembers): Fault {
-  return Object.assign(error, { [members]: told })
+  (error as Fault & { [members]?: ProblemMembers })[members] = told
+  return error
 }
 
 export function toldInProblem (error: object): ProblemMembers | undefined {
   return (error as { [members]?: ProblemMembers })[members]
-}
-
-const formed = new WeakMap<object, string>()
-
-/** Remembers the text that a reply's problem became in a form of its route's own. */
-export function formedBy (reply: object, text: string): string {
-  formed.set(reply, text)
-  return text
-}
-
-/** Whether a reply's body is that text. */
-export function isFormedBy (reply: object, payload: unknown): boolean {
-  return typeof payload === 'string' && formed.get(reply) === payload
 }

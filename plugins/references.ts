@@ -9,6 +9,36 @@ export interface Place {
   base: unknown
 }
 
+type Shared = Readonly<Record<string, unknown>>
+
+let asked = new WeakRef<object>({})
+let answered: Shared = {}
+
+/**
+ * The schemas that were added to an instance, by their `$id`; to be asked once all are. Fastify copies them each time, so that a thousand
+ * routes with schemas of their own would copy a million: who asks again for the same instance gets the same.
+ */
+export function addedTo (instance: { getSchemas: () => Shared }): Shared {
+  if (asked.deref() !== instance) {
+    asked = new WeakRef(instance)
+    answered = instance.getSchemas()
+  }
+  return answered
+}
+
+/** Those of the shared schemas that a schema refers to, and to which they refer. */
+export function referredBy (schema: unknown, shared: Shared, found: Record<string, unknown> = {}): Shared {
+  if (!hasReference(schema)) return found
+  const { $ref } = schema as Schema
+  const [id = ''] = typeof $ref === 'string' ? $ref.split('#', 1) : []
+  if (Object.hasOwn(shared, id) && !Object.hasOwn(found, id)) {
+    found[id] = shared[id]
+    referredBy(shared[id], shared, found)
+  }
+  for (const part of partsOf(schema as Schema)) referredBy(part, shared, found)
+  return found
+}
+
 /** Keywords whose value is one schema, a list of schemas, or a map of names to schemas. */
 export const ONE = [
   'additionalProperties', 'additionalItems', 'not', 'if', 'then', 'else', 'contains', 'propertyNames', 'unevaluatedProperties', 'unevaluatedItems',
@@ -49,7 +79,7 @@ export function hasReference (schema: unknown): boolean {
  * @param shared the schemas that were added to the instance, by their `$id`
  * @returns null where there is nothing of that name
  */
-export function resolveReference (reference: string, base: unknown, shared: Readonly<Record<string, unknown>>): Place | null {
+export function resolveReference (reference: string, base: unknown, shared: Shared): Place | null {
   const [id = '', pointer = ''] = reference.split('#', 2)
   const document = id === '' ? base : Object.hasOwn(shared, id) ? shared[id] : withId(base, id)
   if (document === undefined) return null

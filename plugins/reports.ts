@@ -15,6 +15,7 @@ import fp from 'fastify-plugin'
 import { closed } from '../schemas/closed.js'
 import { measured } from './measured.js'
 import { checkOptions } from './options.js'
+import { createRefusal } from './refusal.js'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -31,7 +32,7 @@ export interface Reports {
 /** An option of the reports concern is wrong. */
 export const ReportsMisconfigured = createError<[string]>('FST_BASTION_REPORTS_MISCONFIGURED', '%s', 500, TypeError)
 /** No JSON, or none that a browser would send. */
-export const ReportMalformed = createError('FST_BASTION_REPORTS_MALFORMED', 'The body is no report of a browser', 400)
+export const ReportMalformed = createRefusal('FST_BASTION_REPORTS_MALFORMED', 'The body is no report of a browser', 400)
 
 export const ReportsOptions = Type.Object({
   path: Type.Optional(Type.String({ pattern: '^(?:/[A-Za-z0-9._~-]+)+$', description: 'The route that takes them', default: '/reports/csp' })),

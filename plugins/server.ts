@@ -7,15 +7,15 @@
  * parser errors that get the headers, the flood guard and the form of every other refusal.
  * Not covered: what a proxy before the service does.
  */
-import { randomUUID } from 'node:crypto'
 import { isIP } from 'node:net'
 import type { FastifyServerOptions } from 'fastify'
 import { createError } from '@fastify/error'
 import { Type, type Static } from '@sinclair/typebox'
-import { loggerOf, OneLineLog, type LoggerOption } from './log.js'
+import { loggerOf, NoLog, OneLineLog, type LoggerOption } from './log.js'
 import { TlsListener, type TlsOptions } from './certificates/listener.js'
 import { checkOptions } from './options.js'
 import { isProduction } from './production.js'
+import { requestId } from './request-id.js'
 import { answerUnparsed, answerUnrouted, serverFactory } from './sockets.js'
 
 /** A server option is wrong or unsafe. */
@@ -82,9 +82,9 @@ export function server (options: ServerOptions = {}): FastifyServerOptions {
     // (two Authorizations) it would take the first in silence: joined, it is what nobody accepts.
     http: { ...http, requireHostHeader: false, joinDuplicateHeaders: true },
     trustProxy: proxiesOf(trustProxy),
-    genReqId: () => randomUUID(),
+    genReqId: requestId,
     logger: loggerOf(logger),
-    logController: new OneLineLog(),
+    logController: logger === false && others.loggerInstance === undefined ? new NoLog() : new OneLineLog(),
     frameworkErrors: answerUnrouted,
     clientErrorHandler: answerUnparsed,
     serverFactory: serverFactory(closeTimeout, listener),

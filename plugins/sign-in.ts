@@ -3,7 +3,8 @@
  *
  * Threat: guessing (CWE-307), stuffing, and answers or times that tell which names exist (CWE-204, CWE-208).
  * Defence: one answer and one cost for known and unknown names; attempts are reserved before the hash is computed,
- * so that parallel guesses count; a locked name costs no hash, and an attempt on it changes no count.
+ * so that parallel guesses count; a locked name costs no hash, and an attempt on it changes no count. Where no more hashes can
+ * be computed nothing is asked of anybody, and whoever is refused for that waits a moment for the answer.
  * Not covered: a right password in the wrong hands; that is what a second factor is for. Who knows a name can have it
  * locked, for others from twenty addresses or more; that is the price of a lock.
  */
@@ -13,7 +14,9 @@ import { createError } from '@fastify/error'
 import { Type, type Static } from '@sinclair/typebox'
 import fp from 'fastify-plugin'
 import { addressKey } from './address.js'
+import { makeHold } from './hold.js'
 import { checkOptions } from './options.js'
+import { createRefusal } from './refusal.js'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -43,7 +46,7 @@ export interface Accounts<A extends Account = Account> {
 export interface SignIn {
   /**
    * The account of this name, if the password is right.
-   * @throws SignInRefused (401), SignInLocked (429), AccountInactive (403, only after the right password)
+   * @throws SignInRefused (401), SignInLocked (429), AccountInactive (403, only after the right password), PasswordsBusy (503)
    */
   withPassword: (login: string, password: string, request: FastifyRequest) => Promise<Account>
   /**
@@ -56,11 +59,11 @@ export interface SignIn {
 }
 
 /** Name or password are wrong; which of them is told to nobody. */
-export const SignInRefused = createError('FST_BASTION_SIGN_IN_REFUSED', 'The name or the password is wrong', 401)
+export const SignInRefused = createRefusal('FST_BASTION_SIGN_IN_REFUSED', 'The name or the password is wrong', 401)
 /** Too many failures; Retry-After says when the lock ends. */
-export const SignInLocked = createError('FST_BASTION_SIGN_IN_LOCKED', 'Too many failed attempts, try again later', 429)
+export const SignInLocked = createRefusal('FST_BASTION_SIGN_IN_LOCKED', 'Too many failed attempts, try again later', 429)
 /** The password was right and the account is switched off. */
-export const AccountInactive = createError('FST_BASTION_SIGN_IN_INACTIVE', 'This account is not active', 403)
+export const AccountInactive = createRefusal('FST_BASTION_SIGN_IN_INACTIVE', 'This account is not active', 403)
 /** An option of the sign-in concern is wrong. */
 export const SignInMisconfigured = createError<[string]>('FST_BASTION_SIGN_IN_MISCONFIGURED', '%s', 500, TypeError)
 
@@ -101,6 +104,7 @@ async function signIn (app: FastifyInstance, options: SignInOptions): Promise<vo
   if (!PORT.every(name => typeof accounts?.[name] === 'function')) throw new SignInMisconfigured(`sign-in: accounts: must be an object with ${PORT.join(', ')}`)
   const { windowMs = 900_000, perNameAndAddress = 5, perName = 20, perAddress = 30, namesPerAddress = 10 } = plain
   const state = plain.deadline === undefined ? app.state : app.state.within(plain.deadline)
+  const hold = makeHold()
 
   app.decorate('signIn', {
     withPassword: (login, password, request) => attempt(login, request, () => accounts.findByLogin(login), password),
@@ -112,6 +116,8 @@ async function signIn (app: FastifyInstance, options: SignInOptions): Promise<vo
   })
 
   async function attempt (login: string, request: FastifyRequest, find: () => Promise<Account | null>, password: string): Promise<Account> {
+    const busy = app.passwords.refusal()
+    if (busy !== null) throw await hold(busy)
     const reserved = await reserve(login, request)
     let account, outcome
     try {

@@ -6,30 +6,31 @@
  * still busy some time after closing began are cut.
  * Not covered: what a proxy answers before the request arrives.
  */
-import { randomUUID } from 'node:crypto'
 import http, { type RequestListener, type Server, type ServerResponse } from 'node:http'
 import http2 from 'node:http2'
 import https from 'node:https'
 import type { Socket } from 'node:net'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
-import { createError, type FastifyError } from '@fastify/error'
+import type { FastifyError } from '@fastify/error'
 import type { TlsListener } from './certificates/listener.js'
 import { toProblem } from './errors.js'
 import { refuseBeforeRouting } from './plan/index.js'
 import { PreparedResponse } from './prepared.js'
+import { requestId } from './request-id.js'
+import { createRefusal } from './refusal.js'
 
 /** What arrived is not HTTP as we speak it. */
-export const RequestMalformed = createError('FST_BASTION_SERVER_MALFORMED', 'The request is malformed', 400)
+export const RequestMalformed = createRefusal('FST_BASTION_SERVER_MALFORMED', 'The request is malformed', 400)
 /** The header section is larger than the server takes (RFC 6585, 5). */
-export const HeadersTooLarge = createError('FST_BASTION_SERVER_HEADERS_TOO_LARGE', 'The header fields are too large', 431)
+export const HeadersTooLarge = createRefusal('FST_BASTION_SERVER_HEADERS_TOO_LARGE', 'The header fields are too large', 431)
 /** The request did not arrive in time. */
-export const RequestTimeout = createError('FST_BASTION_SERVER_TIMEOUT', 'The request took too long to arrive', 408)
+export const RequestTimeout = createRefusal('FST_BASTION_SERVER_TIMEOUT', 'The request took too long to arrive', 408)
 /** An `Expect` other than `100-continue` (RFC 9110, 10.1.1). */
-export const ExpectationFailed = createError('FST_BASTION_SERVER_EXPECTATION', 'This expectation cannot be met', 417)
+export const ExpectationFailed = createRefusal('FST_BASTION_SERVER_EXPECTATION', 'This expectation cannot be met', 417)
 /** CONNECT: this is no proxy. */
-export const TunnelRefused = createError('FST_BASTION_SERVER_TUNNEL', 'This service is no proxy', 405)
+export const TunnelRefused = createRefusal('FST_BASTION_SERVER_TUNNEL', 'This service is no proxy', 405)
 /** The extensions of a chunked body are larger than Node takes. */
-export const ChunkTooLarge = createError('FST_BASTION_SERVER_CHUNK_TOO_LARGE', 'The body is malformed', 413)
+export const ChunkTooLarge = createRefusal('FST_BASTION_SERVER_CHUNK_TOO_LARGE', 'The body is malformed', 413)
 
 const UNPARSED: Record<string, new () => FastifyError> = {
   HPE_HEADER_OVERFLOW: HeadersTooLarge as never,
@@ -237,7 +238,7 @@ export function answerUnparsed (this: FastifyInstance, error: Unparsed, socket: 
     return
   }
   const refusal = error instanceof TunnelRefused ? error as FastifyError : new (UNPARSED[error.code ?? ''] ?? RequestMalformed as never)()
-  const id = randomUUID()
+  const id = requestId()
   const app = this as FastifyInstance & Partial<Pick<FastifyInstance, 'events' | 'plan'>>
   app.log.debug({ err: error, requestId: id }, 'client error')
   app.events?.recordUnguarded('malformed_request', { id, ip: socket.remoteAddress }, { code: refusal.code })

@@ -6,6 +6,8 @@ import Fastify, { type FastifyInstance, type FastifyRequest, type InjectOptions,
 import { Type } from '@sinclair/typebox'
 import t, { type Test } from 'tap'
 import access, { resourceOf, type AccessOptions } from '../plugins/access/index.js'
+import { expandRoles } from '../plugins/access/roles.js'
+import { compileRule } from '../plugins/access/rule.js'
 import errors from '../plugins/errors.js'
 import events, { type SecurityEvent } from '../plugins/events.js'
 import bastion from '../plugins/index.js'
@@ -185,6 +187,21 @@ t.test('roles and permissions', async t => {
     }
     const { app } = await build(t, { roles })
     t.same([...app.access.permissionsOf(['r40'])], ['posts:read'])
+  })
+
+  t.test('ten thousand roles with what they inherit and have by wildcards hold it once; a role with more of its own has its own', async t => {
+    const base = Array.from({ length: 1000 }, (_none, i) => `base:${i}`)
+    const roles: Record<string, { inherits?: string[], permissions?: string[] }> = { base: { permissions: base }, wild: { permissions: ['base:*'] } }
+    for (let i = 0; i < 10_000; i++) roles[`role-${i}`] = i % 2 === 0 ? { inherits: ['base'] } : { permissions: ['base:*'] }
+    roles.more = { inherits: ['base'], permissions: ['more'] }
+    const expanded = expandRoles(roles, [])
+    t.equal(new Set(expanded.roles.values()).size, 3, 'sets of permissions for 10,003 roles: what is inherited, what the wildcard gives, and one with more')
+    t.equal(expanded.roles.get('more')!.size, 1001, 'negative control')
+    t.equal(expanded.roles.get('role-9999')!.size, 1000)
+    t.equal(expanded.holders.get('base')!.size, 5002)
+    t.same([...expanded.holders.get('role-1')!], ['role-1'])
+    const { roles: asked } = compileRule({ roles: 'base' }, expanded)
+    t.equal(asked, expanded.holders.get('base'), 'a thousand routes that ask for it share its holders')
   })
 
   t.test('a wildcard covers all below its name, and the star covers all', async t => {

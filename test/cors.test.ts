@@ -201,12 +201,18 @@ t.test('what would open the API to any page does not boot [TRAP 12]', async t =>
     { 'access-control-allow-origin': 'https://evil.example', 'access-control-allow-credentials': 'true' }, 'negative control: the official plugin boots with it, and reflects any origin')
 })
 
-t.test('misplaced or misread, it does not boot', async t => {
+t.test('registered after those who ask who it is, it answers preflights before them all the same', async t => {
   const late = Fastify()
   t.teardown(() => late.close())
   for (const plugin of [plan, events, errors, identity]) await late.register(plugin)
-  await t.rejects(async () => { await late.register(bastionCors, {}) }, { code: 'FST_BASTION_CORS_MISCONFIGURED', message: /before identity/ })
+  late.plan.contribute({ concern: 'guard', stage: 'authorize', compile: () => ({ step: () => { throw Object.assign(new Error('no'), { statusCode: 401 }) } }) })
+  await late.register(bastionCors, { origins: [APP] })
+  late.put('/mine', async () => ({ ok: true }))
+  t.match(await late.inject(preflight(APP)), { statusCode: 204, headers: { 'access-control-allow-origin': APP } })
+  t.equal((await late.inject({ ...preflight(APP), method: 'PUT' })).statusCode, 401)
+})
 
+t.test('misread, it does not boot', async t => {
   const app = Fastify()
   t.teardown(() => app.close())
   await app.register(bastion, { cors: { origins: [APP] } })

@@ -8,6 +8,7 @@ import { Value } from '@sinclair/typebox/value'
 import bastion, { server } from '../plugins/index.js'
 import errors, { NotFound, toProblem } from '../plugins/errors.js'
 import events from '../plugins/events.js'
+import { textOf } from '../plugins/problem-text.js'
 import plan from '../plugins/plan/index.js'
 import { closed } from '../schemas/closed.js'
 import { Problem } from '../schemas/problem.js'
@@ -69,7 +70,7 @@ t.test('whatever a handler throws becomes a 500 that tells nothing, and the log 
   for (const name of Object.keys(thrown)) {
     const status = name === 'a 5xx with a code' ? 502 : 500
     const problem = isProblem(t, await app.inject(`/${encodeURIComponent(encodeURIComponent(name))}`), status, `FST_BASTION_HTTP_${status}`, name)
-    t.match(problem.requestId, /^[\da-f-]{36}$/)
+    t.match(problem.requestId, /^[\da-f]{32}$/)
     t.ok(log.some(line => line.includes(problem.requestId!) && line.includes('request failed')), 'the log knows the request')
   }
   isProblem(t, await app.inject('/after-code'), 500, 'FST_BASTION_HTTP_500', 'thrown after reply.code(201)')
@@ -319,6 +320,24 @@ t.test('misconfiguration stops boot: an error handler of its own, on the route o
   await late.register(events)
   late.get('/early', async () => 1)
   await t.rejects(async () => { await late.register(errors) }, { code: 'FST_BASTION_PLAN_TOO_LATE', message: /GET \/early/ })
+})
+
+t.test('texts of problems are made once for what is alike, and never stand for what differs in anything', t => {
+  const shared = Object.freeze({ type: 'https://example.com/quota', violatedPolicies: ['5/second'] })
+  const alike = (requestId: string, detail: string, status = 403): Problem => ({ type: 'about:blank', title: 'Forbidden', status, code: 'FST_ONE', requestId, detail })
+  const problems: [Problem, object?][] = [
+    [alike('r1', 'no')], [alike('r2', 'no')], [alike('r3', 'other')], [alike('r4', 'no', 401)], [alike('r5', 'no')],
+    [alike('a"b\\', 'no')], [alike('', 'no')], [alike('ü', 'no')], [alike('x'.repeat(65), 'no')],
+    [{ ...alike('r6', 'no'), errors: [{ path: '/a', message: 'is wrong' }] }], [{ ...alike('r7', 'no'), code: 'FST_NEW', errors: [{ path: '/a', message: 'is wrong' }] }],
+    [{ ...alike('r8', 'no'), code: 'FST_NEW' }], [{ ...alike('r9', 'quoted "\u2028" \ud800'), code: 'FST_QUOTED' }],
+    [{ ...alike('s1', 'no'), type: shared.type, 'violated-policies': shared.violatedPolicies }, shared],
+    [{ ...alike('s2', 'no'), type: shared.type, 'violated-policies': shared.violatedPolicies }, shared],
+    [{ ...alike('s3', 'no'), code: 'FST_OTHER', type: shared.type, 'violated-policies': shared.violatedPolicies }, shared],
+    [{ ...alike('m1', 'no'), mfaToken: 'one' }, { mfaToken: 'one' }], [{ ...alike('m2', 'no'), mfaToken: 'two' }, { mfaToken: 'two' }],
+  ]
+  for (const [problem, members] of [...problems, ...problems]) t.strictSame(JSON.parse(textOf(problem, members)), problem, `of ${problem.requestId}`)
+  t.equal(textOf(alike('r1', 'no')), textOf(alike('r2', 'no')).replace('r2', 'r1'), 'nothing but the request id differs')
+  t.end()
 })
 
 /** A hook that fails the first time only. */

@@ -654,3 +654,23 @@ t.test('field names that are words of JSON schema are field names', async t => {
   get('/odd', { 200: Odd }, async () => ({ ...odd, secret: HASH }))
   t.same((await app.inject('/odd')).json(), odd)
 })
+
+t.test('boot reads what was added as schemas as often for forty routes as for twenty; Fastify alone reads all of it for each', async t => {
+  /** How often another schema, to which no route refers, was read for so many routes with schemas of their own. */
+  async function reads (app: FastifyInstance, routes: number): Promise<number> {
+    let count = 0
+    app.addSchema({ $id: 'other', type: 'object' })
+    Object.defineProperty(app.getSchema('other'), 'properties', { enumerable: true, get () { count++; return {} } })
+    for (let i = 0; i < routes; i++) {
+      app.addSchema({ $id: `own-${i}`, ...closed({ [`field-${i}`]: Type.String() }) })
+      app.get(`/${i}`, { schema: { response: { 200: { $ref: `own-${i}#` } } }, config: { access: 'public' } as never }, async () => ({ [`field-${i}`]: 'x' }))
+    }
+    const first = await app.inject('/0')
+    t.same(first.json(), { 'field-0': 'x' })
+    return count
+  }
+  t.equal(await reads((await build(t)).app, 40), await reads((await build(t)).app, 20))
+  const bare = [Fastify(), Fastify()] as const
+  t.teardown(async () => { for (const app of bare) await app.close() })
+  t.ok(await reads(bare[0], 40) > 1.5 * await reads(bare[1], 20), 'negative control')
+})

@@ -7,7 +7,7 @@ import t, { type Test } from 'tap'
 import bastion, { server, withPolicy, type BastionOptions } from '../plugins/index.js'
 import errors from '../plugins/errors.js'
 import events from '../plugins/events.js'
-import plan, { type Contributor, type Stage } from '../plugins/plan/index.js'
+import plan, { type Contributor, type Stage, type Step } from '../plugins/plan/index.js'
 import { closed } from '../schemas/closed.js'
 
 const Ok = Type.Object({ ok: Type.Boolean() })
@@ -102,9 +102,11 @@ t.test('a step that waits is awaited, and none after it runs before it has passe
   t.same(ran, ['first', 'second', 'handler'])
 })
 
-t.test('a step that throws denies, at once or later, whatever it throws: no further step and no handler runs [ASVS 16.5.3]', async t => {
-  const refusals: Record<string, () => void | Promise<void>> = {
+t.test('a step that throws denies, at once or later, whatever it throws, and so does one that returns an error: no further step and no handler runs [ASVS 16.5.3]', async t => {
+  const refusals: Record<string, Step> = {
     'an error': () => { throw Object.assign(new Error('no'), { statusCode: 403 }) },
+    'an error, returned': () => Object.assign(new Error('no'), { statusCode: 403 }),
+    'an error, returned later': async () => Object.assign(new Error('no'), { statusCode: 403 }),
     'an error, later': async () => { throw Object.assign(new Error('no'), { statusCode: 403 }) },
     undefined: () => { throw undefined },  // eslint-disable-line no-throw-literal
     'undefined, later': () => Promise.reject(undefined), // eslint-disable-line prefer-promise-reject-errors
@@ -255,6 +257,32 @@ t.test('a HEAD is its GET: listed once, counted once, guarded the same', async t
   const statuses: number[] = []
   for (const method of ['HEAD', 'GET', 'HEAD', 'DELETE'] as const) statuses.push((await app.inject({ method, url: '/two' })).statusCode)
   t.same(statuses, [200, 200, 429, 429], 'one budget')
+})
+
+t.test('what is recorded of some routes alone runs once for each of their answers, and is no hook of the others', async t => {
+  for (const hasMore of [false, true]) {
+    const ran: string[] = []
+    const hooks: Record<string, unknown> = {}
+    const app = await buildPlan(t, {
+      concern: 'some',
+      stage: 'record',
+      touches: ({ options }) => (options.config as { some?: true }).some === true,
+      compile: ({ method, url, options }) => (options.config as { some?: true }).some === true ? { step: () => { ran.push(`some ${method} ${url}`) } } : undefined,
+    })
+    app.addHook('onRoute', ({ method, url, onResponse }) => { hooks[`${String(method)} ${url}`] = onResponse })
+    app.get('/with', { config: { some: true } as never, onResponse: async () => { ran.push('own') } }, async () => 1)
+    app.get('/without', async () => 1)
+    if (hasMore) app.plan.contribute({ concern: 'all', stage: 'record', compile: ({ url }) => ({ step: () => { ran.push(`all ${url}`) } }) })
+    await app.listen({ port: 0, host: '127.0.0.1' })
+    const origin = `http://127.0.0.1:${(app.server.address() as { port: number }).port}`
+    for (const [method, path] of [['GET', '/with'], ['HEAD', '/with'], ['GET', '/without']] as const) await (await fetch(origin + path, { method })).text()
+    await app.close()
+    const sorted = (list: readonly string[]) => [...list].sort()
+    t.same(sorted(ran.filter(name => !name.startsWith('all'))), sorted(['own', 'own', 'some GET /with', 'some HEAD /with']))
+    t.same(sorted(ran.filter(name => name.startsWith('all'))), hasMore ? ['all /with', 'all /with', 'all /without'] : [])
+    t.equal(hooks['GET /without'], undefined, 'the other route has no hook')
+    t.equal((hooks['GET /with'] as unknown[]).length, 2)
+  }
 })
 
 t.test('several methods on one route are all guarded', async t => {
@@ -429,21 +457,6 @@ t.test('a concern that comes after a route still compiles it, and declares it', 
   app.plan.contribute({ concern: 'late', stage: 'authorize', declare: ({ url }) => { declared.push(url) }, compile: () => ({ step: () => { throw Object.assign(new Error('no'), { statusCode: 403 }) } }) })
   t.equal((await app.inject('/')).statusCode, 403)
   t.same(declared, ['*', '/', '/'])
-})
-
-t.test('a step that opens no phase runs where another concern opened it, and only there', async t => {
-  const ran: string[] = []
-  const quiet: Contributor = { concern: 'quiet', stage: 'authorize', opens: false, compile: () => ({ step: () => { ran.push('quiet') } }) }
-  const app = await buildPlan(t, quiet)
-  app.get('/', answer)
-  await app.inject('/')
-  t.same(ran, [])
-  t.same(find(app, 'GET', '/').order, [], 'and the plan does not claim it')
-  t.notOk(app.plan.isOpen('guard'))
-  const opened = await buildPlan(t, quiet, { concern: 'other', stage: 'limit', compile: () => ({ step: () => { ran.push('other') } }) })
-  opened.get('/', answer)
-  await opened.inject('/')
-  t.same(ran, ['other', 'quiet'])
 })
 
 t.test('a fault inside a concern is not taken for an objection to the route', async t => {

@@ -1,6 +1,7 @@
 /** Prepared headers: on the wire, and for whoever asks, they are as if they had been set one by one. */
+import { once } from 'node:events'
 import { request as ask, ServerResponse, type IncomingHttpHeaders } from 'node:http'
-import type { AddressInfo } from 'node:net'
+import { connect, type AddressInfo } from 'node:net'
 import { Readable } from 'node:stream'
 import Fastify, { type FastifyInstance, type FastifyReply } from 'fastify'
 import t, { type Test } from 'tap'
@@ -142,6 +143,72 @@ t.test('what is written past Fastify has them too, where it says nothing else it
   }
 })
 
+t.test('a body that is sent with the end arrives as it was meant, and is framed so that the next answer begins after it', async t => {
+  const utf8AsLatin1 = Buffer.from('čĊx-injected: yesčĊ.txt').toString('latin1')
+  const writings: Record<string, [(raw: ServerResponse) => void, string?]> = {
+    hexadecimal: [raw => raw.end('68656c6c6f', 'hex')],
+    base64: [raw => raw.end('aGVsbG8=', 'base64')],
+    'UTF-16': [raw => raw.end('hello', 'utf16le'), 'h\0e\0l\0l\0o\0'],
+    'no ASCII': [raw => raw.end('é😀'), Buffer.from('é😀').toString('latin1')],
+    'half of a surrogate pair': [raw => raw.end('a\ud800'), Buffer.from('a\ufffd').toString('latin1')],
+    chunked: [raw => raw.setHeader('transfer-encoding', 'chunked').end('hello')],
+    'without a length': [raw => { raw.removeHeader('content-length'); raw.end('hello') }],
+    'with a trailer': [raw => { raw.setHeader('trailer', 'x-t'); raw.addTrailers({ 'x-t': '1' }); raw.end('hello') }],
+    'the second of two pieces': [raw => { raw.setHeader('content-length', 5); raw.write('he'); raw.end('llo') }],
+    'with a file name that is UTF-8 (CWE-113)': [raw => raw.setHeader('content-disposition', `attachment; filename="${utf8AsLatin1}"`).end('hello')],
+    'with its length checked': [raw => { raw.strictContentLength = true; raw.end('hello') }],
+  }
+  for (const [name, [write, expected = 'hello']] of Object.entries(writings)) {
+    await t.test(name, { timeout: 10_000 }, async t => {
+      let ended = false
+      const app = await build(t, app => app.get('/', raw, (_request, reply) => { write(reply.hijack().raw.on('finish', () => { ended = true })) }))
+      const { headers, body } = await call(app)
+      t.equal(body, expected)
+      t.equal(Number(headers['content-length'] ?? expected.length), expected.length)
+      t.notOk('x-injected' in headers)
+      t.ok(ended)
+    })
+  }
+})
+
+t.test('what is written past the filter while an earlier answer is still on its way ends the connection after that one', { timeout: 10_000 }, async t => {
+  let answer = () => {}
+  const app = await build(t, app => {
+    app.get('/', open, () => new Promise(resolve => { answer = () => { resolve({ ok: true }) } }))
+    app.get('/raw', open, (_request, reply) => { reply.hijack().raw.end('secret'); setImmediate(answer) })
+    app.get('/third', open, async () => ({ ok: true }))
+  })
+  const socket = connect((app.server.address() as AddressInfo).port, '127.0.0.1')
+  let answers = ''
+  socket.on('data', part => { answers += part }).write(['/', '/raw', '/third'].map(path => `GET ${path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n`).join(''))
+  await once(socket, 'close')
+  t.match(answers, /^HTTP\/1\.1 200 OK\r\n.*\{"ok":true\}$/s)
+  t.equal(answers.split('HTTP/1.1').length, 2)
+})
+
+t.test('a list of headers says a name as often as it is in it, and what was prepared of that name no more', async t => {
+  const lists = [['Set-Cookie', 'a=1', 'set-cookie', 'b=2', 'X-Frame-Options', 'SAMEORIGIN'], [['set-cookie', 'a=1'], ['set-cookie', 'b=2'], ['x-frame-options', 'SAMEORIGIN']]]
+  for (const list of lists) {
+    const app = await build(t, app => app.get('/', raw, (_request, reply) => { reply.hijack().raw.writeHead(200, list as string[]).end('by hand') }))
+    const { pairs } = await call(app)
+    t.same(pairs.filter(pair => /^set-cookie|^x-frame/.test(pair)), ['set-cookie: a=1', 'set-cookie: b=2', 'x-frame-options: SAMEORIGIN'])
+    t.ok(pairs.includes('x-content-type-options: nosniff'))
+  }
+})
+
+t.test('under a prototype that another framework gives the response, headers and filter stay (CWE-693)', async t => {
+  const strange = (raw: ServerResponse) => Object.setPrototypeOf(raw, ServerResponse.prototype) as ServerResponse
+  const app = await build(t, app => {
+    app.get('/', raw, (_request, reply) => { strange(reply.hijack().raw).setHeader('X-Frame-Options', 'SAMEORIGIN').end('by hand') })
+    app.get('/filtered', open, (_request, reply) => { strange(reply.hijack().raw).end('secret') })
+    app.get('/alias', open, (_request, reply) => { (reply.hijack().raw as unknown as { writeHeader: ServerResponse['writeHead'] }).writeHeader(200).end('secret') })
+  })
+  const { headers, pairs } = await call(app)
+  t.match(headers, { 'x-content-type-options': 'nosniff', 'access-control-allow-origin': ORIGIN })
+  t.same(pairs.filter(pair => pair.startsWith('x-frame')), ['x-frame-options: SAMEORIGIN'])
+  for (const path of ['/filtered', '/alias']) await t.rejects(call(app, { path }), { code: 'ECONNRESET' }, path)
+})
+
 t.test('who asks for a prepared header is told it', async t => {
   let seen: unknown
   const app = await build(t, app => app.get('/', open, async (_request, reply) => {
@@ -169,6 +236,26 @@ t.test('nothing of one answer is left for the next of its connection', async t =
   const { headers } = await call(app, { headers: keepAlive })
   t.equal(headers['cache-control'], 'private')
   t.notOk('access-control-allow-origin' in headers)
+})
+
+t.test('a budget is told as it was decided, whatever a service makes of the decision (CWE-113)', async t => {
+  const app = Fastify(server({ logger: false }))
+  t.teardown(() => app.close())
+  await app.register(bastion, {
+    limits: {
+      refuse (_request, decision) {
+        Object.assign(decision, { remaining: '1\r\nx-injected: yes', resetMs: 1e12, window: 1 })
+        return Object.assign(new Error('later'), { statusCode: 429 })
+      },
+    },
+  })
+  app.get('/', { ...open, config: { access: 'public', limits: ['1/minute', '100/day'] } }, async () => ({ ok: true }))
+  await app.listen({ port: 0, host: '127.0.0.1' })
+  await call(app)
+  const { status, headers } = await call(app)
+  t.equal(status, 429)
+  t.match(headers, { 'x-ratelimit-limit': '1', 'x-ratelimit-remaining': '0', 'x-ratelimit-reset': /^\d{1,3}$/, ratelimit: /^"1\/minute";r=0;t=\d+$/ })
+  t.notOk('x-injected' in headers)
 })
 
 t.test('app.inject answers with the same headers', async t => {

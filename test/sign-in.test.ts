@@ -385,17 +385,22 @@ t.test('passwords that are asked for elsewhere count the same', async t => {
 
 t.test('an overloaded hash queue and a database that is away lock nobody out', async t => {
   const held: (() => void)[] = []
-  const { tryIn, app } = await build(t, {}, {
+  const { tryIn, app, seen } = await build(t, {}, {
     concurrency: 1,
     queue: 0,
     engine: { verify: async (hash, password) => { if (password === 'slow') await new Promise<void>(resolve => { held.push(resolve) }); return hash.split('$').at(-1) === digest(password) } },
   })
   const slow = tryIn('somebody', 'slow', '192.0.2.9')
+  const late = tryIn('ada', 'slow')
   while (held.length === 0) await new Promise(resolve => { setImmediate(resolve) })
-  for (let i = 0; i < 40; i++) {
-    const answer = await tryIn(i % 2 === 0 ? 'ada' : `name ${i}`, 'wrong')
-    t.match(answer, { status: 503, retryAfter: 2 })
-  }
+  t.match(await late, { status: 503 }, 'who was counted already when the place was taken is not counted any more')
+  seen.fails = 1
+  const began = performance.now()
+  const flood = Array.from({ length: 40 }, (_none, i) => tryIn(i % 2 === 0 ? 'ada' : `name ${i}`, 'wrong'))
+  t.match(await Promise.all(flood), Array(40).fill({ status: 503, code: 'FST_BASTION_PASSWORDS_BUSY', retryAfter: 2 }))
+  t.ok(performance.now() - began >= 200, 'who asks without pause waits for the refusal')
+  t.equal(seen.fails, 1, 'and nobody is looked up for it')
+  seen.fails = 0
   held[0]!()
   t.match(await slow, wrong)
   t.match(await tryIn('ada', RIGHT), { status: 200 })

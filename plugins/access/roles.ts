@@ -35,33 +35,48 @@ export function expandRoles (definitions: Readonly<Record<string, RoleDefinition
   }
   const roles = new Map<string, ReadonlySet<string>>()
   const lineages = new Map<string, ReadonlySet<string>>()
+  const holders = new Map<string, Set<string>>(Object.keys(definitions).map(name => [name, new Set()]))
+  const matched = new Map<string, ReadonlySet<string>>()
+  const path = new Set<string>()
 
-  function expand (name: string, path: readonly string[]): void {
+  function expand (name: string, heir: string | undefined): void {
     if (roles.has(name)) return
-    if (path.includes(name)) throw new TypeError(`access: roles: ${[...path, name].join(' → ')} inherits from itself`)
+    if (path.has(name)) throw new TypeError(`access: roles: ${[...path, name].join(' → ')} inherits from itself`)
     const definition = Object.hasOwn(definitions, name) ? definitions[name] : undefined
-    if (definition === undefined) throw new TypeError(`access: roles: ${path.at(-1)} inherits from ${name}, which is not a role`)
-    const granted = new Set<string>()
-    const lineage = new Set([name])
-    for (const parent of definition.inherits ?? []) {
-      expand(parent, [...path, name])
-      for (const permission of roles.get(parent)!) granted.add(permission)
-      for (const ancestor of lineages.get(parent)!) lineage.add(ancestor)
-    }
-    for (const pattern of definition.permissions ?? []) for (const permission of matching(pattern, permissions)) granted.add(permission)
-    roles.set(name, granted)
+    if (definition === undefined) throw new TypeError(`access: roles: ${heir} inherits from ${name}, which is not a role`)
+    const { inherits = [], permissions: patterns = [] } = definition
+    path.add(name)
+    for (const parent of inherits) expand(parent, name)
+    path.delete(name)
+    roles.set(name, union([...inherits.map(parent => roles.get(parent)!), ...patterns.map(matching)]))
+    const lineage = union([new Set([name]), ...inherits.map(parent => lineages.get(parent)!)])
     lineages.set(name, lineage)
+    for (const ancestor of lineage) holders.get(ancestor)!.add(name)
   }
 
-  const names = Object.keys(definitions)
-  for (const name of names) expand(name, [])
-  const holders = new Map(names.map(name => [name, new Set(names.filter(heir => lineages.get(heir)!.has(name)))]))
+  /** The permissions that a pattern stands for; looked for once, however many roles have it. */
+  function matching (pattern: string): ReadonlySet<string> {
+    const known = matched.get(pattern) ?? permissionsLike(pattern, permissions)
+    matched.set(pattern, known)
+    return known
+  }
+
+  for (const name of Object.keys(definitions)) expand(name, undefined)
   return { permissions, roles, holders }
 }
 
+/** What is in any of these; what is the same as one of them is that one, so that thousands of roles may share it. */
+export function union (sets: readonly ReadonlySet<string>[]): ReadonlySet<string> {
+  const different = [...new Set(sets)]
+  if (different.length === 1) return different[0]!
+  const all = new Set<string>()
+  for (const set of different) for (const name of set) all.add(name)
+  return all
+}
+
 /** The permissions that a pattern stands for: itself, or all under its prefix. */
-function matching (pattern: string, permissions: ReadonlySet<string>): readonly string[] {
-  if (!pattern.includes('*')) return [pattern]
+function permissionsLike (pattern: string, permissions: ReadonlySet<string>): ReadonlySet<string> {
+  if (!pattern.includes('*')) return new Set([pattern])
   const prefix = pattern.slice(0, -1)
   if (pattern.indexOf('*') !== pattern.length - 1 || (prefix !== '' && !prefix.endsWith(':'))) {
     throw new TypeError(`access: roles: ${JSON.stringify(pattern)} is not a permission, 'name:*' or '*'`)
@@ -69,5 +84,5 @@ function matching (pattern: string, permissions: ReadonlySet<string>): readonly 
   const granted = [...permissions].filter(permission => permission.startsWith(prefix))
   // What is misspelt gives nothing, and nobody would see why.
   if (granted.length === 0 && prefix !== '') throw new TypeError(`access: roles: ${JSON.stringify(pattern)} stands for no known permission`)
-  return granted
+  return new Set(granted)
 }

@@ -5,7 +5,7 @@ import { checkOptions } from '../options.js'
 import type { PlannedRoute } from '../plan/index.js'
 import { AccessMisconfigured } from './errors.js'
 import { listOf, type Permission, type ResourceName, type Role } from './names.js'
-import type { ExpandedRoles } from './roles.js'
+import { union, type ExpandedRoles } from './roles.js'
 
 export interface AccessRule {
   /** One of these roles, or one that inherits from it. */
@@ -124,7 +124,7 @@ export function compileRule (rule: 'user' | AccessRule, { holders }: ExpandedRol
   const roles = listOf(rule.roles)
   const { maxAge = null, factors }: { maxAge?: number | null, factors?: Factor | readonly Factor[] } = typeof rule.stepUp === 'object' ? rule.stepUp : { maxAge: rule.stepUp === true ? STEP_UP_SECONDS : null }
   return {
-    roles: rule.roles === undefined ? null : new Set(roles.flatMap(role => [...holders.get(role)!])),
+    roles: rule.roles === undefined ? null : union(roles.map(role => holders.get(role)!)),
     permissions,
     via: acceptedBy(rule),
     takesScoped: permissions.length > 0 || rule.via !== undefined,

@@ -15,6 +15,7 @@ import fp from 'fastify-plugin'
 import { checkKeys, checkOptions } from '../options.js'
 import { isExactOrigin } from '../origin.js'
 import type { PlannedRoute } from '../plan/index.js'
+import { createRefusal } from '../refusal.js'
 import { cookieIn, newCookie, tokensOf, type Binding } from './tokens.js'
 
 declare module 'fastify' {
@@ -59,7 +60,7 @@ export interface Csrf {
 }
 
 /** Another site sent it, or its token is missing or wrong; which of them is told to the log alone. */
-export const CsrfRefused = createError('FST_BASTION_CSRF_REFUSED', 'This request does not come from a page of this service', 403)
+export const CsrfRefused = createRefusal('FST_BASTION_CSRF_REFUSED', 'This request does not come from a page of this service', 403)
 /** An option of the csrf concern is wrong. */
 export const CsrfMisconfigured = createError<[string]>('FST_BASTION_CSRF_MISCONFIGURED', '%s', 500, TypeError)
 

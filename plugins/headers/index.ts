@@ -106,8 +106,7 @@ function sendHeaders (plain: Headers, secure: Headers): Step {
 
   return function sendPreparedHeaders (request: FastifyRequest, reply: FastifyReply): void {
     const { constant, nonced } = request.protocol === 'https' ? overHttps : overHttp
-    if (isUntouched(reply)) setPrepared(reply, constant)
-    else reply.headers(constant.set)
+    setPrepared(reply, constant)
     if (!hasNonce) return
     const nonce = randomBytes(16).toString('base64')
     reply.scriptNonce = nonce
@@ -120,11 +119,6 @@ function split (set: Headers): { constant: PreparedHeaders, nonced: [string, str
   const nonced = Object.entries(set).filter(([name, value]) => POLICIES.includes(name) && value.includes(NONCE))
   const names = new Set(nonced.map(([name]) => name))
   return { constant: new PreparedHeaders(Object.fromEntries(Object.entries(set).filter(([name]) => !names.has(name)))), nonced }
-}
-
-/** False where a hook older than the suite has set headers, which ours replace. */
-function isUntouched (reply: FastifyReply): boolean {
-  return Object.keys(reply.getHeaders()).length === 0
 }
 
 function clearSite (what: string): Step {

@@ -1,5 +1,6 @@
 /** What goes wrong with requests to URLs that users give. */
 import { createError } from '@fastify/error'
+import { createRefusal } from '../refusal.js'
 
 /** An option of the outbound concern, or of one of its requests, is wrong. */
 export const OutboundMisconfigured = createError<[string]>('FST_BASTION_OUTBOUND_MISCONFIGURED', '%s', 500, TypeError)
@@ -7,7 +8,7 @@ export const OutboundMisconfigured = createError<[string]>('FST_BASTION_OUTBOUND
  * The one answer to whatever stands against a URL, so that nobody maps a network by it: refused, away, late and too large are the same. Which it was stands in the log, and in
  * the `reason` of the `cause`, an `OutboundFault`.
  */
-export const OutboundRefused = createError('FST_BASTION_OUTBOUND_REFUSED', 'This address cannot be reached from here', 400)
+export const OutboundRefused = createRefusal('FST_BASTION_OUTBOUND_REFUSED', 'This address cannot be reached from here', 400)
 
 /** What was against it. */
 export type OutboundReason =

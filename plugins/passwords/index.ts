@@ -18,6 +18,8 @@ import { Type, type Static } from '@sinclair/typebox'
 import fp from 'fastify-plugin'
 import { measured } from '../measured.js'
 import { checkOptions } from '../options.js'
+import { REDUCED_CAPACITY, tellInProblem } from '../problem.js'
+import { createRefusal } from '../refusal.js'
 import { isInBreach, type BreachRange } from './breached.js'
 import type { LegacyHashes } from './legacy.js'
 import { MAX_PASSWORD_BYTES, policyOf } from './policy.js'
@@ -36,9 +38,9 @@ declare module 'fastify' {
 /** An option of the passwords concern is wrong. */
 export const PasswordsMisconfigured = createError<[string]>('FST_BASTION_PASSWORDS_MISCONFIGURED', '%s', 500, TypeError)
 /** More hashes are asked for than the machine can compute in time. */
-export const PasswordsBusy = createError('FST_BASTION_PASSWORDS_BUSY', 'The service is overloaded, try again shortly', 503)
+export const PasswordsBusy = createRefusal('FST_BASTION_PASSWORDS_BUSY', 'The service is overloaded, try again shortly', 503)
 /** The new password does not meet the policy; the message says what is missing. */
-export const PasswordWeak = createError<[string]>('FST_BASTION_PASSWORDS_WEAK', '%s', 400)
+export const PasswordWeak = createRefusal<[string]>('FST_BASTION_PASSWORDS_WEAK', '%s', 400)
 
 /** The engine that computes hashes; the built-in one is argon2id. PHC strings in and out. */
 export interface HashEngine {
@@ -63,6 +65,8 @@ export interface Passwords {
    * @throws PasswordsBusy
    */
   verifyNothing: (password: string) => Promise<void>
+  /** Why a hash that is asked for now is refused, before anything else is done for it; null where it is computed, or waits for its turn. */
+  refusal: () => Error | null
   /** What the policy in force misses in this password; empty where it is good. */
   faults: (password: string, ownWords?: readonly string[]) => string[]
   /** @throws PasswordWeak with all faults */
@@ -78,14 +82,14 @@ export interface Passwords {
 const OWASP_MINIMUM = { memoryCost: 19_456, timeCost: 2, parallelism: 1 }
 const ARGON2_VERSION = 0x13
 const PEPPER_BYTES = 32
-/** Hashes are computed by libuv's threads, of which files and names need one too. */
+/** Hashes are computed by libuv's threads, of which files and names need one too, as everybody else needs a core: a flood of sign-ins must not be theirs. */
 const POOL_THREADS = Number(process.env.UV_THREADPOOL_SIZE) || 4
 
 export const PasswordsOptions = Type.Object({
   memoryCost: Type.Optional(Type.Integer({ minimum: OWASP_MINIMUM.memoryCost, maximum: 4_194_304, description: 'KiB', default: OWASP_MINIMUM.memoryCost })),
   timeCost: Type.Optional(Type.Integer({ minimum: OWASP_MINIMUM.timeCost, maximum: 100, description: 'Passes', default: OWASP_MINIMUM.timeCost })),
   parallelism: Type.Optional(Type.Integer({ minimum: 1, maximum: 16, description: 'Lanes', default: OWASP_MINIMUM.parallelism })),
-  concurrency: Type.Optional(Type.Integer({ minimum: 1, maximum: 128, description: 'Hashes computed at once; by default one a core, and one less than libuv has threads' })),
+  concurrency: Type.Optional(Type.Integer({ minimum: 1, maximum: 128, description: 'Hashes computed at once; by default one less than there are cores, and than libuv has threads, but one at least' })),
   queue: Type.Optional(Type.Integer({ minimum: 0, description: 'Hashes that wait at most', default: 64 })),
   policy: Type.Optional(Type.Union([Type.Literal('nist'), Type.Literal('composition')], {
     description: '`nist`: 15 characters; `composition`: 8, with upper and lower case, digit and sign. Both refuse common passwords', default: 'nist',
@@ -107,7 +111,7 @@ export type PasswordsOptions = Static<typeof PasswordsOptions> & {
 async function passwords (app: FastifyInstance, options: PasswordsOptions): Promise<void> {
   const { pepper, engine: ownEngine, legacy = [], breached, ...plain } = options
   checkOptions(PasswordsOptions, plain, 'passwords', PasswordsMisconfigured)
-  const { concurrency = Math.max(1, Math.min(availableParallelism(), POOL_THREADS - 1)), queue = 64, policy = 'nist', words = [], breachedTimeout = 1000 } = plain
+  const { concurrency = Math.max(1, Math.min(availableParallelism(), POOL_THREADS) - 1), queue = 64, policy = 'nist', words = [], breachedTimeout = 1000 } = plain
   if (pepper !== undefined && !(Buffer.isBuffer(pepper) && pepper.length >= PEPPER_BYTES)) {
     throw new PasswordsMisconfigured(`passwords: pepper: must be a Buffer of at least ${PEPPER_BYTES} bytes`)
   }
@@ -135,6 +139,7 @@ async function passwords (app: FastifyInstance, options: PasswordsOptions): Prom
       return valid && (legacyOf(hash) !== undefined || engine.isOutdated(hash)) ? { valid, newHash: await engine.hash(password) } : { valid }
     }),
     verifyNothing: password => run(async () => { await matches(decoy, password) }),
+    refusal: () => runner.isFull ? busy() : null,
     faults: faultsOf,
     check,
     async checkNew (password, ownWords) {
@@ -219,8 +224,14 @@ function argon2id (options: Static<typeof PasswordsOptions>, secret: Buffer | un
 
 interface Runner {
   run: <T>(task: () => Promise<T>) => Promise<T>
+  readonly isFull: boolean
   readonly running: number
   readonly waiting: number
+}
+
+/** Nobody's failure, and no line of the log for each. */
+function busy (): Error {
+  return tellInProblem(Object.assign(new PasswordsBusy(), { expose: true, headers: { 'retry-after': '2' } }), { type: REDUCED_CAPACITY })
 }
 
 /** Runs at most `concurrency` tasks at once; more wait, and beyond `queue` waiting ones are refused. `took` is told the seconds of each. */
@@ -228,11 +239,12 @@ function boundedRunner (concurrency: number, queue: number, took: (seconds: numb
   let running = 0
   const waiting: (() => void)[] = []
   return {
+    get isFull () { return running >= concurrency && waiting.length >= queue },
     get running () { return running },
     get waiting () { return waiting.length },
     async run (task) {
       if (running >= concurrency) {
-        if (waiting.length >= queue) throw Object.assign(new PasswordsBusy(), { expose: true, headers: { 'retry-after': '2' } })
+        if (waiting.length >= queue) throw busy()
         // The one who ends hands over its place, so `running` stays as it is.
         await new Promise<void>(resolve => { waiting.push(resolve) })
       } else running += 1

@@ -60,8 +60,8 @@ export interface Contributor {
   concern: string
   /** Where in the way of a request its step stands; concerns without a step (schemas only) leave it out. */
   stage?: Stage
-  /** `false`: the step runs only where another concern opens its phase, so that it does not come before CORS (default `true`). */
-  opens?: boolean
+  /** Of stage `record`: the routes that have a step, as they are declared (default: all). A route that has none then pays for no hook. */
+  touches?: (route: PlannedRoute) => boolean
   /** Called as a route is declared: may complete its options, and objects through {@link PlannedRoute.object}. */
   declare?: (route: PlannedRoute) => void
   /** Called once a route at boot, when all are known: objects (or throws an error of the suite), or returns the step. */
@@ -72,8 +72,6 @@ export interface Contributor {
 export interface Plan {
   /** Adds a concern. The hook of its phase is installed at the first contribution to that phase. */
   contribute: (contributor: Contributor) => void
-  /** True once a hook of that phase is installed: what must come before it is too late then. */
-  isOpen: (phase: Phase) => boolean
   /** Every route, complete after `ready()`. */
   readonly routes: readonly PlannedRoute[]
   /** The plan of the answer to unknown routes. */
@@ -86,6 +84,8 @@ export interface Plan {
 
 export const planned = Symbol('bastion.request.plan')
 const inConfig = Symbol('bastion.route.plan')
+/** Run by the hook of the plan itself. */
+const ENTRY = ['edge', 'guard'] as const
 
 async function plan (app: FastifyInstance): Promise<void> {
   if (app.hasDecorator('plan')) throw new PlanTwice()
@@ -95,17 +95,18 @@ async function plan (app: FastifyInstance): Promise<void> {
   const contributors: Contributor[] = []
   const routes: Route[] = []
   const gets = new Map<string, Route>()
-  const open = new Set<Phase>()
+  const open = new Set<Phase>(ENTRY)
   const notFound = new Route('*', 'not-found', null, { method: 'GET', url: '*', handler: () => {}, config: { access: 'public' } as never }, app)
+  /** Of what has no plan: its headers, and what stands before anybody is asked who he is. */
   let opening: Chain | null = null
+  let edge: Chain | null = null
 
   app.decorate('plan', {
     routes,
     notFound,
-    isOpen: phase => open.has(phase),
     contribute (contributor) {
       contributors.push(contributor)
-      if (contributor.stage !== undefined && contributor.opens !== false) openPhase(phaseOf(contributor.stage))
+      if (contributor.stage !== undefined && contributor.touches === undefined) openPhase(phaseOf(contributor.stage))
       for (const route of [notFound, ...routes]) contributor.declare?.(route)
     },
     refusalOf: request => refusalOf(request.raw),
@@ -142,13 +143,25 @@ async function plan (app: FastifyInstance): Promise<void> {
     options.config = { ...policyFor(instance), ...options.config, [inConfig]: route } as never
     refuseUndefinedHooks(route)
     for (const contributor of contributors) contributor.declare?.(route)
+    if (contributors.some(({ touches }) => touches?.(route) === true)) openRecord(options)
     routes.push(route)
+  }
+
+  /** The options of a HEAD are those of its GET. */
+  function openRecord (options: RouteOptions): void {
+    const own = [options.onResponse ?? []].flat()
+    if (!own.includes(runRecord)) options.onResponse = [runRecord, ...own]
+  }
+
+  function runRecord (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction): void {
+    const chain = open.has('done') ? null : (request[planned] as Route).chains.done
+    if (chain === null) done()
+    else chain(request, reply, undefined, done)
   }
 
   function openPhase (phase: Phase): void {
     if (open.has(phase)) return
     open.add(phase)
-    if (phase === 'edge') return
     const runPhase = phase === 'view' || phase === 'sent'
       ? function runPhaseWithPayload (request: FastifyRequest, reply: FastifyReply, payload: unknown, done: HookHandlerDoneFunction) {
         const chain = (request[planned] as Route).chains[phase]
@@ -165,14 +178,22 @@ async function plan (app: FastifyInstance): Promise<void> {
 
   function enterRoute (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction): void {
     const config = request.routeOptions.config as unknown as { [inConfig]?: Route, url?: string }
-    const route = config[inConfig] ?? notFound
-    request[planned] = route
+    const route = config[inConfig]
+    if (route === undefined) enterUnknown(request, reply, config.url, done)
+    else {
+      request[planned] = route
+      const chain = route.chains.edge
+      if (chain === null) done(new PlanUnknown(`${request.method} ${route.url}`)) // before boot nothing is guarded
+      else chain(request, reply, undefined, done)
+    }
+  }
+
+  function enterUnknown (request: FastifyRequest, reply: FastifyReply, url: string | undefined, done: HookHandlerDoneFunction): void {
+    request[planned] = notFound
     // A route without a plan is one that was declared where the plan could not see it: nobody said who may call it.
-    const unknown = route === notFound && config.url !== undefined && config.url !== UNREADABLE
-    const next = unknown ? () => done(new PlanUnknown(`${request.method} ${config.url}`)) : done
-    const chain = route.chains.edge
-    if (chain === null) next()
-    else chain(request, reply, undefined, next)
+    if (url === undefined || url === UNREADABLE) notFound.chains.edge!(request, reply, undefined, done)
+    else if (edge === null) done(new PlanUnknown(`${request.method} ${url}`))
+    else edge(request, reply, undefined, error => { done(error ?? new PlanUnknown(`${request.method} ${url}`)) })
   }
 
   async function compileAll (): Promise<void> {
@@ -190,10 +211,10 @@ async function plan (app: FastifyInstance): Promise<void> {
         staged.set(stage, [...steps, { name: `${stage}:${concern}`, step }])
       }
       for (const phase of Object.keys(PHASES) as Phase[]) {
-        if (!open.has(phase)) continue
         const steps = PHASES[phase].flatMap(stage => staged.get(stage) ?? [])
         route.order.push(...steps.map(({ name }) => name))
-        route.chains[phase] = compileChain(steps.map(({ step }) => step))
+        route.chains[phase] = compileChain(steps.map(({ step }) => step), phase === 'edge' ? () => route.chains.guard : undefined)
+        if (route === notFound && phase === 'edge') edge = compileChain(steps.map(({ step }) => step))
       }
       if (route === notFound) opening = compileChain((staged.get('headers') ?? []).map(({ step }) => step))
     }

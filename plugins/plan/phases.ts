@@ -2,7 +2,7 @@
 
 /**
  * The order of the stages is the order in which a request passes them.
- * `edge` and `guard` are `onRequest`; between the two, plugins with hooks of their own (CORS preflights) find their place.
+ * `edge` and `guard` are one hook; at the end of the first nothing is known of who asks, and preflights are answered.
  * `recall` fetches what a credential only names; `body` looks into what was parsed before it is validated; `keep` waits for the evidence of an answer
  * that is decided.
  */

@@ -144,6 +144,7 @@ async function uploads (app: FastifyInstance, options: UploadsOptions): Promise<
   app.plan.contribute({
     concern: 'uploads',
     stage: 'record',
+    touches: ({ options }) => (options.config as { upload?: unknown } | undefined)?.upload !== undefined,
     compile: route => (route.options.config as { upload?: unknown } | undefined)?.upload === undefined || route.kind !== 'route' ? undefined : { step: discardUnsaved },
   })
 

@@ -29,6 +29,7 @@ const addFormats = formats as unknown as (ajv: Ajv, names: string[]) => Ajv
 const FORMATS = ['date', 'time', 'date-time', 'duration', 'email', 'hostname', 'ipv4', 'ipv6', 'uri', 'uuid']
 /** Keywords of documentation and of other concerns that Ajv must know to stay strict. */
 const ANNOTATIONS = ['visibleTo', 'open', 'encrypted', 'example', 'hide']
+const NO_SCHEMAS: Shared = {}
 /** Faults that an answer tells at most. */
 const MAX_FAULTS = 32
 
@@ -37,7 +38,7 @@ export function schemaCompiler (): SchemaCompiler {
 
   /** One schema is compiled once, however many routes share it. */
   function compile (kind: Kind, schema: object, shared: () => Shared): ValidateFunction | Validator {
-    const { ajv, made } = compilersFor(hasReference(schema) ? shared() : {})
+    const { ajv, made } = compilersFor(hasReference(schema) ? shared() : NO_SCHEMAS)
     let validate = made[kind].get(schema)
     if (validate === undefined) {
       const plain = ajv(kind).compile(schema)
@@ -50,7 +51,7 @@ export function schemaCompiler (): SchemaCompiler {
   /** Scopes that know the same schemas share their compilers; those in which a name means something else have their own. */
   function compilersFor (shared: Shared): Compilers {
     const names = Object.keys(shared)
-    const known = all.find(other => Object.keys(other.shared).length === names.length && names.every(name => other.shared[name] === shared[name]))
+    const known = all.find(other => other.shared === shared) ?? all.find(other => Object.keys(other.shared).length === names.length && names.every(name => other.shared[name] === shared[name]))
     if (known !== undefined) return known
     const instances = new Map<Kind, Ajv>()
     const compilers: Compilers = {

@@ -18,7 +18,7 @@ import { openPlaces } from '../closedness.js'
 import { jsonParser } from '../json.js'
 import { checkOptions } from '../options.js'
 import { planned, type PlannedRoute } from '../plan/index.js'
-import { isSchema, partsOf, type Schema } from '../references.js'
+import { addedTo, isSchema, partsOf, type Schema } from '../references.js'
 import { schemaCompiler } from './compilers.js'
 import { misplacedKeywords } from './keywords.js'
 import { contentOf, JSON_TYPE, MEDIA_TYPE, mediaTypesOf, refuseMediaTypes } from './media-types.js'
@@ -68,7 +68,7 @@ async function validation (app: FastifyInstance, options: ValidationOptions): Pr
     const key = `${String(method)} ${url}`
     try {
       const route = routes.get(key)
-      const shared = () => (route?.instance ?? app).getSchemas()
+      const shared = () => addedTo(route?.instance ?? app)
       const isBody = (httpPart ?? 'body') === 'body'
       return (isBody ? compiler.body(schema as object, shared, boundsOf(route).allErrors > 0 ? isSmall : undefined) : compiler.text(schema as object, shared)) as never
     } catch (error) {
@@ -121,7 +121,7 @@ async function validation (app: FastifyInstance, options: ValidationOptions): Pr
   function complaintsAbout (route: PlannedRoute): string[] {
     const { attachValidation, validatorCompiler } = route.options
     const { body, querystring, query, params } = (route.options.schema ?? {}) as Record<string, unknown>
-    const shared = route.instance.getSchemas()
+    const shared = addedTo(route.instance)
     const content = contentOf(route.options)
     const places = content === null
       ? openPlaces(body ?? false, shared).map(path => ['the body', path])

@@ -1,11 +1,11 @@
 /** Media types: whether a body is of one that its route takes. */
 import type { FastifyReply, FastifyRequest, RouteOptions } from 'fastify'
-import { createError } from '@fastify/error'
 import type { Step } from '../plan/index.js'
 import { isSchema } from '../references.js'
+import { createRefusal } from '../refusal.js'
 
 /** The body is of a media type that this route does not take. */
-export const MediaTypeRefused = createError('FST_BASTION_VALIDATION_MEDIA_TYPE', 'This media type is not accepted here', 415)
+export const MediaTypeRefused = createRefusal('FST_BASTION_VALIDATION_MEDIA_TYPE', 'This media type is not accepted here', 415)
 
 export const JSON_TYPE = 'application/json'
 /** One that a body could be matched with. */

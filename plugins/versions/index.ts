@@ -102,6 +102,7 @@ async function versions (app: FastifyInstance, { now = Date.now, ...options }: V
   app.plan.contribute({
     concern: 'versions',
     stage: 'record',
+    touches: ({ options }) => (options.config as { version?: unknown } | undefined)?.version !== undefined,
     compile (route) {
       const version = versionOf(route)
       return version === null ? undefined : { step: countUses(route.twinOf ?? route, version) }

@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto'
 import { Redis } from 'ioredis'
 import t, { type Test } from 'tap'
 import type { ApiKeysOptions } from '../../plugins/api-keys/index.js'
+import { tap } from '../fixtures/tapped-line.js'
 import { ownRedis, redis } from '../services.js'
 import { database, DISABLED, INVALID, service, type Service } from './service.js'
 
@@ -42,6 +43,21 @@ t.test('what one process changes, the others know at once', async t => {
   t.equal((await there.ask('/write', rotated)).status, 200)
   await here.app.apiKeys.delete(id)
   t.match(await there.ask('/write', rotated), INVALID)
+})
+
+t.test('a request with a key that is known makes one round trip: whether it was changed, and its limits, in one write', async t => {
+  const server = await redis(t)
+  if (server === null) return
+  const through = await tap(t, Number(new URL(server.url).port))
+  const near = new URL(server.url)
+  near.port = String(through.port)
+  const [one] = await services(t, near.href, {}, 1) as [Service]
+  const { text } = await one.make()
+  t.equal((await one.ask('/read', text)).status, 200)
+  through.bursts.length = 0
+  for (let i = 0; i < 10; i++) t.equal((await one.ask('/read', text)).status, 200)
+  t.equal(through.bursts.length, 10)
+  for (const burst of through.bursts) t.match(burst, /evalsha[^]*:api-keys:[^]*evalsha[^]*:limits:/i)
 })
 
 t.test('the control: without shared state the other process goes on for as long as it remembers', async t => {

@@ -289,7 +289,7 @@ t.test('memory is bounded: what does not fit into the queue goes to the disk', a
   await app.audit.flush()
   sql.delayMs = 300
   for (let i = 0; i < 5; i++) {
-    for (let n = 0; n < 400; n++) app.events.record('logout', null)
+    for (let n = 0; n < 350; n++) app.events.record('logout', null)
     await new Promise(resolve => { setTimeout(resolve, 30) })
     t.ok(app.audit.status().queued <= 2000, String(app.audit.status().queued))
   }
