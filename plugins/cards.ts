@@ -15,7 +15,7 @@ declare module 'fastify' {
   interface FastifyContextConfig {
     /**
      * `'cards'`, what holds where nothing is said: numbers of the ranges and lengths that card brands use, written as people write them. `'strict'`, for routes that are about payments: whatever
-     * 13 to 19 digits have the check digit of a card number, however they are separated. `false`: bodies are not looked through.
+     * 13 to 19 digits have the check digit of a card number, however they are separated but by letters, as those of ids are; UUIDs are let through. `false`: bodies are not looked through.
      */
     cards?: 'cards' | 'strict' | false
   }
@@ -60,8 +60,8 @@ const BRANDS: readonly [first: RegExp, lengths: readonly number[]][] = [
 const GROUPINGS = new Set(['4 4 4 4', '4 4 4 4 1', '4 4 4 4 2', '4 4 4 4 3', '4 6 5', '4 6 4', '6 13', '4 4 5'])
 /** Digits with at most three signs between them, which are neither letters nor digits. */
 const DIGITS = /\d(?:[^\p{L}\p{N}]{0,3}\d){12,}/gu
-/** The same, for strict searches: any signs. */
-const LOOSE_DIGITS = /\d(?:[^\d]{0,3}\d){12,}/g
+/** An id (RFC 9562), of hexadecimal digits that cannot all be a number's. */
+const UUID = /^(?=.*[a-f])[0-9a-f]{8}-[0-9a-f]{4}-[1-8][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/i
 const MAYBE = /\d(?:\D{0,3}\d){12}/
 const NOT_ASCII = /[^\0-\x7f]/
 const MARKUP = /[<&]/
@@ -151,7 +151,8 @@ export function lastFour (cardNumber: string): string | null {
 function holdsCardNumber (text: string, { strict = false }: CardSearch): boolean {
   const plain = NOT_ASCII.test(text) || MARKUP.test(text) ? plainOf(text) : text
   if (!MAYBE.test(plain)) return false
-  return strict ? [...plain.matchAll(LOOSE_DIGITS)].some(([run]) => holdsAny(run.replace(/\D/g, ''))) : [...plain.matchAll(DIGITS)].some(match => holdsWritten(plain, match))
+  if (strict) return !UUID.test(plain) && [...plain.matchAll(DIGITS)].some(([run]) => holdsAny(run.replace(/\D/g, '')))
+  return [...plain.matchAll(DIGITS)].some(match => holdsWritten(plain, match))
 }
 
 /** 13 to 19 of the digits in a row that are a card number. */

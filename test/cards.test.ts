@@ -1,4 +1,5 @@
 /** Card numbers: none comes in by a body, however it is written, and what only looks like one does. */
+import { createHash } from 'node:crypto'
 import Fastify, { type FastifyInstance, type RouteOptions } from 'fastify'
 import { Type } from '@sinclair/typebox'
 import t, { type Test } from 'tap'
@@ -164,6 +165,15 @@ t.test('strict: whatever 13 to 19 digits have the check digit of a card', async 
   for (const text of ['00004242424242424242', '42 42 42 42 42 42 42 42', '4-2-4-2-4-2-4-2-4-2-4-2-4-2-4-2', '424242_424242_4242', `${'9'.repeat(5)}4242424242424242${'9'.repeat(20)}`]) t.equal((await send('/payments', { note: text })).code, 'FST_BASTION_CARDS_REFUSED', text)
   t.strictSame(seen, [])
   for (const text of ['tok_visa', 'tok_1N3T00LkdIwHu7ixt44h1F8k', '4242424242424241', '1234', '2024-02-29']) t.equal((await send('/payments', { note: text })).status, 200, text)
+})
+
+t.test('strict: what is paid for has an id, in whose digits hardly ever a card number is seen', async t => {
+  const ids = Array.from({ length: 20_000 }, (_none, i) => createHash('sha256').update(`${seed} ${i}`).digest('hex'))
+  const refused = (shape: (hex: string) => string) => ids.filter(id => findCard(shape(id), { strict: true }) !== null).length / ids.length
+  const uuid = (hex: string) => hex.slice(0, 32).replace(/^(.{8})(.{4}).(.{3}).(.{3})/, '$1-$2-4$3-a$4-')
+  t.equal(refused(uuid), 0, 'of UUIDs none')
+  t.equal(findCard('42424242-4242-4242-8242-424242424242', { strict: true }), 'number', 'unless it has no letter')
+  t.ok(refused(hex => `o-${hex.slice(0, 16)}`) < 0.003, 'of 16 hexadecimal digits')
 })
 
 t.test('false: a route whose ids look like card numbers takes them', async t => {
