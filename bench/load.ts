@@ -5,6 +5,7 @@
  */
 import { connect } from 'node:net'
 import { createHistogram, performance } from 'node:perf_hooks'
+import { quantile } from './statistics.js'
 
 export interface Order {
   port: number
@@ -25,16 +26,21 @@ export interface Outcome {
   /** Milliseconds; where requests arrive at a rate, from the moment each was due. */
   p50: number
   p99: number
+  /** The 99th percentile of each {@link WINDOW_MS}. */
+  p99s: number[]
 }
 
 const END_OF_HEAD = Buffer.from('\r\n\r\n')
 const LENGTHS = ['content-length: ', 'Content-Length: '].map(name => Buffer.from(name))
 const BUFFER_BYTES = 65_536
+/** What else the machine does falls on some windows, and what the server does on each. */
+const WINDOW_MS = 100
 
 process.on('message', async (order: Order) => process.send!(await run(order)))
 
 async function run (order: Order): Promise<Outcome> {
   const latency = createHistogram()
+  const windows = Array.from({ length: Math.floor(order.seconds * 1000 / WINDOW_MS) }, () => [] as number[])
   const statuses: Record<string, number> = {}
   const begin = performance.now()
   const end = begin + order.seconds * 1000
@@ -43,11 +49,13 @@ async function run (order: Order): Promise<Outcome> {
   function answered (status: string, due: number): void {
     requests += 1
     statuses[status] = (statuses[status] ?? 0) + 1
-    latency.record(Math.max(1, Math.round((performance.now() - due) * 1000)))
+    const ms = performance.now() - due
+    latency.record(Math.max(1, Math.round(ms * 1000)))
+    windows[Math.floor((due - begin) / WINDOW_MS)]?.push(ms)
   }
   if (order.perSecond === undefined) await askAtOnce(order, end, answered)
   else await askAtRate(order, order.perSecond, end, answered)
-  return { requests, seconds: (performance.now() - begin) / 1000, statuses, p50: latency.percentile(50) / 1000, p99: latency.percentile(99) / 1000 }
+  return { requests, seconds: (performance.now() - begin) / 1000, statuses, p50: latency.percentile(50) / 1000, p99: latency.percentile(99) / 1000, p99s: windows.map(window => quantile(window, 0.99)) }
 }
 
 async function askAtOnce (order: Order, end: number, answered: (status: string, due: number) => void): Promise<void> {

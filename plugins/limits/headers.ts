@@ -29,7 +29,9 @@ class Told implements Prepared {
 
   get text (): string {
     const { fixed, rest } = this.#budget.said[this.#window]!
-    return `${fixed}x-ratelimit-remaining: ${this.#remaining}\r\nx-ratelimit-reset: ${this.#reset}\r\nratelimit: ${rest}${this.#remaining};t=${this.#reset}\r\n`
+    const remaining = digits(this.#remaining)
+    const reset = digits(this.#reset)
+    return `${fixed}x-ratelimit-remaining: ${remaining}\r\nx-ratelimit-reset: ${reset}\r\nratelimit: ${rest}${remaining};t=${reset}\r\n`
   }
 
   get set (): Record<string, string> {
@@ -42,6 +44,19 @@ class Told implements Prepared {
       ratelimit: `${rest}${this.#remaining};t=${this.#reset}`,
     }
   }
+}
+
+const THREE = Array.from({ length: 1000 }, (_none, n) => String(n).padStart(3, '0'))
+const UP_TO_THREE = Array.from({ length: 1000 }, (_none, n) => String(n))
+
+/**
+ * A whole number from 0 as text. The engine keeps each text that it makes of a number, so that one that never comes again outlives
+ * the collection that it should be lost in.
+ */
+function digits (n: number): string {
+  if (n < 1000) return UP_TO_THREE[n]!
+  const rest = Math.floor(n / 1000)
+  return digits(rest) + THREE[n - rest * 1000]!
 }
 
 /** Whole seconds, never too early. */

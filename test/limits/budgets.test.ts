@@ -28,6 +28,22 @@ t.test('by default an anonymous address has 300 a minute, a principal 1000 [ASVS
   t.equal((await call('/')).status, 200)
 })
 
+t.test('a number that is told is the same on the wire and beside it, however many digits it has', async t => {
+  const limits = [1, 10, 100, 999, 1000, 1001, 1100, 10_000, 100_001, 1_000_000, 1_000_001, 12_345_678]
+  const { app, call } = await build(t, {}, (app, done) => {
+    for (const limit of limits) app.get(`/${limit}`, { config: { ...open, limits: [`${limit}/day`] } }, done)
+  })
+  const url = await app.listen({ port: 0 })
+  for (const limit of limits) {
+    const told = (remaining: number) => ({ remaining: String(remaining), reset: String(2 * 86_400), structured: `"${limit}/day";r=${remaining};t=${2 * 86_400}` })
+    const read = (header: (name: string) => unknown) => ({ remaining: header('x-ratelimit-remaining'), reset: header('x-ratelimit-reset'), structured: header('ratelimit') })
+    const wire = await fetch(`${url}/${limit}`)
+    t.same(read(name => wire.headers.get(name)), told(limit - 1))
+    const { headers } = await call(`/${limit}`, from('192.0.2.9'))
+    t.same(read(name => headers[name]), told(limit - 1))
+  }
+})
+
 t.test('every answer tells the budget, in both vocabularies', async t => {
   const { call, clock } = await build(t, {}, (app, done) => {
     app.get('/', { config: { ...open, limits: ['2/second', '3/minute'] } }, done)
