@@ -11,9 +11,13 @@ export type Part = string | { variable: string, form: string }
 
 interface Credential {
   value: string
+  /** All of it, as it may be written; made when somebody looks for it. */
+  written?: readonly Written[]
   /** Parts of it are told of, too, from here on; null: only all of it. */
   from: number | null
 }
+
+interface Written { text: string, variable: string, form: string }
 
 interface Hit { at: number, length: number, variable: string, form: string }
 
@@ -45,8 +49,11 @@ export class Mask {
   add (name: string, value: string, from: number | null = null): void {
     if (value.length < SHORTEST) return
     const variable = this.#variableOf(name)
-    const others = (this.#known.get(variable) ?? []).filter(one => one.value !== value)
-    this.#known.set(variable, [{ value, from }, ...others].slice(0, KEPT))
+    const all = this.#known.get(variable) ?? []
+    const known = all.find(one => one.value === value)
+    // Most are told of again with every request that they are in.
+    if (known !== undefined && known === all[0] && known.from === from) return
+    this.#known.set(variable, [{ ...known, value, from }, ...all.filter(one => one !== known)].slice(0, KEPT))
   }
 
   ofPrincipal (name: string, principal: Principal): void {
@@ -102,6 +109,7 @@ export class Mask {
 
   #longestIn (text: string): Hit | null {
     let best: Hit | null = null
+    const isBetter = (hit: Hit) => hit.length > (best?.length ?? 0)
     const places = new Map<string, number[]>()
     for (let i = 0; i + PART <= text.length; i++) {
       const at = places.get(text.slice(i, i + PART))
@@ -109,25 +117,31 @@ export class Mask {
       else at.push(i)
     }
     for (const [variable, credentials] of this.#known) {
-      for (const { value, from } of credentials) {
-        for (const hit of [...wholeIn(text, variable, value), ...from === null ? [] : partsIn(text, variable, value, from, places)]) if (hit.length > (best?.length ?? 0)) best = hit
+      for (const credential of credentials) {
+        const { value, from } = credential
+        credential.written ??= writtenAs(value, variable)
+        for (const { text: one, variable, form } of credential.written) {
+          const hit = { at: text.indexOf(one), length: one.length, variable, form }
+          if (hit.at !== -1 && isBetter(hit)) best = hit
+        }
+        if (from === null || places.size === 0) continue
+        for (const hit of partsIn(text, variable, value, from, places)) if (isBetter(hit)) best = hit
       }
     }
     return best
   }
 }
 
-function wholeIn (text: string, variable: string, value: string): Hit[] {
+function writtenAs (value: string, variable: string): Written[] {
   // A body is looked at byte by byte.
   const both = [...new Set([value, Buffer.from(value).toString('latin1')])]
-  const written: [variable: string, form: string, text: string][] = [
-    ...both.map((text): [string, string, string] => [variable, '', text]),
-    ...value.length < PART ? [] : [[variable, '^^', value.toUpperCase()], [variable, ',,', value.toLowerCase()]] as [string, string, string][],
-    [`${variable}_URL`, '', encodeURIComponent(value)],
-    [`${variable}_FORM`, '', new URLSearchParams({ '': value }).toString().slice(1)],
-    ...both.map((text): [string, string, string] => [`${variable}_JSON`, '', JSON.stringify(text).slice(1, -1)]),
+  return [
+    ...both.map(text => ({ variable, form: '', text })),
+    ...value.length < PART ? [] : [{ variable, form: '^^', text: value.toUpperCase() }, { variable, form: ',,', text: value.toLowerCase() }],
+    { variable: `${variable}_URL`, form: '', text: encodeURIComponent(value) },
+    { variable: `${variable}_FORM`, form: '', text: new URLSearchParams({ '': value }).toString().slice(1) },
+    ...both.map(text => ({ variable: `${variable}_JSON`, form: '', text: JSON.stringify(text).slice(1, -1) })),
   ]
-  return written.map(([name, form, one]) => ({ at: text.indexOf(one), length: one.length, variable: name, form })).filter(({ at }) => at !== -1)
 }
 
 function partsIn (text: string, variable: string, value: string, from: number, places: ReadonlyMap<string, readonly number[]>): Hit[] {

@@ -8,15 +8,26 @@ export function filled (url: string, text: (name: string) => string): string {
   return url.replace(PLACE, (all, name?: string) => all === '::' ? ':' : text(name ?? all)).replace(/[^!-~]+/g, encodeURIComponent)
 }
 
+/** By the URL of a route: they are asked of again with every request. */
+const patterns = new Map<string, RegExp>()
+
 /** Whether a path is one of this pattern, as a router reads it. */
 export function matches (url: string, path: string): boolean {
   const [plain = ''] = path.split('?')
-  const pattern = url.replace(new RegExp(`${PLACE.source}|[.\\\\+?^\${}()|[\\]]`, 'g'), (all, name?: string) => name !== undefined ? '[^/]+' : all === '*' ? '.*' : all === '::' ? ':' : `\\${all}`)
   try {
-    return new RegExp(`^${pattern}$`).test(plain.split('/').map(decodeURIComponent).join('/'))
+    return patternOf(url).test(plain.split('/').map(decodeURIComponent).join('/'))
   } catch {
     return false
   }
+}
+
+function patternOf (url: string): RegExp {
+  const known = patterns.get(url)
+  if (known !== undefined) return known
+  const pattern = url.replace(new RegExp(`${PLACE.source}|[.\\\\+?^\${}()|[\\]]`, 'g'), (all, name?: string) => name !== undefined ? '[^/]+' : all === '*' ? '.*' : all === '::' ? ':' : `\\${all}`)
+  const made = new RegExp(`^${pattern}$`)
+  patterns.set(url, made)
+  return made
 }
 
 /** Other spellings of a path, of which a guard that looks at texts might not think. */

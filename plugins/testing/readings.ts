@@ -12,11 +12,14 @@ export function readingsOf (text: string): string[] {
   return [...new Set([text, once, ofJson(once), ofHtml(text), ofUrl(text), ofUrl(ofHtml(ofJson(once)))])]
 }
 
-/** How the text is written there; null where it does not stand there. */
-export function wayIn (readings: readonly string[], text: string): 'as it is' | 'escaped' | 'encoded' | null {
+/**
+ * How the text is written there; null where it does not stand there.
+ *
+ * @param codings of the text, where they are known
+ */
+export function wayIn (readings: readonly string[], text: string, codings: readonly string[] = codingsOf(text)): 'as it is' | 'escaped' | 'encoded' | null {
   if (readings[0]!.includes(text)) return 'as it is'
   if (readings.some(reading => reading.includes(text))) return 'escaped'
-  const codings = codingsOf(text)
   return readings.some(reading => codings.some(coding => reading.includes(coding))) ? 'encoded' : null
 }
 

@@ -4,7 +4,7 @@ import t from 'tap'
 import { attack, type Finding, type FindingId } from '../../plugins/testing/index.js'
 import { attackedTwin, POLICY, RECOVERY_CODE } from './attacked-twin.js'
 
-t.setTimeout(240_000)
+t.setTimeout(600_000)
 
 const { app, options } = await attackedTwin(t)
 const { findings: first, requests, duration } = await attack(app, options)

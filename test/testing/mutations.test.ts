@@ -9,7 +9,7 @@ import { POLICY } from './promised.js'
 import { QUOTA } from './quotas.js'
 import { ACCESS_KEY, build, REFRESH_KEY, type Weakness } from './service.js'
 
-t.setTimeout(240_000)
+t.setTimeout(600_000)
 
 interface Mutation extends Weakness {
   finds: FindingId
@@ -199,6 +199,7 @@ t.test('each weakness is found by its name', async t => {
   for (const { finds, what, policy, only, families = [finds.split('.')[0] as FamilyName], ...weak } of MUTATIONS) {
     const { app, options } = await build(t, weak)
     const { findings } = await attack(app, { ...options, policy, only, families })
+    await app.close()
     const isFound = findings.some(({ id }) => id === finds)
     if (!isFound) missed.push(`${finds}: ${what}: ${[...new Set(findings.map(({ id }) => id))].join(', ') || 'no finding'}`)
     for (const { reproduce, route, severity, id } of findings) t.ok(CATALOGUE[id].severity === severity && route !== '' && (reproduce.startsWith('curl ') || id === 'authorization.unlisted'), `${id} ${route}`)

@@ -18,7 +18,7 @@ import { FLAWS, PLANTED, plainService, policy, subOf, tokenOf, type Flaw } from 
 import { TAKING_FLAWS, takingPolicy, takingService, type TakingFlaw } from './taking.js'
 import { trusting, TRUSTING_FLAWS, trustingService, type TrustingFlaw } from './trusting.js'
 
-t.setTimeout(240_000)
+t.setTimeout(600_000)
 
 const options: AttackOptions = {
   policy,

@@ -3,7 +3,7 @@ import { setTimeout } from 'node:timers/promises'
 import type { User } from '../data.js'
 
 const ALLOWED = 5
-const PAUSE_MS = 250
+const PAUSE_MS = 50
 const failures = new Map<string, number>()
 
 export async function signedIn (counted: string, check: () => Promise<User | null>): Promise<User> {

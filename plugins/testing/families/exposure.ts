@@ -2,13 +2,16 @@
 import type { Campaign, Exchange, Family } from '../campaign.js'
 import { isSafe } from '../callers.js'
 import { NOBODY_PASSES } from '../ledger.js'
-import { readingsOf, wayIn } from '../readings.js'
+import { codingsOf, readingsOf, wayIn } from '../readings.js'
 import { branchesOf, takesAny } from '../schemas.js'
 import { isSchema, type Schema } from '../../references.js'
 
 const SECRET_VALUES = [/\$argon2(?:id|i|d)\$/, /\$2[abxy]\$\d\d\$[./A-Za-z0-9]{20}/, /\$scrypt\$/, /-----BEGIN [A-Z ]*PRIVATE KEY-----/, /"(?:d|dp|dq|qi)":"[\w-]{30,}"/]
 const SECRET_NAME = /^(?:password|passwd|pass(?:word)?_?(?:hash|digest|salt)|hash|salt|(?:totp_?|mfa_?|client_?)?secret|private_?key|ssn|cvv|cvc|card_?number|reset_?token)$/i
 const OWNER = 'owner'
+
+/** Of canaries, how else they may be written. */
+const coded = new WeakMap<Campaign, readonly string[][]>()
 
 interface Fault { id: 'exposure.undeclared' | 'exposure.hidden', path: string }
 
@@ -44,11 +47,13 @@ export const exposure: Family = {
 function lookForPlanted (campaign: Campaign, exchange: Exchange): void {
   const { headers, text, sent, status } = exchange
   const { canaries = [] } = campaign.options
+  const codings = coded.get(campaign) ?? canaries.map(codingsOf)
+  coded.set(campaign, codings)
   const [said, known] = canaries.length === 0 ? [[], []] : [readingsOf(`${JSON.stringify(headers)}\n${text}`), readingsOf(`${sent.path}\n${JSON.stringify(sent.headers)}\n${String(sent.body ?? '')}`)]
-  for (const canary of canaries) {
+  for (const [i, canary] of canaries.entries()) {
     // Whoever sends it knows it.
-    if (wayIn(known, canary) !== null) continue
-    const way = wayIn(said, canary)
+    if (wayIn(known, canary, codings[i]) !== null) continue
+    const way = wayIn(said, canary, codings[i])
     campaign.check('exposure.canary', exchange, way === null, 'nothing of what was planted', `${status}, with ${canary.slice(0, 4)}…${way === 'as it is' ? '' : `, ${way}`}`)
   }
   campaign.check('exposure.secret', exchange, !SECRET_VALUES.some(pattern => pattern.test(text)), 'no hash and no private key', `${exchange.status}, with one`)

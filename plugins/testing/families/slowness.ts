@@ -16,6 +16,10 @@ const LENGTHS = [16, 24, 36, 54, 216, 864, 3456]
 const LONGEST = { body: 20_000, query: 4000 }
 /** Milliseconds of the processor that a text may cost beyond a short one. */
 const MOST_MS = 50
+/** Milliseconds beyond a short one from which on a text is made longer by little, up to a length at which what grows by a factor has long been seen. */
+const SOME_MS = 10
+const LITTLE = 1.125
+const SEEN = 54
 /** Twice the length may cost so many times as much: what grows with the length costs two times, what grows with its square four. */
 const MOST_GROWTH = 3
 const REPEATED = 3
@@ -70,30 +74,36 @@ async function tryField (campaign: Campaign, seen: Set<string>, field: string, p
   for (const sign of isKnown ? [LETTER] : [LETTER, DIGIT, BLANK]) {
     // What takes any letters does not look for digits.
     if (sign === DIGIT && takesAll) continue
-    for (const length of [...LENGTHS.filter(one => one * 1.3 < most), most]) {
+    const lengths = [...LENGTHS.filter(one => one * 1.3 < most), most]
+    for (let length: number | undefined = lengths[0]; length !== undefined;) {
       const cost = await costOf(send, nearly(sign, length))
       if (cost === null) return
       usual ??= cost.ms
       takesAll ||= cost.exchange.status < 400
-      const isMore = cost.ms - usual > MOST_MS
-      const isSlow = isMore && await growsTooFast(send, sign, length)
-      campaign.check('slowness.pattern', cost.exchange, !isSlow, `${field}: ${length} characters in the time of so many`, `more than ${MOST_MS} ms of the processor, which grow faster than the length`, field)
-      if (isSlow) return
+      const growth = cost.ms - usual > MOST_MS ? await growthOf(send, sign, length) : 'unknown'
+      campaign.check('slowness.pattern', cost.exchange, growth !== 'steep', `${field}: ${length} characters in the time of so many`, `more than ${MOST_MS} ms of the processor, which grow faster than the length`, field)
+      if (growth === 'steep') return
       // Of whatever takes its time longer ones take more, and are not tried.
-      if (isMore) break
+      if (growth === 'even') break
+      const last: number = length
+      const next = lengths.find(one => one > last)
+      length = next !== undefined && last < SEEN && cost.ms - usual > SOME_MS ? Math.min(next, Math.ceil(last * LITTLE)) : next
     }
   }
 }
 
+/** How its time grows with its length; not known of what takes little time, as it turns out. */
+async function growthOf (send: Send, sign: string, length: number): Promise<'steep' | 'even' | 'unknown'> {
+  const [none, half, whole] = [await leastOf(send, nearly(sign, 2)), await leastOf(send, nearly(sign, Math.floor(length / 2))), await leastOf(send, nearly(sign, length))]
+  if (whole - none <= MOST_MS) return 'unknown'
+  return whole - none > MOST_GROWTH * (half - none) ? 'steep' : 'even'
+}
+
 /** The least of several times, in which nothing else of the process can have had a share each time. */
-async function growsTooFast (send: Send, sign: string, length: number): Promise<boolean> {
-  const least = async (text: string) => {
-    let ms = Infinity
-    for (let i = 0; i < REPEATED; i++) ms = Math.min(ms, (await costOf(send, text))?.ms ?? 0)
-    return ms
-  }
-  const [none, half, whole] = [await least(nearly(sign, 2)), await least(nearly(sign, Math.floor(length / 2))), await least(nearly(sign, length))]
-  return whole - none > MOST_MS && whole - none > MOST_GROWTH * (half - none)
+async function leastOf (send: Send, text: string): Promise<number> {
+  let ms = Infinity
+  for (let i = 0; i < REPEATED; i++) ms = Math.min(ms, (await costOf(send, text))?.ms ?? 0)
+  return ms
 }
 
 function nearly (sign: string, length: number): string {
