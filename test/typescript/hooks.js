@@ -3,9 +3,12 @@ import { existsSync, readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { javaScript } from './cache.js'
 
+const DOMAIN = new URL('domain.js', import.meta.url).href
+
 /** `./name.js`, as TypeScript wants it to be written, is `./name.ts` where there is one. What is beyond doubt need not be looked for by Node. */
 export function resolve (specifier, context, next) {
   const { parentURL } = context
+  if (specifier === 'async-hook-domain') return { url: DOMAIN, format: 'module', shortCircuit: true }
   if (parentURL === undefined || !/^\.\.?\//.test(specifier)) return next(specifier, context)
   const { href } = new URL(specifier, parentURL)
   if (parentURL.endsWith('.ts') && href.endsWith('.js')) {
