@@ -14,6 +14,7 @@ import { isLocalHost, tlsFaultOf, weaknessOf, type Peer } from '../plugins/peers
 import { postgresConnection } from '../plugins/postgres.js'
 import { pgSql, type Sql } from '../plugins/sql.js'
 import { connectRedis, peerOfRedis } from '../plugins/state/connect.js'
+import { TYPESCRIPT_BRIEFLY } from './fixtures/typescript.js'
 import { postgres, tlsRedis } from './services.js'
 import { selfSigned } from './wire/certificate.js'
 
@@ -81,7 +82,7 @@ t.test('PostgreSQL: the way is the one that the URL names, verified [ASVS 12.3.1
     console.log((await client.query('select ssl from pg_stat_ssl where pid = pg_backend_pid()')).rows[0].ssl)
     await client.end()`
   const env = { PATH: process.env.PATH, DATABASE_URL: urlWith(url, { sslmode: 'verify-full' }), NODE_EXTRA_CA_CERTS: ca }
-  const { stdout } = await promisify(execFile)(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', program], { cwd: new URL('../', import.meta.url), env })
+  const { stdout } = await promisify(execFile)(process.execPath, [...TYPESCRIPT_BRIEFLY, '--input-type=module', '-e', program], { cwd: new URL('../', import.meta.url), env })
   t.equal(stdout.trim(), 'true', 'NODE_EXTRA_CA_CERTS names the authority')
 
   const refused: [string, string, RegExp][] = [

@@ -11,6 +11,7 @@ import { changesBetween } from '../plugins/posture/changes/index.js'
 import { gradeOf } from '../plugins/posture/grade.js'
 import { loadApp } from '../plugins/posture/loading.js'
 import { STANDARDS } from '../plugins/posture/standards.js'
+import { TYPESCRIPT_BRIEFLY } from './fixtures/typescript.js'
 
 t.setTimeout(240_000)
 const ROOT = fileURLToPath(new URL('../', import.meta.url))
@@ -265,7 +266,7 @@ t.test('in a repository: a commit that weakens a route fails where its checkout 
   }
 
   const last = await checkOut('HEAD')
-  const ended = await promisify(execFile)(process.execPath, ['--import', 'tsx', 'plugins/cli.ts', 'posture', join(last, 'app.ts'), '--baseline', join(last, 'posture.json')], { cwd: ROOT, timeout: 60_000 })
+  const ended = await promisify(execFile)(process.execPath, [...TYPESCRIPT_BRIEFLY, 'plugins/cli.ts', 'posture', join(last, 'app.ts'), '--baseline', join(last, 'posture.json')], { cwd: ROOT, timeout: 60_000 })
     .catch((error: { code?: number, stdout?: string }) => error)
   t.match(ended, { code: 1, stdout: COMMITS.at(-1)![3] }, 'as a process: exit status 1')
   await run(join(last, 'app.ts'), '--write-baseline', join(repository, 'posture.json'))
@@ -300,7 +301,7 @@ t.test('the baseline is the same on each run, and says what is alike once', asyn
 
 t.test('as a program: it ends, also where the application keeps something open', async t => {
   const file = await moduleOf(`setInterval(() => {}, 1000)\n${SERVICE}`)
-  const start = (file: string) => promisify(execFile)(process.execPath, ['--import', 'tsx', 'plugins/cli.ts', 'posture', file], { cwd: ROOT, timeout: 60_000 })
+  const start = (file: string) => promisify(execFile)(process.execPath, [...TYPESCRIPT_BRIEFLY, 'plugins/cli.ts', 'posture', file], { cwd: ROOT, timeout: 60_000 })
   t.match((await start(file)).stdout, 'grade A+')
   await t.rejects(start(await moduleOf('process.exit(0)')), { code: 1, stderr: /ended before it was done/ }, 'a module that ends the process does not pass for a good one')
 })

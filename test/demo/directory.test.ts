@@ -5,13 +5,14 @@ import { existsSync, readFileSync, readdirSync, statSync, writeFileSync } from '
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { lockDirectory, secretOf } from '../../demo/data/directory.js'
+import { TYPESCRIPT_BRIEFLY } from '../fixtures/typescript.js'
 
 /** A process that takes the directory, says so, and keeps it until it is killed. */
 async function holder (t: Test, directory: string): Promise<{ child: ChildProcess, hasIt: boolean }> {
   const source = `
     import { lockDirectory } from ${JSON.stringify(new URL('../../demo/data/directory.ts', import.meta.url).href)}
     try { lockDirectory(${JSON.stringify(directory)}); console.log('has it'); setInterval(() => {}, 1000) } catch (error) { console.log(error.message) }`
-  const child = spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', source], { stdio: ['ignore', 'pipe', 'inherit'] })
+  const child = spawn(process.execPath, [...TYPESCRIPT_BRIEFLY, '--input-type=module', '-e', source], { stdio: ['ignore', 'pipe', 'inherit'] })
   t.teardown(() => child.kill('SIGKILL'))
   const [said] = await once(child.stdout!.setEncoding('utf8'), 'data')
   return { child, hasIt: said === 'has it\n' }

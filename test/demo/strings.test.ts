@@ -14,7 +14,7 @@ import { COSTLY, encode, ENDLESS, FORM, likelyCaller, sampleOf, textsIn, wireOf,
 import { build, faultsOf, type Answer } from './portal.js'
 import { ALL_STRINGS, MARK, STRINGS } from './strings.js'
 
-t.setTimeout(300_000)
+t.setTimeout(600_000)
 /** Each text gets its share of the strings: the least in a costly route, and where the pattern takes next to nothing. `ATTACK_STRINGS=all` sends more. */
 const SHARES = process.env.ATTACK_STRINGS === 'all' ? { costly: 40, narrow: 12, open: 1 } : { costly: 80, narrow: 30, open: 3 }
 /** Milliseconds between two requests, and requests after which everybody signs in anew. */

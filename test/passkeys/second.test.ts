@@ -3,6 +3,7 @@ import { execFile } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import t from 'tap'
+import { TYPESCRIPT_BRIEFLY } from '../fixtures/typescript.js'
 import { authenticator } from './authenticator.js'
 import { build, MINUTE, outcomesOf, type Built } from './build.js'
 
@@ -110,7 +111,7 @@ t.test('without the optional package boot stops and says what to install', async
     await app.close()
   `
   const run = async (...more: string[]) =>
-    (await promisify(execFile)(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', program, ...more], { cwd: fileURLToPath(new URL('../../', import.meta.url)), env: { ...process.env, NODE_OPTIONS: '' } })).stdout.trim()
+    (await promisify(execFile)(process.execPath, [...TYPESCRIPT_BRIEFLY, '--input-type=module', '-e', program, ...more], { cwd: fileURLToPath(new URL('../../', import.meta.url)), env: { ...process.env, NODE_OPTIONS: '' } })).stdout.trim()
   t.match(await run('hidden'), /^FST_BASTION_PASSKEYS_MISCONFIGURED: .*npm i @simplewebauthn\/server/)
   t.equal(await run(), 'boots', 'negative control')
 })

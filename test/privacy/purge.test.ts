@@ -10,7 +10,7 @@ import { TYPESCRIPT } from '../fixtures/typescript.js'
 import { postgres } from '../services.js'
 import { build, database, gate, notes, notesOf, TABLES, write } from './build.js'
 
-t.setTimeout(120_000)
+t.setTimeout(600_000)
 const ADA = 'user-ada-1815'
 const DAY = 86_400_000
 
