@@ -35,6 +35,9 @@ export const InputRefused = createRefusal('FST_BASTION_VALIDATION_REFUSED', 'The
 const PROBLEM_JSON = 'application/problem+json; charset=utf-8'
 /** Codes that are shown as they are: words in capitals, as Fastify's and a service's own are. */
 const CODE = /^[A-Z][A-Z0-9]{1,15}(?:_[A-Z0-9]{1,32}){1,8}$/
+/** Codes that were seen to be such: floods of refusals have few. */
+const shown = new Set<string>()
+const MAX_SHOWN = 1000
 /** Codes of Fastify's own whose message repeats what the client sent. */
 const ECHOING: Record<string, string> = {
   FST_ERR_BAD_URL: 'The URL is malformed',
@@ -146,7 +149,7 @@ export function toProblem (error: unknown, requestId?: string): Problem {
   const source = (error ?? {}) as Partial<FastifyError> & { expose?: boolean }
   const status = statusOf(source)
   const isInternal = status >= 500 && source.expose !== true
-  const code = typeof source.code === 'string' && CODE.test(source.code) && !isInternal ? source.code : `FST_BASTION_HTTP_${status}`
+  const code = !isInternal && isShown(source.code) ? source.code : `FST_BASTION_HTTP_${status}`
   const told = isInternal ? undefined : toldInProblem(source)
   const problem: Problem = { type: told?.type ?? 'about:blank', title: STATUS_CODES[status] ?? 'Error', status, code }
   if (told?.violatedPolicies !== undefined) problem['violated-policies'] = [...told.violatedPolicies]
@@ -160,6 +163,14 @@ export function toProblem (error: unknown, requestId?: string): Problem {
     problem.errors = source.validation.map(({ instancePath, message, params }) => ({ path: pointerTo(instancePath, params), message: message ?? 'is invalid' }))
   } else problem.detail = ECHOING[code] ?? String(source.message ?? '')
   return problem
+}
+
+function isShown (code: unknown): code is string {
+  if (typeof code !== 'string') return false
+  if (shown.has(code)) return true
+  const is = CODE.test(code)
+  if (is && shown.size < MAX_SHOWN) shown.add(code)
+  return is
 }
 
 function isValidation (error: Partial<FastifyError>): error is FastifyError & Required<Pick<FastifyError, 'validation' | 'validationContext'>> {

@@ -36,7 +36,7 @@ for (const file of files.filter(isAlone)) run(file, { buffered: false })
 
 async function run (file, options) {
   const env = { ...process.env, TAP_TIMEOUT: String(timeout) }
-  const { ok, time } = await t.spawn(process.execPath, ['--enable-source-maps', '--import', REGISTER, file],
+  const { ok, time } = await t.spawn(process.execPath, ['--enable-source-maps', '--liftoff-only', '--import', REGISTER, file],
     { cwd: fileURLToPath(ROOT), env, timeout: timeout * 1000, ...options }, file)
   console.log(`${ok ? '    ok' : 'NOT OK'} ${(time / 1000).toFixed(1).padStart(6)} s  ${file}`)
 }

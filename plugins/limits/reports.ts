@@ -17,6 +17,8 @@ type Named = { name: string, plan: string | null }
 
 export class Reports {
   readonly #runs: EventRuns
+  /** Of the last refusal: in a flood most are of one who does not stop. */
+  #last: { budget: Named, subject: string, key: string } | null = null
 
   constructor (events: SecurityEvents, now: () => number) {
     this.#runs = events.runs('rate_limited', { quietMs: QUIET_MS, max: MAX_RUNS, now })
@@ -26,15 +28,16 @@ export class Reports {
     const details: Record<string, unknown> = { budget: budget.name, limit, retryMs }
     if (budget.plan !== null) details.plan = budget.plan
     if (banned) Object.assign(details, { banned, severity: 'critical' })
-    this.#runs.record(keyOf(budget, subject), request, details, banned ? { isGrave: true, quietMs: Math.min(MAX_QUIET_MS, Math.max(QUIET_MS, retryMs)) } : ORDINARY)
+    this.#runs.record(this.#keyOf(budget, subject), request, details, banned ? { isGrave: true, quietMs: Math.min(MAX_QUIET_MS, Math.max(QUIET_MS, retryMs)) } : ORDINARY)
   }
 
   /** The next refusal is the first of a run. */
   forget (budget: Named, subject: string): void {
-    this.#runs.forget(keyOf(budget, subject))
+    this.#runs.forget(this.#keyOf(budget, subject))
   }
-}
 
-function keyOf ({ name, plan }: Named, subject: string): string {
-  return `${name} ${plan} ${subject}`
+  #keyOf (budget: Named, subject: string): string {
+    if (this.#last?.budget !== budget || this.#last.subject !== subject) this.#last = { budget, subject, key: `${budget.name} ${budget.plan} ${subject}` }
+    return this.#last.key
+  }
 }
