@@ -71,7 +71,7 @@ const LOGINS: readonly Case[] = [
 ]
 
 export async function measure (quick: boolean) {
-  const { rounds, seconds } = quick ? { rounds: 2, seconds: 2 } : { rounds: 6, seconds: 3 }
+  const { rounds, seconds } = quick ? { rounds: 1, seconds: 2 } : { rounds: 4, seconds: 2.5 }
   const processes = {
     steady: start('floods/clients.js', [], LOAD_CORE),
     flooder: start('floods/clients.js', [], LOAD_CORE),
