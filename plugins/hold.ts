@@ -4,8 +4,11 @@
  * bounded; beyond, refusals leave at once.
  */
 
-/** Milliseconds. */
-const HELD_MS = 250
+/** Milliseconds, the least and how many more. What came together leaves one after the other, or all would ask again in the same moment. */
+const HELD_MS = 200
+const SPREAD_MS = 101
+/** Has no divisor in common with the spread: each comes once before any comes again. */
+const STEP_MS = 37
 const MAX_HELD = 1000
 
 /** Answers the refusal, a little later where there is room to hold it. */
@@ -13,14 +16,16 @@ export type Hold = (refusal: Error) => Error | Promise<Error>
 
 export function makeHold (): Hold {
   let held = 0
+  let more = 0
   return function hold (refusal) {
     if (held >= MAX_HELD) return refusal
     held += 1
+    more = (more + STEP_MS) % SPREAD_MS
     return new Promise(resolve => {
       setTimeout(() => {
         held -= 1
         resolve(refusal)
-      }, HELD_MS)
+      }, HELD_MS + more)
     })
   }
 }

@@ -162,6 +162,12 @@ t.test('a refusal is held a moment, and no more than a thousand are', async t =>
   t.equal(hold(refusal), refusal, 'at once')
   t.same(new Set(await Promise.all(held)), new Set([refusal]))
   t.ok(performance.now() - began >= 200)
+  const left: number[] = []
+  await Promise.all(Array.from({ length: 100 }, async () => {
+    await hold(refusal)
+    left.push(performance.now())
+  }))
+  t.ok(left.at(-1)! - left[0]! >= 50, 'what came together does not leave together')
   t.not(hold(refusal), refusal, 'there is room again')
 })
 
