@@ -108,7 +108,7 @@ export async function measure (quick: boolean) {
       afterwards,
       answers: statuses,
     }])))
-    return { rate: RATE, clients: CONNECTIONS, seconds, rounds, goal: GOAL, tokens, signIns }
+    return { rate: RATE, clients: CONNECTIONS, secondsOfARound: seconds, rounds, goal: GOAL, tokens, signIns }
   } finally {
     for (const child of Object.values(processes)) child.kill()
   }
