@@ -97,14 +97,12 @@ t.test('state on Redis', async t => {
   })
 
   await t.test('a bearer request makes one round trip, with one look-up and one script', async t => {
-    const through = await tap(t, Number(new URL(url).port))
-    const near = new URL(url)
-    near.port = String(through.port)
+    const through = await tap(t, url)
     const key = (byte: number) => Buffer.alloc(32, byte)
     const app = Fastify(server({ logger: false }))
     t.teardown(() => app.close())
     await app.register(bastion, {
-      state: { redis: near.href, secret, prefix: 'trip', deadline: 5000 },
+      state: { redis: through.url, secret, prefix: 'trip', deadline: 5000 },
       access: { roles: { user: { permissions: [] } } },
       tokens: { issuer: 'https://api.example.com', audience: 'https://api.example.com', keys: { access: key(1), refresh: key(2) } },
     })
@@ -132,9 +130,7 @@ t.test('state on Redis', async t => {
   })
 
   await t.test('what is asked in one turn is one write, with one look-up and one script a policy for all, and each gets its own answer', async t => {
-    const through = await tap(t, Number(new URL(url).port))
-    const near = new URL(url)
-    near.port = String(through.port)
+    const through = await tap(t, url)
     const ask = async (redis: StateOptions['redis'], prefix: string) => {
       const { app: { state } } = await build(t, { redis: redis!, prefix })
       const windows = [{ limit: 3, ms: 60_000 }]
@@ -153,9 +149,9 @@ t.test('state on Redis', async t => {
       }
       return { bursts: through.bursts.length, commands: through.bursts.join('').match(/evalsha/gi)?.length }
     }
-    t.strictSame(await ask(near.href, 'turn'), { bursts: 1, commands: 4 })
+    t.strictSame(await ask(through.url, 'turn'), { bursts: 1, commands: 4 })
 
-    const client = new Redis(near.href, { enableAutoPipelining: true })
+    const client = new Redis(through.url, { enableAutoPipelining: true })
     t.teardown(() => client.disconnect())
     t.equal((await ask(client as never, 'each')).commands, 61, 'negative control: a client that pipelines by itself is left to do so, and each operation is a command')
   })
@@ -234,10 +230,8 @@ t.test('state on Redis', async t => {
   })
 
   await t.test('a shorter deadline is late for who set it, and for nobody else', async t => {
-    const through = await tap(t, Number(new URL(url).port))
-    const slow = new URL(url)
-    slow.port = String(through.port)
-    const { app, recorded } = await build(t, { redis: slow.href, prefix: 'short', deadline: 2000 })
+    const through = await tap(t, url)
+    const { app, recorded } = await build(t, { redis: through.url, prefix: 'short', deadline: 2000 })
     through.delayMs.value = 60
     const hasty = app.state.within(10)
     const answers = await Promise.allSettled([hasty.get('k:1'), app.state.get('k:1'), hasty.get('k:1'), app.state.get('k:1')])
@@ -264,10 +258,8 @@ t.test('state on Redis', async t => {
   })
 
   await t.test('a server that is late: the first operation waits for its deadline, the next ones do not, and it comes back by itself', async t => {
-    const through = await tap(t, Number(new URL(url).port))
-    const slow = new URL(url)
-    slow.port = String(through.port)
-    const { app, recorded } = await build(t, { redis: slow.href, prefix: 'late', deadline: 60 })
+    const through = await tap(t, url)
+    const { app, recorded } = await build(t, { redis: through.url, prefix: 'late', deadline: 60 })
     await app.state.set('k:1', 'v', 60_000)
     through.delayMs.value = 5000
     const timed = async (deadline?: number) => {
@@ -295,10 +287,8 @@ t.test('state on Redis', async t => {
   })
 
   await t.test('negative control: the client alone, as it comes, waits as long as the server does', async t => {
-    const through = await tap(t, Number(new URL(url).port))
-    const slow = new URL(url)
-    slow.port = String(through.port)
-    const client = new Redis(slow.href)
+    const through = await tap(t, url)
+    const client = new Redis(through.url)
     t.teardown(() => client.disconnect())
     await client.get('k')
     through.delayMs.value = 1500
