@@ -17,10 +17,11 @@ export function readingsOf (text: string): string[] {
  *
  * @param codings of the text, where they are known
  */
-export function wayIn (readings: readonly string[], text: string, codings: readonly string[] = codingsOf(text)): 'as it is' | 'escaped' | 'encoded' | null {
+export function wayIn (readings: readonly string[], text: string, codings?: readonly string[]): 'as it is' | 'escaped' | 'encoded' | null {
   if (readings[0]!.includes(text)) return 'as it is'
   if (readings.some(reading => reading.includes(text))) return 'escaped'
-  return readings.some(reading => codings.some(coding => reading.includes(coding))) ? 'encoded' : null
+  const looked = codings ?? codingsOf(text)
+  return readings.some(reading => looked.some(coding => reading.includes(coding))) ? 'encoded' : null
 }
 
 /** In hex and base64, in which it may stand behind something else. */

@@ -47,8 +47,8 @@ export const exposure: Family = {
 function lookForPlanted (campaign: Campaign, exchange: Exchange): void {
   const { headers, text, sent, status } = exchange
   const { canaries = [] } = campaign.options
-  const codings = coded.get(campaign) ?? canaries.map(codingsOf)
-  coded.set(campaign, codings)
+  let codings = coded.get(campaign)
+  if (codings === undefined) coded.set(campaign, codings = canaries.map(codingsOf))
   const [said, known] = canaries.length === 0 ? [[], []] : [readingsOf(`${JSON.stringify(headers)}\n${text}`), readingsOf(`${sent.path}\n${JSON.stringify(sent.headers)}\n${String(sent.body ?? '')}`)]
   for (const [i, canary] of canaries.entries()) {
     // Whoever sends it knows it.
