@@ -143,7 +143,13 @@ t.test('the same seed writes the same report at another time; each way is a find
   for (const offset of [0, 3600]) {
     const app = plainService('object', 'signature', 'decoded', 'checks')
     t.teardown(() => app.close())
-    const at = (id: string, role: string) => ({ token: tokenOf(id, [role], offset) })
+    // The letter that is changed in a signature is an A, and a B in each 64th, which begins with an A: the command that does it again says which.
+    const at = (id: string, role: string) => {
+      for (let later = offset; ; later++) {
+        const token = tokenOf(id, [role], later)
+        if (!token.split('.')[2]!.startsWith('A')) return { token }
+      }
+    }
     const report = await attack(app, { ...plain(), seed: 5, over: offset === 0 ? 'socket' : 'inject', families: ['authorization', 'credentials', 'input', 'mutations'], principals: { ada: at('ada', 'user'), bob: at('bob', 'user'), root: at('root', 'admin') } })
     t.ok(report.findings.length > 5)
     reports.push(asJson(report))
