@@ -14,7 +14,7 @@ import { createError } from '@fastify/error'
 import { Type, type Static } from '@sinclair/typebox'
 import fp from 'fastify-plugin'
 import { addressKey } from './address.js'
-import { makeHold } from './hold.js'
+import { makeHold, makeHoldOfMany } from './hold.js'
 import { checkOptions } from './options.js'
 import { createRefusal } from './refusal.js'
 
@@ -105,6 +105,7 @@ async function signIn (app: FastifyInstance, options: SignInOptions): Promise<vo
   const { windowMs = 900_000, perNameAndAddress = 5, perName = 20, perAddress = 30, namesPerAddress = 10 } = plain
   const state = plain.deadline === undefined ? app.state : app.state.within(plain.deadline)
   const hold = makeHold()
+  const holdOfMany = makeHoldOfMany()
 
   app.decorate('signIn', {
     withPassword: (login, password, request) => attempt(login, request, () => accounts.findByLogin(login), password),
@@ -170,8 +171,8 @@ async function signIn (app: FastifyInstance, options: SignInOptions): Promise<vo
       address: `sign-in:address:${address}`,
       names: `sign-in:names:${address}`,
     }
-    refuseLocked(await count(attempt, 0), name, request)
-    refuseLocked(await count(attempt, 1), name, request)
+    await refuseLocked(await count(attempt, 0), name, request)
+    await refuseLocked(await count(attempt, 1), name, request)
     return attempt
   }
 
@@ -205,12 +206,12 @@ async function signIn (app: FastifyInstance, options: SignInOptions): Promise<vo
     }
   }
 
-  function refuseLocked (locks: readonly Lock[], login: string, request: FastifyRequest): void {
+  async function refuseLocked (locks: readonly Lock[], login: string, request: FastifyRequest): Promise<void> {
     if (locks.length === 0) return
     const of = locks.map(lock => lock.of)
     app.events.record('login_locked', request, { login: app.events.nameOf(login), locks: of, severity: of.includes('address') ? 'critical' : 'warning' })
     const retryAfter = Math.max(1, ...locks.map(({ ttlMs }) => Math.ceil(ttlMs / 1000)))
-    throw Object.assign(new SignInLocked(), { headers: { 'retry-after': String(retryAfter) } })
+    throw await holdOfMany(Object.assign(new SignInLocked(), { headers: { 'retry-after': String(retryAfter) } }), request)
   }
 
   /** Takes back what was counted. A name of which no failure is left is none that failed from this address. */

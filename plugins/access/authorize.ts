@@ -2,6 +2,7 @@
 import type { FastifyError, FastifyRequest } from 'fastify'
 import type { Principal } from '../identity.js'
 import type { Step } from '../plan/index.js'
+import type { MaybePromise } from '../state/index.js'
 import type { Refusals } from './refusals.js'
 import type { CompiledRule } from './rule.js'
 
@@ -24,7 +25,7 @@ export function authorizeBy (rule: CompiledRule, { refusals: { unauthenticated, 
     return authorizeRule(request)
   }
 
-  function authorizeRule (request: FastifyRequest): FastifyError | undefined {
+  function authorizeRule (request: FastifyRequest): MaybePromise<FastifyError> | undefined {
     const { principal } = request
     if (principal === null) return unauthenticated(request)
     if (!via.includes(principal.via)) return forbidden(request, `credential ${principal.via} is not accepted`)

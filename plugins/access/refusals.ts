@@ -1,17 +1,21 @@
 /** Refusals: each is recorded, and tells who asks no more than they need. */
 import type { FastifyError, FastifyInstance, FastifyRequest } from 'fastify'
+import { makeHoldOfMany } from '../hold.js'
 import { tellInProblem } from '../problem.js'
 import { Forbidden, StepUpRequired, Unauthenticated } from './errors.js'
+import type { MaybePromise } from '../state/index.js'
 import type { CompiledRule } from './rule.js'
 
 /** What a refused request is answered with. */
 export interface Refusals {
-  unauthenticated: (request: FastifyRequest) => FastifyError
+  /** Held for a moment where a credential was wrong, as many from there were. */
+  unauthenticated: (request: FastifyRequest) => MaybePromise<FastifyError>
   forbidden: (request: FastifyRequest, reason: string) => FastifyError
   stepUpRequired: (request: FastifyRequest, rule: CompiledRule, reason: string) => FastifyError
 }
 
 export function refusalsOf ({ identity, events }: FastifyInstance): Refusals {
+  const hold = makeHoldOfMany()
   return {
     unauthenticated (request) {
       const failed = identity.settle(request)
@@ -20,8 +24,10 @@ export function refusalsOf ({ identity, events }: FastifyInstance): Refusals {
       if (cause === null || (cause.statusCode ?? 500) < 500) events.record('access_denied', request, { reason: cause === null ? 'no credential' : cause.code })
       const error: FastifyError & { headers?: Record<string, string> } = cause ?? new Unauthenticated()
       // A credential of another scheme than bearer says itself what was wrong with it.
-      if (error.statusCode !== 401 || error.headers?.['www-authenticate'] !== undefined) return error
-      return Object.assign(error, { headers: { 'www-authenticate': identity.challenge(cause === null ? undefined : 'invalid_token') } })
+      if (error.statusCode === 401 && error.headers?.['www-authenticate'] === undefined) {
+        Object.assign(error, { headers: { 'www-authenticate': identity.challenge(cause === null ? undefined : 'invalid_token') } })
+      }
+      return cause === null ? error : hold(error, request)
     },
     forbidden (request, reason) {
       events.record('access_denied', request, { reason })

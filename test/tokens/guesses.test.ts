@@ -1,7 +1,6 @@
 /** Wrong signatures without pause: the address is cut, and nobody else pays for it. */
 import { generateKeyPairSync, randomBytes } from 'node:crypto'
 import t from 'tap'
-import { makeHold } from '../../plugins/hold.js'
 import type { TokensOptions } from '../../plugins/tokens/index.js'
 import { build, claimsOf, forge, pemOf, text, type Built } from './build.js'
 
@@ -152,23 +151,6 @@ t.test('a flood is one event a minute, with how many there were', async t => {
   const told = built.recorded.filter(({ type }) => type === 'rate_limited')
   t.same(told.map(({ details }) => details), [{ budget: 'tokens:guesses', limit: 1, times: 1 }, { budget: 'tokens:guesses', limit: 1, times: 19 }])
   t.match(told, [{ address: GUESSER }])
-})
-
-t.test('a refusal is held a moment, and no more than a thousand are', async t => {
-  const hold = makeHold()
-  const refusal = new Error('refused')
-  const began = performance.now()
-  const held = Array.from({ length: 1000 }, () => hold(refusal))
-  t.equal(hold(refusal), refusal, 'at once')
-  t.same(new Set(await Promise.all(held)), new Set([refusal]))
-  t.ok(performance.now() - began >= 200)
-  const left: number[] = []
-  await Promise.all(Array.from({ length: 100 }, async () => {
-    await hold(refusal)
-    left.push(performance.now())
-  }))
-  t.ok(left.at(-1)! - left[0]! >= 50, 'what came together does not leave together')
-  t.not(hold(refusal), refusal, 'there is room again')
 })
 
 t.test('wrong guesses stop boot', async t => {
