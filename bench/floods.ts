@@ -35,7 +35,7 @@ interface Round {
 
 const RATE = 400
 /** A service that nobody has asked anything is slow for other reasons than a flood. */
-const WARM = { rate: 4000, seconds: 3 }
+const WARM_RATE = 4000
 const ALL_CORES = `${SERVER_CORE},${LOAD_CORE}`
 /** Milliseconds that the service holds a refusal. */
 const HELD = '250'
@@ -71,7 +71,7 @@ const LOGINS: readonly Case[] = [
 ]
 
 export async function measure (quick: boolean) {
-  const { rounds, seconds } = quick ? { rounds: 1, seconds: 2 } : { rounds: 4, seconds: 2.5 }
+  const { rounds, seconds, warmUp } = quick ? { rounds: 1, seconds: 1.5, warmUp: 1 } : { rounds: 4, seconds: 2.5, warmUp: 3 }
   const processes = {
     steady: start('floods/clients.js', [], LOAD_CORE),
     flooder: start('floods/clients.js', [], LOAD_CORE),
@@ -84,7 +84,7 @@ export async function measure (quick: boolean) {
       const measured = []
       for (const one of of) {
         if (quick && one.isQuick !== true) continue
-        measured.push({ name: one.name, ...await measureCase(one, { ...processes, sinkPort: quick ? null : sink, rounds, seconds }) })
+        measured.push({ name: one.name, ...await measureCase(one, { ...processes, sinkPort: quick ? null : sink, rounds, seconds, warmUp }) })
       }
       return measured
     }
@@ -114,16 +114,16 @@ export async function measure (quick: boolean) {
   }
 }
 
-interface Beside { steady: ChildProcess, flooder: ChildProcess, raw: ChildProcess, sinkPort: number | null, rounds: number, seconds: number }
+interface Beside { steady: ChildProcess, flooder: ChildProcess, raw: ChildProcess, sinkPort: number | null, rounds: number, seconds: number, warmUp: number }
 
-async function measureCase ({ name, settings, flood }: Case, { steady, flooder, raw, sinkPort, rounds, seconds }: Beside) {
+async function measureCase ({ name, settings, flood }: Case, { steady, flooder, raw, sinkPort, rounds, seconds, warmUp }: Beside) {
   const isLogin = flood.kind === 'logins'
   const service = start('floods/service.js', [JSON.stringify(settings)], isLogin ? ALL_CORES : SERVER_CORE)
   const { port, token, unsigned, signatureBytes } = await answerOf<Serving>(service)
   const read = (duration: number, rate = RATE) => tell<Outcome>(steady, { kind: 'steady', port, token, rate, seconds: duration } satisfies Steady)
   const pour = (to: number) => tell<Outcome>(flooder, { ...flood, port: to, seconds, unsigned, signatureBytes } as Order)
   const measured: Round[] = []
-  await read(WARM.seconds, WARM.rate)
+  await read(warmUp, WARM_RATE)
   for (let round = 0; round < rounds; round++) {
     const hashesPerSecond = isLogin ? await tell<number>(raw, { concurrency: settings.passwords?.concurrency ?? CONCURRENCY, seconds } satisfies HashOrder) : 0
     const start = await usage()

@@ -19,7 +19,7 @@ const GOAL = 0.8
 const ORDER = asked('order')
 
 export async function measure (quick: boolean) {
-  const settings = quick ? { rounds: 4, seconds: 1, warmUp: 1 } : { rounds: 12, seconds: 2, warmUp: 3 }
+  const settings = quick ? { rounds: 6, seconds: 0.4, warmUp: 1 } : { rounds: 12, seconds: 2, warmUp: 3 }
   const redis = await startRedis(LOAD_CORE)
   process.env.BENCH_REDIS = redis.url
   const load = startLoad()

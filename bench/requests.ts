@@ -28,7 +28,7 @@ const peers = fileURLToPath(new URL('peers', import.meta.url))
 const peersSource = join(root, 'bench/peers')
 
 export async function measure (quick: boolean) {
-  const settings = quick ? { passes: 1, rounds: 3, seconds: 0.5, warmUp: 0.7 } : { passes: 2, rounds: 20, seconds: 0.25, warmUp: 1.5 }
+  const settings = quick ? { passes: 1, rounds: 4, seconds: 0.25, warmUp: 0.5 } : { passes: 2, rounds: 20, seconds: 0.25, warmUp: 1.5 }
   const { present, leftOut } = prepare()
   const everybody = [...OURS, ...present.filter(name => !quick || !name.endsWith('key-object'))]
   const mostly = quick ? ['bare', 'suite'] : everybody
