@@ -87,8 +87,8 @@ export function htmlCleaner (allowed: HtmlAllowlist, { normalize = false }: Html
  * nobody has cleaned.
  */
 export function showHtml (clean: string): string {
-  // In what is clean every `<` begins an element.
-  return clean.replaceAll('<a ', '<a rel="noopener nofollow" ')
+  // In what is clean every `<` begins an element, and attributes stand in double quotes. Behind them, so that who looks for a link as it was written finds it.
+  return clean.replace(/<a((?: [a-z]+="[^"]*")+)>/g, '<a$1 rel="noopener nofollow">')
 }
 
 /** Plain text as HTML, for elements and quoted attributes. */

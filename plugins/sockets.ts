@@ -6,7 +6,7 @@
  * still busy some time after closing began are cut.
  * Not covered: what a proxy answers before the request arrives.
  */
-import http, { type RequestListener, type Server, type ServerResponse } from 'node:http'
+import http, { METHODS, type RequestListener, type Server, type ServerResponse } from 'node:http'
 import http2 from 'node:http2'
 import https from 'node:https'
 import type { Socket } from 'node:net'
@@ -46,6 +46,8 @@ const BARE: Record<string, string> = {
   'referrer-policy': 'no-referrer',
   'cross-origin-resource-policy': 'same-origin',
 }
+/** Those that routers know. */
+const KNOWN: ReadonlySet<string> = new Set(METHODS)
 /** Milliseconds in which a client may take the answer to what it sent malformed. */
 const LINGER = 1000
 
@@ -75,7 +77,8 @@ export function serverFactory (closeTimeout: number, tls: TlsListener | null = n
   // Listening on `localhost` makes a second server for the other address family; its errors go where the first one's do.
   const firsts = new WeakMap<object, Server>()
 
-  return function makeServer (handler: RequestListener, settings: Settings): Server {
+  return function makeServer (answer: RequestListener, settings: Settings): Server {
+    const handler = settings.http2 === true ? refuseUnknownMethods(answer) : answer
     const secure = tls === null ? settings.https : tls.options()
     const server = settings.http2 === true ? makeHttp2(handler, settings, secure) : makeHttp1(handler, settings, secure)
     tls?.attach(server as https.Server)
@@ -93,6 +96,17 @@ export function serverFactory (closeTimeout: number, tls: TlsListener | null = n
     })
     limitClosing(server, closeTimeout)
     return server
+  }
+}
+
+/** The parser of HTTP/1.1 takes no other methods. That of HTTP/2 takes any, and no router has a place for them: no hook would see these requests. */
+function refuseUnknownMethods (answer: RequestListener): RequestListener {
+  return function answerKnownMethod (request, response) {
+    if (!KNOWN.has(request.method!)) {
+      refuseBeforeRouting(request, new RequestMalformed())
+      request.method = 'GET'
+    }
+    answer(request, response)
   }
 }
 

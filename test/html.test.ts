@@ -119,7 +119,9 @@ t.test('what people mean stays', async t => {
 })
 
 t.test('links say when they are shown that nothing is told of who follows them', async t => {
-  t.equal(showHtml('<p>a <a href="https://x.example">b</a> &lt;a href&gt;</p>'), '<p>a <a rel="noopener nofollow" href="https://x.example">b</a> &lt;a href&gt;</p>')
+  t.equal(showHtml('<p>a <a href="https://x.example">b</a> &lt;a href&gt;</p>'), '<p>a <a href="https://x.example" rel="noopener nofollow">b</a> &lt;a href&gt;</p>')
+  const awkward = post('<a href="https://x.example/?a=1&b=$1" title="&lt;a b=1&gt; &quot;c&quot; $&">b</a> and <a>none</a>')
+  t.equal(showHtml(awkward), '<a href="https://x.example/?a=1&amp;b=$1" title="&lt;a b=1&gt; &quot;c&quot; $&amp;" rel="noopener nofollow">b</a> and <a>none</a>', 'whatever stands in its attributes')
   t.equal(post(showHtml(post('<a href="https://x.example">b</a>'))), '<a href="https://x.example">b</a>', 'and what was shown is stored as before')
 })
 

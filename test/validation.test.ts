@@ -1,6 +1,7 @@
 /** Validation: what arrives has exactly the declared form; nothing is dropped, nothing is changed, nothing passes unread. */
 import { once } from 'node:events'
 import { connect, type AddressInfo } from 'node:net'
+import { createGunzip, gzipSync } from 'node:zlib'
 import Fastify, { type FastifyInstance, type InjectOptions, type RouteOptions } from 'fastify'
 import { Type, type TSchema } from '@sinclair/typebox'
 import t, { type Test } from 'tap'
@@ -8,7 +9,7 @@ import errors from '../plugins/errors.js'
 import events from '../plugins/events.js'
 import plan from '../plugins/plan/index.js'
 import { server } from '../plugins/server.js'
-import validation from '../plugins/validation/index.js'
+import validation, { type ValidationOptions } from '../plugins/validation/index.js'
 import { closed, noBody } from '../schemas/closed.js'
 
 interface Built {
@@ -19,10 +20,11 @@ interface Built {
   take: (method: string | string[], url: string, schema?: Record<string, unknown>, more?: Partial<RouteOptions>) => void
 }
 
-async function build (t: Test): Promise<Built> {
+async function build (t: Test, options: ValidationOptions = {}): Promise<Built> {
   const app = Fastify(server({ logger: false }))
   t.teardown(() => app.close())
-  for (const plugin of [plan, events, errors, validation]) await app.register(plugin as never)
+  for (const plugin of [plan, events, errors]) await app.register(plugin as never)
+  await app.register(validation, options)
   const seen: Built['seen'] = []
   return {
     app,
@@ -237,6 +239,36 @@ t.test('media types', async t => {
     t.equal((await send(app, '/', '')).statusCode, 400)
     t.equal((await send(app, '/', 'null')).statusCode, 400)
     t.equal(seen.length, 9)
+  })
+
+  await t.test('a body in a content coding that nobody undoes is refused with 415, before it is read', async t => {
+    for (const coding of ['gzip', 'br', 'deflate', 'GZIP', 'identity, gzip', 'gzip, identity', 'x', 'gzip;q=0']) {
+      const answer = await send(app, '/', JSON_BODY, { 'content-encoding': coding })
+      t.equal(answer.statusCode, 415, coding)
+      t.equal(answer.json().code, 'FST_BASTION_VALIDATION_CODING', coding)
+      t.equal(answer.headers['accept-encoding'], 'identity', 'and what would be taken is told (RFC 9110, 15.5.16)')
+    }
+    t.equal(seen.length, 9, 'no handler saw it')
+    for (const coding of ['identity', 'Identity']) t.equal((await send(app, '/', JSON_BODY, { 'content-encoding': coding })).statusCode, 200, coding)
+
+    await t.test('but where a hook of the service undoes it', async t => {
+      const { app, seen, take } = await build(t, { codings: ['gzip'] })
+      app.addHook('preParsing', async (request, _reply, payload) => {
+        if (request.headers['content-encoding'] !== 'gzip') return payload
+        delete request.headers['content-length']
+        return payload.pipe(createGunzip())
+      })
+      take('POST', '/', { body: closed({ name: Name }) })
+      const sent = (coding: string) => app.inject({ method: 'POST', url: '/', headers: { 'content-type': 'application/json', 'content-encoding': coding }, payload: gzipSync(JSON_BODY) })
+      t.equal((await sent('gzip')).statusCode, 200)
+      t.same(seen.map(({ body }) => body), [{ name: 'a' }])
+      t.match(await sent('br'), { statusCode: 415, headers: { 'accept-encoding': 'gzip' } })
+    })
+
+    await t.test('while plain Fastify reads what is said to be compressed as it is', async t => {
+      const { seen } = await plain(t, { body: closed({ name: Name }) }, { payload: { name: 'a' }, headers: { 'content-encoding': 'gzip' } })
+      t.same(seen[0]!.body, { name: 'a' })
+    })
   })
 
   await t.test('a parser that the service adds opens no route that does not declare its type', async t => {

@@ -30,9 +30,10 @@ export function operationRoutes ({ app, sql }: Portal): void {
     return { status: 'ok' as const }
   })
 
+  // To the request: after a burst a window that fades would hold back who comes a second later.
   app.get('/limits/multi', {
     schema: { response: { 200: Status } },
-    config: { access: 'public', limits: { windows: ['5/second', '100/minute', '1000/hour'], by: 'address' } },
+    config: { access: 'public', limits: { windows: ['5/second', '100/minute', '1000/hour'], by: 'address', algorithm: 'log' } },
   }, async () => ({ status: 'ok' as const }))
 
   app.get('/limits/plan', {

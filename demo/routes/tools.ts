@@ -22,12 +22,12 @@ const PORTS = [443, 80]
 export function toolRoutes ({ app, sql }: Portal): void {
   app.get('/search', {
     schema: { querystring: closed({ q: Text, ...PageQuery.properties }), response: { 200: page(Post) } },
-    config: { access: 'public', limits: { windows: ['10/minute'], by: 'address' } },
+    config: { access: 'public', limits: { windows: ['10/minute'], by: 'address', algorithm: 'log' } },
   }, async request => recentPosts(sql, request.query, request.query.q))
 
   app.get('/ping', {
     schema: { querystring: closed({ host: Host }), response: { 200: closed({ host: Host, reachable: Type.Boolean() }) } },
-    config: { access: { permissions: 'tools:ping' }, limits: { windows: ['30/minute'] } },
+    config: { access: { permissions: 'tools:ping' }, limits: { windows: ['30/minute'], algorithm: 'log' } },
   }, async request => {
     const { host } = request.query
     const addresses = await app.outbound.resolve(host, { request }).catch(error => {

@@ -20,7 +20,9 @@ const ANSWERS: Record<string, [description: string, headers?: object]> = {
     Deprecation: text('Since when it is deprecated (RFC 9745)'), Sunset: text('Since when it is gone (RFC 8594)'), Link: text('Its successor (`rel="successor-version"`)'),
   }],
   413: ['The body is too large'],
-  415: ['The body is of a media type that is not accepted here', { Accept: text('The media types that are (RFC 9110, 15.5.16)') }],
+  415: ['The body is of a media type, or in a content coding, that is not accepted here', {
+    Accept: text('The media types that are (RFC 9110, 15.5.16)'), 'Accept-Encoding': text('The content codings that are, where it is for these'),
+  }],
   421: ['This service does not answer for that host'],
   429: ['Asked too often', {
     ...RETRY_AFTER,

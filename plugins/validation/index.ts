@@ -4,7 +4,7 @@
  * Threat: mass assignment (OWASP API3:2023, CWE-915), type confusion (CWE-843), fields that are dropped or changed in silence,
  * bodies that pass unread because of how their media type is written (GHSA-mg2h-6x62-wpwc and its kin), and bodies that cost more than they are worth (CWE-770).
  * Defence: bodies are closed and uncoerced; a body that is not closed does not boot; every body is of a media type that its route
- * declares (JSON, where it says nothing), and a route that declares none takes none. Query and parameters, which are text by
+ * declares (JSON, where it says nothing) and in no content coding that nobody undoes, and a route that declares none takes none. Query and parameters, which are text by
  * nature, are coerced, one value to one name. JSON is bounded in depth, fields, lists and texts; no field stands twice in it. Text holds no U+0000 and no half of a surrogate
  * pair, which no database stores (CWE-158, CWE-176). The first error only (CVE-2020-8192), unless a body is as small as an option says. Nothing is changed but by keywords that say so.
  * Not covered: meaning. That a date is a date says nothing of whether it may be chosen.
@@ -25,7 +25,7 @@ import { contentOf, JSON_TYPE, MEDIA_TYPE, mediaTypesOf, refuseMediaTypes } from
 import { refuseCrookedQuery } from './text.js'
 
 export { addKeywords, type Rule } from './keywords.js'
-export { MediaTypeRefused } from './media-types.js'
+export { CodingRefused, MediaTypeRefused } from './media-types.js'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
@@ -40,6 +40,7 @@ export const ValidationMisconfigured = createError<[string]>('FST_BASTION_VALIDA
 const bound = (maximum: number, value: number, description: string) => Type.Optional(Type.Integer({ minimum: 1, maximum, default: value, description }))
 export const ValidationOptions = Type.Object({
   allErrors: Type.Optional(Type.Integer({ minimum: 0, maximum: 65_536, default: 0, description: 'Bytes up to which a JSON body is told all that is wrong with it; a larger one the first fault' })),
+  codings: Type.Optional(Type.Array(Type.String({ pattern: '^[a-z][a-z0-9-]{0,31}$' }), { maxItems: 8, default: [], description: 'Content codings that a hook of the service undoes before a body is parsed (`gzip`): bodies in others are refused' })),
   maxDepth: bound(256, 64, 'Levels of lists and objects in a JSON body'),
   maxKeys: bound(1_000_000, 10_000, 'Fields of a JSON body, in all of its objects together'),
   maxItems: bound(1_000_000, 10_000, 'Items of one list in a JSON body'),
@@ -47,7 +48,7 @@ export const ValidationOptions = Type.Object({
 }, { additionalProperties: false })
 export type ValidationOptions = Static<typeof ValidationOptions>
 
-const DEFAULTS: Required<ValidationOptions> = { allErrors: 0, maxDepth: 64, maxKeys: 10_000, maxItems: 10_000, maxText: 100_000 }
+const DEFAULTS: Required<ValidationOptions> = { allErrors: 0, codings: [], maxDepth: 64, maxKeys: 10_000, maxItems: 10_000, maxText: 100_000 }
 /** Methods whose content Fastify never reads, and those that are there for it. */
 const WITHOUT_CONTENT: ReadonlySet<string> = new Set(['GET', 'HEAD', 'TRACE'])
 const FOR_CONTENT: ReadonlySet<string> = new Set(['POST', 'PUT', 'PATCH', 'QUERY'])
@@ -101,7 +102,7 @@ async function validation (app: FastifyInstance, options: ValidationOptions): Pr
       checkOptions(ValidationOptions, (route.options.config as { validation?: unknown } | undefined)?.validation ?? {}, 'validation', ValidationMisconfigured)
       for (const complaint of [...complaintsAbout(route), ...faults.get(keyOf(route)) ?? []]) route.object(complaint)
       const mediaTypes = mayHaveContent(route) ? mediaTypesOf(route.options) : null
-      return { promise: describe(route.options, mediaTypes), ...(mediaTypes !== null && { step: refuseMediaTypes(mediaTypes, contentOf(route.options) !== null) }) }
+      return { promise: describe(route.options, mediaTypes), ...(mediaTypes !== null && { step: refuseMediaTypes(mediaTypes, contentOf(route.options) !== null, boundsOf(route).codings) }) }
     },
   })
 

@@ -1,4 +1,4 @@
-/** Media types: whether a body is of one that its route takes. */
+/** Media types and content codings: whether a body is of those that its route takes. */
 import type { FastifyReply, FastifyRequest, RouteOptions } from 'fastify'
 import type { Step } from '../plan/index.js'
 import { isSchema } from '../references.js'
@@ -6,6 +6,8 @@ import { createRefusal } from '../refusal.js'
 
 /** The body is of a media type that this route does not take. */
 export const MediaTypeRefused = createRefusal('FST_BASTION_VALIDATION_MEDIA_TYPE', 'This media type is not accepted here', 415)
+/** The body is said to be in a content coding that nobody undoes here: who reads it by the coding reads another one than who does not (CWE-436; RFC 9110, 8.4). */
+export const CodingRefused = createRefusal('FST_BASTION_VALIDATION_CODING', 'A body in this content coding is not accepted here', 415)
 
 export const JSON_TYPE = 'application/json'
 /** One that a body could be matched with. */
@@ -26,9 +28,15 @@ export function mediaTypesOf (options: RouteOptions): readonly string[] {
 }
 
 /** Whatever parsers a service adds, a route takes what it declares: a form is no JSON, and no simple request of another site passes for one. */
-export function refuseMediaTypes (mediaTypes: readonly string[], isMapped: boolean): Step {
+export function refuseMediaTypes (mediaTypes: readonly string[], isMapped: boolean, codings: readonly string[]): Step {
   const takesJson = mediaTypes.includes(JSON_TYPE)
+  const undone = new Set(['identity', ...codings])
   return function refuseMediaType (request, reply) {
+    const coding = request.headers['content-encoding']
+    if (coding !== undefined && !coding.split(',').every(one => undone.has(one.trim().toLowerCase()))) {
+      reply.header('accept-encoding', codings.length === 0 ? 'identity' : codings.join(', ')) // RFC 9110, 12.5.3
+      throw new CodingRefused()
+    }
     const header = request.headers['content-type']
     if (header === undefined ? isMapped || hasContent(request) : !(takesJson && PLAIN_JSON.has(header)) && !isTaken(request, header, mediaTypes)) {
       throw refused(reply, mediaTypes)

@@ -88,7 +88,7 @@ t.test('attack: HTML comes out as the few harmless elements, with http, https an
 
 t.test('links tell nothing of who follows them, and pass no reputation on: when they are shown, not when they are stored', async t => {
   const content = '<p>See <a href="https://x.example/?a=1&amp;b=2" title="there">there</a>, <em>now</em><br />or</p>'
-  const shown = content.replace('<a ', '<a rel="noopener nofollow" ')
+  const shown = content.replace('title="there">', 'title="there" rel="noopener nofollow">')
   const { status, body } = await write({ title: 'x', content })
   t.equal(status, 201)
   t.equal(body.content, shown)

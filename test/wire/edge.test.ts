@@ -322,6 +322,44 @@ t.test('HTTP/2: a host that differs from the authority is refused; closing ends 
   await ended
 })
 
+t.test('HTTP/2: a method that no router knows is malformed, counted, and leaves no hook out', async t => {
+  const { port, recorded, log } = await build(t, { limits: { address: ['4/minute'] } }, { fastify: { http2: true } as never })
+  const session = http2.connect(`http://127.0.0.1:${port}`)
+  t.teardown(() => { session.destroy() })
+  for (const method of ['FOO', 'get', 'GET2', '__proto__', 'constructor']) {
+    const answer = await askOverHttp2(session, { ':method': method, ':path': '/', ...method === 'get' && { expect: 'the unexpected' } })
+    const isOver = method === 'constructor'
+    t.equal(answer.status, isOver ? 429 : 400, method)
+    t.match(answer.headers, { 'content-type': /^application\/problem\+json/, 'x-content-type-options': 'nosniff', 'content-security-policy': /default-src 'none'/, 'cache-control': 'no-store' }, method)
+    t.match(answer.problem, { code: isOver ? 'FST_BASTION_LIMITS_EXCEEDED' : 'FST_BASTION_SERVER_MALFORMED', requestId: String }, method)
+  }
+  t.ok(recorded.some(({ type }) => type === 'malformed_request'))
+  t.notMatch(log.join(''), /likely a fastify bug/)
+
+  await t.test('while plain Fastify leaves its hooks out, and prints all of its routes into the log', async t => {
+    const lines: string[] = []
+    const app = Fastify({ http2: true, logger: { level: 'warn', stream: new Writable({ write (line, _encoding, done) { lines.push(String(line)); done() } }) } } as never) as unknown as FastifyInstance
+    t.teardown(() => app.close())
+    let hooks = 0
+    app.addHook('onRequest', async () => { hooks++ })
+    app.get('/', async () => 'x')
+    await app.listen({ port: 0, host: '127.0.0.1' })
+    const session = http2.connect(`http://127.0.0.1:${(app.server.address() as AddressInfo).port}`)
+    t.teardown(() => { session.destroy() })
+    t.equal((await askOverHttp2(session, { ':method': 'FOO', ':path': '/' })).status, 404)
+    t.equal(hooks, 0)
+    t.match(lines.join(''), /likely a fastify bug/)
+  })
+})
+
+async function askOverHttp2 (session: http2.ClientHttp2Session, headers: http2.OutgoingHttpHeaders): Promise<Answer> {
+  const stream = session.request(headers)
+  const [answer] = await once(stream, 'response') as [http2.IncomingHttpHeaders]
+  let body = ''
+  for await (const chunk of stream.setEncoding('utf8')) body += chunk
+  return { status: Number(answer[':status']), headers: answer as Record<string, string>, body, problem: body.startsWith('{') ? JSON.parse(body) : {} }
+}
+
 t.test('one line of log a request, with its id, and the client\'s address', async t => {
   const { port, log } = await build(t)
   await send(t, port, `GET /items/7?token=s3cret HTTP/1.1\r\n${HOST}\r\n`)
