@@ -309,7 +309,7 @@ t.test('step-up [ASVS 7.5.3]', async t => {
     t.match(recorded[0], { type: 'access_denied', principal: 'alice', details: { reason: 'was not confirmed within 300 seconds' } })
   })
 
-  t.test('asks for the factors that a route names, all of them, and says which in challenge and problem [ASVS 6.3.3]', async t => {
+  t.test('asks for the factors that a route names, all of them, and says which in challenge and problem', async t => {
     const { app, guard, runs, recorded } = await build(t, { roles: ROLES })
     guard('/passkey', { stepUp: { factors: 'pop' } })
     guard('/both', { stepUp: { factors: ['mfa', 'otp'], maxAge: 60 } })
@@ -331,7 +331,7 @@ t.test('step-up [ASVS 7.5.3]', async t => {
     t.match(app.plan.routes.find(({ url }) => url === '/passkey')!.controls.access, { stepUp: { factors: 'pop' } })
   })
 
-  t.test('attack: a credential that was got by the password alone, or says nothing of factors, does not pass where a passkey is asked for', async t => {
+  t.test('attack: a credential that was got by the password alone, or says nothing of factors, does not pass where a passkey is asked for [ASVS 6.3.3]', async t => {
     const { app, guard, runs } = await build(t)
     guard('/passkey', { stepUp: { factors: 'pop' }, via: ['bearer', 'session', 'key'] })
     guard('/without', { stepUp: { maxAge: 300 } })

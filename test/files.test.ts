@@ -99,10 +99,10 @@ const TRAVERSALS = [
   'a%E2%80%AE.txt', 'file:///etc/passwd', '~root/.bashrc', '%5c%5cserver%5cshare', '\\\\?\\C:\\x', '%2e', '%2e%2e', '..%2f', `${'a/'.repeat(40)}a`, 'a'.repeat(300), `${'x'.repeat(2000)}`, '*', '?', 'a%3Fb', '%3C%3E',
 ]
 
-t.test('a name has one spelling: no other leads anywhere, out of the root least of all [ASVS 5.3.2] [ASVS 5.4.1]', async t => {
+t.test('a name has one spelling: no other leads anywhere, out of the root least of all [ASVS 5.3.2]', async t => {
   const { get, app } = await build(t)
   await app.listen({ host: '127.0.0.1', port: 0 })
-  t.match(await asWritten(app, '/naive/../secret.txt'), { status: 200, body: SECRET }, 'the control')
+  t.match(await asWritten(app, '/naive/../secret.txt'), { status: 200, body: SECRET }, 'negative control: a route that joins root and name leaves the root')
   for (const name of TRAVERSALS) {
     const { status, body } = await asWritten(app, `/files/${name}`)
     t.ok([400, 404, 414].includes(status), `${name.slice(0, 40)}: ${status}`)

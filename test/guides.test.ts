@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises'
-import { join, relative } from 'node:path'
+import { dirname, join, relative } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import t, { type Test } from 'tap'
 import { redis } from './services.js'
@@ -93,4 +93,23 @@ t.test('each control of the table of threats is a plugin, and each test that it 
     const source = existsSync(join(ROOT, file)) ? await readFile(join(ROOT, file), 'utf8') : ''
     t.ok(title.length > 10 && source.replaceAll("\\'", "'").includes(title), `${threat}: ${file} has the test "${title}"`)
   }
+})
+
+t.test('links of the documents lead somewhere, their anchors too, and each fault of traps.md has its number', async t => {
+  const idOf = (heading: string) => heading.toLowerCase().replace(/[^\p{L}\p{N}\s_-]/gu, '').trim().replace(/\s/g, '-')
+  const documents = ['README.md', 'SECURITY.md', 'CONTRIBUTING.md', 'CHANGELOG.md', 'bench/README.md', ...(await readdir(join(ROOT, 'docs'))).filter(name => name.endsWith('.md')).map(name => `docs/${name}`), ...['README.md', ...names].map(name => `docs/guides/${name}`)]
+  let followed = 0
+  for (const document of documents) {
+    const text = await readFile(join(ROOT, document), 'utf8')
+    for (const [, href = ''] of text.matchAll(/\]\(([^)\s]+)\)/g)) {
+      if (/^https?:/.test(href)) continue
+      const [path = '', anchor] = href.split('#')
+      const file = path === '' ? join(ROOT, document) : join(ROOT, dirname(document), path)
+      t.ok(existsSync(file), `${document}: ${href}`)
+      if (anchor !== undefined) t.ok([...(await readFile(file, 'utf8')).matchAll(/^#+ (.*)$/gm)].some(([, heading = '']) => idOf(heading) === anchor), `${document}: ${href} has its heading`)
+      followed++
+    }
+  }
+  t.ok(followed > 150, `${followed} links`)
+  t.strictSame([...(await readFile(join(ROOT, 'docs/traps.md'), 'utf8')).matchAll(/^\| (\d+) \|/gm)].map(([, number]) => Number(number)), Array.from({ length: 32 }, (_none, i) => i + 1))
 })

@@ -3,7 +3,7 @@ import { execFile } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { chmod, mkdir, mkdtemp, readFile, readdir, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { dirname, join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { promisify } from 'node:util'
 import t, { type Test } from 'tap'
@@ -319,6 +319,22 @@ test('the service is what it says', async () => {
 })
 `
 
+/** What samples and guides call `./store.js`: a reader's own. */
+const STORE = `
+import type { FastifyInstance } from 'fastify'
+import type { Sql } from '${manifest.name}/sql'
+interface Account { id: string, passwordHash: string | null, roles: string[], isActive: boolean }
+export const accounts: { findByLogin (name: string): Promise<Account | null>, findById (id: string): Promise<Account | null>, savePassword (id: string, hash: string): Promise<void> }
+export const master: Buffer
+export const orders: { find (id: string): { id: string, userId: string, total: number } | null }
+export const sql: Sql
+export const signingKeys: () => { keys: JsonWebKey[] }
+export const portraits: { remove (id: string): Promise<number> }
+export const app: FastifyInstance
+export const pager: { page (rule: string, subject: unknown): Promise<void> }
+export const clientCa: string, folder: string, roleId: string, secretId: string, vaultAddress: string, webhookUrl: string
+`
+
 t.test('a service in a fresh folder proves itself by three lines, and its CI refuses a route that was weakened; without a registry', async t => {
   const fresh = join(folder, 'fresh')
   const own = join(fresh, 'node_modules', manifest.name)
@@ -352,6 +368,34 @@ t.test('a service in a fresh folder proves itself by three lines, and its CI ref
   await writeFile(join(fresh, 'app.js'), compiled.replace(strong, weak))
   t.match(await proven(), { code: 1, output: /CRITICAL authorization\.object: .*\n\s+GET \/notes\/:noteId as ada/ })
   t.match(await bastion('posture', './app.js', '--baseline', 'posture.json'), { code: 1, output: 'GET /notes/:noteId: no longer asks whether the caller may read on the note' })
+})
+
+t.test('every sample of README and every example of the guides is strict TypeScript', async t => {
+  const fresh = join(folder, 'fresh')
+  const samples = join(fresh, 'samples')
+  await mkdir(samples)
+  // Where a sample says `npm i`.
+  for (const name of ['@fastify/swagger', '@simplewebauthn/server', 'ioredis', 'sharp']) {
+    await mkdir(dirname(join(fresh, 'node_modules', name)), { recursive: true })
+    await symlink(join(ROOT, 'node_modules', name), join(fresh, 'node_modules', name))
+  }
+  const guides = (await readdir(join(ROOT, 'docs/guides'))).map(name => `docs/guides/${name}`)
+  let written = 0
+  for (const document of ['README.md', ...guides]) {
+    const text = await readFile(join(ROOT, document), 'utf8')
+    const found = [...text.matchAll(/<!-- (sample|run)(?:: ([\w-]+))? -->\n```ts\n([\s\S]*?)```/g)].map(([, kind, name, source]) => [kind === 'sample' ? `readme-${name}` : basename(document, '.md'), source!] as const)
+    // The blocks of a guide are one program.
+    for (const name of new Set(found.map(([name]) => name))) {
+      await writeFile(join(samples, `${name}.ts`), found.filter(([of]) => of === name).map(([, source]) => source).join('\n'))
+      written++
+    }
+  }
+  t.ok(written >= 30, `${written} programs`)
+  await writeFile(join(samples, 'store.d.ts'), STORE)
+  await writeFile(join(samples, 'tsconfig.json'), JSON.stringify({ extends: '../tsconfig.json', compilerOptions: { noEmit: true, noUncheckedIndexedAccess: true }, include: ['*.ts'] }))
+  await succeeds(t, tool('tsc'), ['-p', samples], fresh)
+  await writeFile(join(samples, 'wrong.ts'), "import bastion from 'fastify-bastion'\nimport Fastify from 'fastify'\nawait Fastify().register(bastion, { heders: {} })\n")
+  t.match(await outcomeOf(tool('tsc'), ['-p', samples], fresh), { code: 2, output: /^samples\/wrong\.ts\(3,/m }, 'negative control: what is misspelt is found')
 })
 
 t.test('publint finds nothing to say', async t => {

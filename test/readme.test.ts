@@ -4,7 +4,8 @@ import { mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises'
 import { join, relative } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import t, { type Test } from 'tap'
-import { coverage, notCounted, tableOf } from './asvs/coverage.js'
+import ts from 'typescript'
+import { claimsIn, coverage, notCounted, tableOf } from './asvs/coverage.js'
 import { RISKS } from '../demo/lab/attack.js'
 import { attacks } from '../demo/lab/range.js'
 import { redis } from './services.js'
@@ -57,6 +58,10 @@ t.test('the table of ASVS is what the titles of the tests prove, and counts noth
   for (const [id, claims] of found.claims) if (claims.every(({ isControlled }) => !isControlled)) t.ok(notCounted(found).some(line => line.includes(id)), `${id} is told to be not counted`)
   const without = { ...found, claims: new Map([...found.claims].map(([id, claims]) => [id, claims.map(claim => ({ ...claim, isControlled: false }))])) }
   t.match(tableOf(without), `| **all** | 0/49 | 0/92 | 0/34 | 0/${found.suite.length} |`, 'negative control: the same claims without controls count for nothing')
+
+  const claimed = (text: string) => claimsIn(ts.createSourceFile('x.ts', text.replace('CLAIM', '[' + 'ASVS 1.1.1]'), ts.ScriptTarget.ES2022, true))
+  t.same(claimed("t.test('a CLAIM', one)\nt.test('negative control: a', other)"), [['1.1.1', true]], 'right below')
+  t.same(claimed("t.test('a', async t => { t.test('b CLAIM', one); t.test('c', two); t.test('d', async t => { t.ok(x, 'negative control: d') }) })"), [['1.1.1', false]], 'not where it stands in another subtest')
 })
 
 t.test('the table of attacks is that of the lab', async t => {

@@ -22,6 +22,16 @@ declare module 'fastify' {
     /** The OpenAPI 3.1 document; complete after `ready()`. */
     openapi: () => OpenApiDocument
   }
+
+  /** What a route may say of itself in the document: typed as @fastify/swagger does, whose own types a service need not import. */
+  interface FastifySchema {
+    /** True: it is not in the document. */
+    hide?: boolean
+    tags?: readonly string[]
+    summary?: string
+    description?: string
+    operationId?: string
+  }
 }
 
 export interface OpenApiDocument {

@@ -89,7 +89,7 @@ t.test('without a key of the service no text passes, whatever its checksum [ASVS
     'a key of another service': keyFormat('sk', [Buffer.alloc(32, 8)]).make('live', id).text,
     'a key of another prefix': fix(keyFormat('pk', [secret]).make('live').text.slice(0, -6).replace('pk', 'sk')),
   })) t.equal(format.read(forged), 'forged', what)
-  t.match(format.read(fix(body)), { id }, 'the control: the same by hand, with nothing changed')
+  t.match(format.read(fix(body)), { id }, 'while the same by hand passes, with nothing changed')
   t.end()
 })
 

@@ -3,7 +3,8 @@
  *
  * A requirement is claimed by its id in what tap prints of a test (`[ASVS 6.3.1]` in a title or in an assertion's message). It counts as proven where
  * that test, or the one right below it, also prints a negative control: the same attack, let in by plain Fastify, by an official plugin as it is documented,
- * or with the control off (`the control: …`). Comments count for nothing, and neither does a control that stands elsewhere in the file.
+ * or with the control off (`the control: …`). Comments count for nothing, and neither does a control that stands elsewhere in the file, or in another
+ * subtest of the same test.
  */
 import { readFile, readdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -41,11 +42,8 @@ export async function coverage (): Promise<Coverage> {
   for (const file of files) {
     const source = await readFile(join(TESTS, file), 'utf8')
     if (!source.includes('ASVS ')) continue
-    const statements = ts.createSourceFile(file, source, ts.ScriptTarget.ES2022, true).statements.map(textsIn)
-    for (const [i, texts] of statements.entries()) {
-      const [below = ''] = statements[i + 1] ?? []
-      const isControlled = texts.some(text => CONTROL.test(text)) || CONTROLLING.test(below)
-      for (const id of new Set(texts.flatMap(idsIn))) claims.set(id, [...claims.get(id) ?? [], { file: `test/${file.replaceAll('\\', '/')}`, isControlled }])
+    for (const [id, isControlled] of claimsIn(ts.createSourceFile(file, source, ts.ScriptTarget.ES2022, true))) {
+      claims.set(id, [...claims.get(id) ?? [], { file: `test/${file.replaceAll('\\', '/')}`, isControlled }])
     }
   }
   return { suite, claims, others: [...claims.keys()].filter(id => !known.has(id)).sort(byNumber) }
@@ -81,15 +79,49 @@ export function notCounted ({ suite, claims, others }: Coverage): string[] {
   ]
 }
 
+/** Each claim of a file, and whether a control stands in the test that makes it or right below that. */
+export function claimsIn (source: ts.SourceFile): [id: string, isControlled: boolean][] {
+  const found = new Map<ts.Node, Set<string>>()
+  function visit (node: ts.Node, test: ts.Node): void {
+    const inner = isTest(node) || node.parent === source ? node : test
+    if (isText(node)) for (const id of idsIn(node.text)) found.set(test, (found.get(test) ?? new Set()).add(id))
+    ts.forEachChild(node, part => { visit(part, inner) })
+  }
+  visit(source, source)
+  return [...found].flatMap(([test, ids]) => {
+    const isControlled = textsIn(test).some(text => CONTROL.test(text)) || CONTROLLING.test(textsIn(below(test))[0] ?? '')
+    return [...ids].map((id): [string, boolean] => [id, isControlled])
+  })
+}
+
+/** `t.test('…', …)` */
+function isTest (node: ts.Node): boolean {
+  return ts.isCallExpression(node) && ts.isPropertyAccessExpression(node.expression) && node.expression.name.text === 'test'
+}
+
+/** The statement that follows that of a test, or the loop in which it is the last one. */
+function below (test: ts.Node): ts.Node | undefined {
+  for (let node = test; node.parent !== undefined && !ts.isFunctionLike(node); node = node.parent) {
+    if (!ts.isBlock(node.parent) && !ts.isSourceFile(node.parent)) continue
+    const next = node.parent.statements[node.parent.statements.indexOf(node as ts.Statement) + 1]
+    if (next !== undefined) return next
+  }
+  return undefined
+}
+
+function isText (node: ts.Node): node is ts.StringLiteralLike | ts.TemplateHead | ts.TemplateMiddle | ts.TemplateTail {
+  return (ts.isStringLiteralLike(node) || ts.isTemplateHead(node) || ts.isTemplateMiddle(node) || ts.isTemplateTail(node)) && node.text.length < MAX_PRINTED
+}
+
 /** Texts of a statement, as far as they may be printed. */
-function textsIn (node: ts.Node): string[] {
+function textsIn (node: ts.Node | undefined): string[] {
   const texts: string[] = []
   function visit (part: ts.Node): void {
-    if (ts.isStringLiteralLike(part) || ts.isTemplateHead(part) || ts.isTemplateMiddle(part) || ts.isTemplateTail(part)) texts.push(part.text)
+    if (isText(part)) texts.push(part.text)
     ts.forEachChild(part, visit)
   }
-  visit(node)
-  return texts.filter(text => text.length < MAX_PRINTED)
+  if (node !== undefined) visit(node)
+  return texts
 }
 
 function idsIn (text: string): string[] {

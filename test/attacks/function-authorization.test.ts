@@ -9,7 +9,7 @@ import { as, readCallers } from '../fixtures/caller.js'
 
 const Ok = closed({ ok: Type.Boolean() })
 
-async function build (t: Test): Promise<{ app: FastifyInstance, runs: { count: number }, recorded: SecurityEvent[] }> {
+async function build (t: Test, policy?: 'user'): Promise<{ app: FastifyInstance, runs: { count: number }, recorded: SecurityEvent[] }> {
   const runs = { count: 0 }
   const recorded: SecurityEvent[] = []
   const app = Fastify(server({ logger: false }))
@@ -18,9 +18,9 @@ async function build (t: Test): Promise<{ app: FastifyInstance, runs: { count: n
   readCallers(app)
   app.events.listen(event => { recorded.push(event) })
   const handler = async () => { runs.count++; return { ok: true } }
-  const admin = { roles: 'admin' } as never
+  const admin = (policy ?? { roles: 'admin' }) as never
   app.get('/admin/users', { schema: { response: { 200: Ok } }, config: { access: admin } }, handler)
-  app.delete('/admin/users/:userId', { schema: { response: { 200: Ok } }, config: { access: { permissions: 'users:delete' } as never } }, handler)
+  app.delete('/admin/users/:userId', { schema: { response: { 200: Ok } }, config: { access: (policy ?? { permissions: 'users:delete' }) as never } }, handler)
   app.post('/admin/promote', { schema: { body: noBody, response: { 200: Ok } }, config: { access: admin } }, handler)
   app.route({ method: ['PUT', 'PATCH'], url: '/admin/many', schema: { body: noBody, response: { 200: Ok } }, config: { access: admin }, handler })
   app.get('/posts', { schema: { response: { 200: Ok } }, config: { access: 'public' } }, handler)
@@ -42,6 +42,9 @@ t.test('nobody but an administrator calls what is for administrators [ASVS 8.2.1
   t.equal(recorded.filter(({ type }) => type === 'access_denied').length, functions.length * 2)
   for (const request of functions) t.equal((await app.inject({ ...request, headers: as({ roles: ['admin'] }) })).statusCode, 200)
   t.equal(runs.count, functions.length)
+
+  const open = await build(t, 'user')
+  for (const request of functions) t.equal((await open.app.inject({ ...request, headers: as({ roles: ['user'] }) })).statusCode, 200, `negative control: where it is enough to be signed in: ${request.method} ${String(request.url)}`)
 })
 
 t.test('nothing that a caller says of itself makes it an administrator [ASVS 8.3.1]', async t => {

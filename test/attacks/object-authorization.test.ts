@@ -78,7 +78,7 @@ t.test('somebody else’s order', async t => {
       t.equal(runs.count, 0)
       t.match(recorded, [{ type: 'access_denied', principal: 'mallory', details: { hidden: true } }])
     })
-    await t.test(`mallory ${what}: hand-wired as documented, she does`, async t => {
+    await t.test(`negative control: mallory ${what}, and hand-wired as documented she may`, async t => {
       const { app, table, token } = await handWired(t)
       const answer = await app.inject({ ...request, headers: { authorization: `Bearer ${token}` } })
       t.equal(answer.statusCode, 200)

@@ -140,7 +140,7 @@ t.test('attack: to everybody else, admins too, a foreign file is as missing as o
         t.strictSame(Object.keys(foreign.headers).sort(), Object.keys(missing.headers).sort())
       }
     }
-    t.equal((await call('GET', url, { token: owner.token })).status, 200, 'the control: it is there')
+    t.equal((await call('GET', url, { token: owner.token })).status, 200, 'while its owner has it')
   }
 })
 
@@ -204,7 +204,7 @@ t.test('attack: names that lead elsewhere are 400 or 404, over a socket, as they
       t.ok([400, 404, 414].includes(status), `${path.slice(0, 80)}: ${status}`)
       t.notMatch(body, /outside of the folder|nobody has it|root:/)
     }
-    t.equal((await ask(`${root}${name}`)).status, 200, 'the control: its own name leads to it')
+    t.equal((await ask(`${root}${name}`)).status, 200, 'while its own name leads to it')
   }
 })
 
