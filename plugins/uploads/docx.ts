@@ -27,6 +27,8 @@ const ENCRYPTED = 0x1
 const [STORED, DEFLATED] = [0, 8]
 const [TYPE_OF_FILE, SYMLINK, REGULAR, DIRECTORY] = [0o170000, 0o120000, 0o100000, 0o040000]
 const MAIN = 'application/vnd.openxmlformats-officedocument.wordprocessingml.document.main+xml'
+/** That of a workbook, of slides, or of a document with macros. */
+const ANY_MAIN = /\bmain\+xml\b/i
 /** Parts that are programs, or hold them. */
 const ACTIVE_PART = /(?:^|\/)(?:vbaProject|vbaData)[^/]*$|(?:^|\/)(?:activeX|embeddings|ctrlProps)\/|\.(?:bin|exe|dll|js|vbs|hta|scr|cmd|bat|ps1|lnk)$/i
 const ACTIVE_TYPE = /macroEnabled|vbaProject|activeX|oleObject|ms-office\.vba|webextension/i
@@ -64,7 +66,7 @@ function readerOf (name: string, active: SettledRule['active']): (text: string) 
     // Which encoding hides what is not for us to find out; a document type declares entities.
     if (text.includes('\0') || /<!DOCTYPE/i.test(text) || (isFirst && !isReadable(text))) throw new UploadDamaged()
     isFirst = false
-    if (name === '[Content_Types].xml' && !text.includes(MAIN) && !(active === 'keep' && ACTIVE_TYPE.test(text))) throw new UploadDamaged()
+    if (name === '[Content_Types].xml' && ANY_MAIN.test(text) && !text.includes(MAIN) && !(active === 'keep' && ACTIVE_TYPE.test(text))) throw new UploadDamaged()
     if (active === 'refuse' && (isActiveText(name, text) || isActiveField(text))) throw new UploadActive()
   }
 }

@@ -55,11 +55,14 @@ export async function checkPdf (file: FileHandle, size: number, { active, maxInf
 async function checkFrame (file: FileHandle, size: number): Promise<void> {
   const head = (await read(file, 0, 16)).toString('latin1')
   const tail = (await read(file, Math.max(0, size - TAIL), TAIL)).toString('latin1')
-  const end = /startxref\s+(\d{1,10})\s+%%EOF[\s\0]*$/.exec(tail)
+  const end = /(?:startxref\s+(\d{1,10})\s+)?%%EOF[\s\0]*$/.exec(tail)
   if (!/^%PDF-[12]\.\d/.test(head) || end === null) throw new UploadDamaged()
-  const table = (await read(file, Number(end[1]), 64)).toString('latin1')
+  const table = end[1] === undefined ? '' : (await read(file, Number(end[1]), 64)).toString('latin1')
   // A linearized document has its first table last.
-  if (!/^\s*(?:xref\s|\d+\s+\d+\s+obj)/.test(table)) throw new UploadDamaged()
+  if (/^\s*(?:xref\s|\d+\s+\d+\s+obj)/.test(table)) return
+  // Where there is none, readers make one of the objects that they find.
+  const begin = (await read(file, 0, CHUNK)).toString('latin1')
+  if (!/\s\d{1,10}\s{1,9}\d{1,5}\s{1,9}obj\b/.test(begin) || !/\btrailer\s*<</.test(tail)) throw new UploadDamaged()
 }
 
 /** Looks through the document as it is; answers where its streams begin. */

@@ -166,12 +166,16 @@ t.test('a PDF has its frame: what is before, behind or missing is a 400', async 
     'without an end': whole.subarray(0, whole.indexOf('startxref')),
     'with an archive behind': Buffer.concat([whole, zipOf([{ name: 'a', content: 'b' }])]),
     'with a script behind': pdf({ after: '<script>alert(1)</script>' }),
-    'with a table that is not there': Buffer.from(whole.toString('latin1').replace(/startxref\n\d+/, 'startxref\n5'), 'latin1'),
-    'with a table outside': Buffer.from(whole.toString('latin1').replace(/startxref\n\d+/, 'startxref\n999999'), 'latin1'),
+    'nothing between beginning and end': Buffer.from('%PDF-1.7\n%%EOF\n'),
+    'a page in its frame': Buffer.from('%PDF-1.7\n<html><script>alert(1)</script></html>\ntrailer <<>>\n%%EOF\n'),
     'nothing but a beginning': Buffer.from('%PDF-1.7\n'),
   })) t.match(await send('/document', document(content)), { status: 400, code: CODES.content }, what)
   for (const content of [Buffer.concat([Buffer.from('<html>'), whole]), Buffer.concat([Buffer.from('\n\n'), whole])]) t.ok([400, 415].includes((await send('/document', document(content))).status), 'something before')
   t.equal((await send('/document', document(pdf({ after: '\r\n\n' })))).status, 201, 'line ends behind are harmless')
+  const without = (content: Buffer) => [content.toString('latin1').replace(/startxref\n\d+/, 'startxref\n5'), content.toString('latin1').replace(/startxref\n\d+/, 'startxref\n999999'), content.toString('latin1').replace(/startxref\n\d+\n/, '')].map(text => Buffer.from(text, 'latin1'))
+  const smallest = '%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj 2 0 obj<</Type/Pages/Kids[3 0 R]/Count 1>>endobj 3 0 obj<</Type/Page/MediaBox[0 0 3 3]>>endobj\ntrailer<</Root 1 0 R>>\n%%EOF'
+  for (const content of [...without(whole), Buffer.from(smallest)]) t.equal((await send('/document', document(content))).status, 201, 'readers do without the table')
+  for (const content of without(pdf({ objects: ['<</S/JavaScript/JS(app.alert\\(1\\))>>'] }))) t.match(await send('/document', document(content)), { status: 400, code: CODES.active }, 'and would run what is in it')
 })
 
 t.test('a PDF whose streams inflate to more than is allowed is refused, and soon [ASVS 5.2.3]', async t => {
@@ -224,6 +228,7 @@ t.test('an archive that is no document, or leaves its folder, or is one in part,
   t.equal((await send('/document', word(workbook))).status, 415, 'a workbook')
   t.equal(handled(), 1)
   t.equal(stored().length, 1)
+  t.equal((await send('/document', word(docx([{ name: '[Content_Types].xml', content: '<Types/>' }])))).status, 201, 'one that says nothing of its parts')
 })
 
 /** The end tells where one directory is, and how long the other one, in front of which it stands. */
