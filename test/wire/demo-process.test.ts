@@ -9,8 +9,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { until } from '../fixtures/clock.js'
-import { launch, start } from '../fixtures/portal-process.js'
-import { TYPESCRIPT_BRIEFLY } from '../fixtures/typescript.js'
+import { launch, PORTAL, start } from '../fixtures/portal-process.js'
 import { vaultServer } from '../fixtures/vault.js'
 import { postgres } from '../services.js'
 import { selfSigned } from './certificate.js'
@@ -356,7 +355,7 @@ t.test('HTTPS with TLS_CERT and TLS_KEY', async t => {
 
 t.test('--https: a certificate for development, kept for its owner; production makes none', async t => {
   const env = { DATA_DIR: seededFolder(t), APP_SECRET: SECRET, DEMO_PASSWORD: PASSWORD }
-  const command = [process.execPath, ...TYPESCRIPT_BRIEFLY, 'demo/server.ts', '--https']
+  const command = [...PORTAL, '--https']
   const { url } = await start(t, env, command)
   const made = readFileSync(join(env.DATA_DIR, 'tls/development-cert.pem'), 'utf8')
   t.equal(statSync(join(env.DATA_DIR, 'tls/development-key.pem')).mode & 0o777, 0o600)
