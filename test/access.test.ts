@@ -349,7 +349,7 @@ t.test('step-up [ASVS 7.5.3]', async t => {
     t.equal((await post(app, '/without', { ...fresh, amr: ['pwd'] })).statusCode, 200, 'negative control: where only the time is asked for, the password does')
   })
 
-  t.test('tokens and sessions say what was shown: a password alone passes neither by one nor by the other, a passkey by both', async t => {
+  t.test('tokens and sessions say what was shown: a password alone passes neither by one nor by the other, a passkey by both [ASVS 10.3.4]', async t => {
     const key = randomBytes(32)
     const app = Fastify(server({ logger: false }))
     t.teardown(() => app.close())
@@ -359,6 +359,8 @@ t.test('step-up [ASVS 7.5.3]', async t => {
     const response = { 200: Type.Object({ ok: Type.Boolean() }) }
     let runs = 0
     app.get('/passkey', { schema: { response }, config: { access: { stepUp: { factors: 'pop' } } } }, async () => ({ ok: ++runs > 0 }))
+    app.get('/recent', { schema: { response }, config: { access: { stepUp: true } } }, async () => ({ ok: true }))
+    app.get('/unasked', { schema: { response }, config: { access: 'user' } }, async () => ({ ok: true }))
     app.get('/sign-in/:amr', { schema: { response }, config: { access: 'public' } }, async request => {
       await app.sessions.start(request, { id: 'ada', roles: [], amr: (request.params as { amr: string }).amr.split('+') })
       return { ok: true }
@@ -374,6 +376,14 @@ t.test('step-up [ASVS 7.5.3]', async t => {
       }
     }
     t.equal(runs, 2)
+
+    const seconds = Math.floor(Date.now() / 1000)
+    const ask = async (url: string, known: { authTime?: number, amr?: readonly string[] }) =>
+      (await app.inject({ url, headers: { authorization: `Bearer ${(await app.tokens.issue({ id: 'ada', roles: [], ...known })).access_token}` } })).statusCode
+    t.equal(await ask('/recent', { authTime: seconds - 100 }), 200)
+    t.equal(await ask('/recent', { authTime: seconds - 400 }), 401, 'a token that is fresh itself, of a sign-in that is not')
+    t.equal(await ask('/passkey', {}), 401, 'a token that says nothing of factors')
+    for (const known of [{ authTime: seconds - 400 }, { amr: ['pwd'] }, {}]) t.equal(await ask('/unasked', known), 200, 'negative control: the same tokens, where nothing is asked for')
   })
 
   t.test('a time that is none, or lies ahead, is not fresh', async t => {

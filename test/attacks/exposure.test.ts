@@ -71,6 +71,11 @@ t.test('private fields are for their owner, one object at a time, and for those 
   const { app } = await build(t)
   app.get('/users/:userId', { schema: { response: { 200: Public } }, config: { access: { resource: 'user' } as never } }, async request => request.resource as ReturnType<typeof row>)
   app.get('/users', { schema: { response: { 200: page(Public) } }, config: { access: 'user' } }, async () => ({ items: ['alice', 'bob'].map(row), nextCursor: null }))
+  const written: Record<string, unknown> = { alice: row('alice') }
+  app.patch('/users/:userId', { schema: { body: closed({ username: Type.Optional(Type.String({ maxLength: 50 })) }), response: { 200: Public } }, config: { access: { resource: 'user', action: 'write' } as never } },
+    async request => Object.assign(written.alice as object, request.body) as never)
+  app.put('/users/:userId/email', { schema: { body: closed({ email: Type.String({ maxLength: 50 }) }), response: { 200: Public } }, config: { access: { permissions: 'users:read:private' } as never } },
+    async request => Object.assign(written.alice as object, request.body) as never)
   const seen = async (url: string, caller: Parameters<typeof as>[0]) => [...(await app.inject({ url, headers: as(caller) })).body.matchAll(/(\w+)@example/g)].map(([, name]) => name)
   t.same(await seen('/users/alice', { id: 'alice' }), ['alice'])
   t.same(await seen('/users/bob', { id: 'alice' }), [])
@@ -78,6 +83,26 @@ t.test('private fields are for their owner, one object at a time, and for those 
   t.same(await seen('/users', { id: 'sue', roles: ['support'] }), ['alice', 'bob'])
   t.same(await seen('/users/bob', { id: 'sue', roles: ['support'], scopes: [], via: 'key' }), [])
   for (const url of ['/users/bob?userId=alice', '/users/bob?fields=email', '/users/bob?include=email', '/users/bob?_debug=1']) t.same(await seen(url, { id: 'alice' }), [], url)
+
+  const write = async (method: 'PATCH' | 'PUT', url: string, payload: object, caller: Parameters<typeof as>[0]) => (await app.inject({ method, url, payload, headers: as(caller) })).statusCode
+  for (const field of ['email', 'passwordHash', 'id', '__v']) t.equal(await write('PATCH', '/users/alice', { username: 'al', [field]: 'x' }, { id: 'alice' }), 400, `no writing of ${field}`)
+  t.equal(await write('PUT', '/users/alice/email', { email: 'x' }, { id: 'alice' }), 403)
+  t.same(written, { alice: row('alice') })
+  t.equal(await write('PATCH', '/users/alice', { username: 'al' }, { id: 'alice' }), 200)
+  t.equal(await write('PUT', '/users/alice/email', { email: 'al@example.com' }, { id: 'sue', roles: ['support'] }), 200)
+  t.match(written, { alice: { username: 'al', email: 'al@example.com' } })
+})
+
+t.test('negative control: on plain Fastify, with the same fields declared, everybody reads the address and writes what nobody meant', async t => {
+  const app = Fastify()
+  t.teardown(() => app.close())
+  const alice = row('alice')
+  const response = { 200: Type.Object({ id: Type.String(), username: Type.String(), email: Type.Optional(Type.String()) }) }
+  app.get('/users/:userId', { schema: { response } }, async () => alice)
+  app.patch('/users/:userId', { schema: { body: Type.Object({ username: Type.Optional(Type.String()) }), response } }, async request => Object.assign(alice, request.body))
+  t.match((await app.inject('/users/alice')).body, 'alice@example.com')
+  await app.inject({ method: 'PATCH', url: '/users/alice', payload: { username: 'al', passwordHash: 'x' } })
+  t.equal(alice.passwordHash, 'x')
 })
 
 t.test('a route that does not say what it answers does not boot', async t => {

@@ -1,5 +1,5 @@
 /** Broken function level authorization (OWASP API5:2023, CWE-862): calling what is for others to call. */
-import Fastify, { type FastifyInstance, type InjectOptions } from 'fastify'
+import Fastify, { type FastifyInstance, type FastifyRequest, type InjectOptions } from 'fastify'
 import { Type } from '@sinclair/typebox'
 import t, { type Test } from 'tap'
 import bastion, { server, withPolicy, type BastionOptions } from '../../plugins/index.js'
@@ -65,6 +65,28 @@ t.test('nothing that a caller says of itself makes it an administrator [ASVS 8.3
   t.equal((await app.inject({ method: 'POST', url: '/admin/promote', payload: { role: 'admin' }, headers: user })).statusCode, 403)
   t.equal((await app.inject({ method: 'OPTIONS', url: '/admin/users', headers: user })).statusCode, 404, 'and a method that no route has is no way in')
   t.equal(runs.count, 2)
+})
+
+t.test('negative control: on plain Fastify a guard that believes what the request says of its caller lets the same requests in', async t => {
+  let runs = 0
+  const app = Fastify({ rewriteUrl: ({ url, headers }) => String(headers['x-original-url'] ?? url) })
+  t.teardown(() => app.close())
+  const guard = async ({ headers, query, body }: FastifyRequest) => {
+    const said = JSON.stringify([headers['x-role'], headers['x-user-roles'], headers['x-forwarded-user'], headers.cookie, query, body])
+    if (!said.includes('admin')) throw Object.assign(new Error('no'), { statusCode: 403 })
+  }
+  const handler = async () => { runs++; return { ok: true } }
+  app.get('/posts', async () => ({ ok: true }))
+  app.get('/admin/users', { preHandler: guard }, handler)
+  app.post('/admin/promote', { preHandler: guard }, handler)
+  const user = as({ roles: ['user'] })
+  t.equal((await app.inject({ url: '/admin/users', headers: user })).statusCode, 403)
+  for (const request of [
+    { url: '/admin/users?role=admin' }, { url: '/admin/users?roles=admin&roles=user' }, { url: '/posts', headers: { 'x-original-url': '/admin/users', 'x-role': 'admin' } },
+    ...[{ 'x-role': 'admin' }, { 'x-user-roles': 'admin' }, { 'x-forwarded-user': 'admin' }, { cookie: 'role=admin' }].map(headers => ({ url: '/admin/users', headers })),
+    { method: 'POST', url: '/admin/promote', payload: { role: 'admin' } },
+  ] as InjectOptions[]) t.equal((await app.inject({ ...request, headers: { ...request.headers, ...user } })).statusCode, 200, JSON.stringify(request))
+  t.equal(runs, 8)
 })
 
 t.test('a refusal ends the request, however slowly it is sent [TRAP 21]', async t => {

@@ -3,6 +3,7 @@ import cookie from '@fastify/cookie'
 import officialSession from '@fastify/session'
 import Fastify from 'fastify'
 import t from 'tap'
+import { newSessionId } from '../../plugins/sessions/record.js'
 import { bastionWith } from './misconfigured.js'
 import { SECRET, service } from './service.js'
 
@@ -163,6 +164,30 @@ t.test('it ends when nothing is done for a while, and at the latest after its wh
   }
   clock.ms += 60_001
   t.match(await busy.ask('GET', '/me'), INVALID)
+})
+
+t.test('negative control: with @fastify/session, as it comes, one that is used goes on as long as it is, and one without an age whether it is or not', async t => {
+  const { now } = Date
+  let ms = now()
+  Date.now = () => ms
+  t.teardown(() => { Date.now = now })
+  for (const maxAge of [600_000, undefined]) {
+    const app = Fastify()
+    t.teardown(() => app.close())
+    await app.register(cookie)
+    await app.register(officialSession, { secret: 'a secret of at least thirty-two characters', cookie: { secure: false, ...maxAge !== undefined && { maxAge } } })
+    app.post('/login', async request => { Object.assign(request.session, { user: 'ada' }); return 'in' })
+    app.get('/me', async request => (request.session as unknown as { user?: string }).user ?? 'nobody')
+    const headers = { cookie: String((await app.inject({ method: 'POST', url: '/login' })).headers['set-cookie']).split(';')[0]! }
+    const who = async () => (await app.inject({ url: '/me', headers })).body
+    for (let hours = 0; hours < 48; hours++) {
+      for (let minutes = 0; minutes < 60; minutes += 9) {
+        ms += 540_000
+        if (maxAge !== undefined) await who()
+      }
+    }
+    t.equal(await who(), 'ada', `${maxAge} ms`)
+  }
 })
 
 t.test('after the logout the cookie is worth nothing, wherever it was kept [ASVS 7.4.1]', async t => {
@@ -403,6 +428,49 @@ t.test('a cookie that we did not sign is refused without a look-up [ASVS 7.2.1]'
   t.match(await browser({ [NAME]: encodeURIComponent(sign('x'.repeat(43), SECRET.toString('base64url'))) }).ask('GET', '/me'), INVALID, 'signed, and unknown')
   t.equal(asked, 1)
   t.equal((await ada.ask('GET', '/me')).status, 200)
+})
+
+t.test('negative control: a cookie that is read by @fastify/cookie, and believed as it came, is whoever it says', async t => {
+  const app = Fastify()
+  t.teardown(() => app.close())
+  await app.register(cookie)
+  app.get('/me', async request => Buffer.from(request.cookies[NAME]!.split(/[~.]/)[1]!, 'base64url').toString())
+  const good = decodeURIComponent(await (await service(t)).browser().signIn())
+  t.equal((await app.inject({ url: '/me', headers: { cookie: `${NAME}=${encodeURIComponent(good.replace('~YWRh', '~Ym9i'))}` } })).body, 'bob')
+})
+
+t.test('an id is of 256 bits that nobody can know beforehand, and never comes twice [ASVS 7.2.3]', async t => {
+  const { browser } = await service(t)
+  const { random } = Math
+  Math.random = () => 0.5
+  t.teardown(() => { Math.random = random })
+  const secrets: string[] = []
+  for (let i = 0; i < 20; i++) secrets.push(decodeURIComponent(await browser().signIn()).split('~')[0]!)
+  for (let i = 0; i < 2000; i++) secrets.push(newSessionId(null))
+  t.equal(new Set(secrets).size, 2020, 'by a clock that stands, and a Math.random that says the same each time')
+  const bytes = secrets.map(secret => Buffer.from(secret, 'base64url'))
+  t.ok(bytes.every(({ length }) => length === 32))
+  const timesSet = Array.from({ length: 256 }, (_none, bit) => bytes.filter(id => (id[bit >> 3]! >> (bit & 7) & 1) === 1).length)
+  t.same(timesSet.filter(times => times < 808 || times > 1212), [], 'each bit is set in about half of them')
+})
+
+t.test('negative control: with ids that are made of Math.random, whoever knows what it says has the session of who signs in next', async t => {
+  const sessions = new Map<string, string>()
+  const app = Fastify()
+  t.teardown(() => app.close())
+  await app.register(cookie)
+  const makeId = () => Math.random().toString(36).slice(2)
+  app.post('/login', async (_request, reply) => {
+    const id = makeId()
+    sessions.set(id, 'ada')
+    return reply.setCookie('session', id).send('in')
+  })
+  app.get('/me', async request => sessions.get(request.cookies.session ?? '') ?? 'nobody')
+  const { random } = Math
+  Math.random = () => 0.5
+  t.teardown(() => { Math.random = random })
+  await app.inject({ method: 'POST', url: '/login' })
+  t.equal((await app.inject({ url: '/me', headers: { cookie: `session=${makeId()}` } })).body, 'ada')
 })
 
 t.test('two cookies of that name, or a session beside a bearer token, are two credentials', async t => {

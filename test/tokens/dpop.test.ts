@@ -217,6 +217,26 @@ t.test('required: none but bound tokens are issued and taken, but where a route 
   t.match(await use(client, loose.access_token), invalidToken, 'an unbound token is not taken by the scheme DPoP either')
 })
 
+t.test('required: every access token that is issued is bound, at login, refresh and step-up [ASVS 10.4.14]', async t => {
+  const { ask, login, pair, use, prove } = await build(t, { dpop: { required: true } })
+  const client = makeClient()
+  const jkt = await thumbprintOf(client)
+  const first = await pair(client)
+  const next = (await ask('POST', '/refresh', { dpop: await prove(client, { method: 'POST', url: '/refresh' }) }, { refresh_token: first.refresh_token })).body
+  const { body: stepped } = await use(client, next.access_token, '/step-up', { method: 'POST' })
+  for (const grant of [first, next, stepped]) t.match({ ...decodeJwt(grant.access_token), type: grant.token_type }, { cnf: { jkt }, type: 'DPoP' })
+  const bare = [await login(null), await login(null, '/forgetful'), await ask('POST', '/refresh', {}, { refresh_token: next.refresh_token }), await ask('POST', '/step-up', { authorization: `Bearer ${stepped.access_token}` })]
+  for (const { status, body } of bare) {
+    t.ok(status >= 400)
+    t.notOk('access_token' in body)
+  }
+
+  const off = await build(t, {})
+  const unbound = (await off.login(null)).body
+  t.equal(unbound.token_type, 'Bearer')
+  t.match(await off.ask('GET', '/', { authorization: `Bearer ${unbound.access_token}` }), { status: 200 }, 'the control: with DPoP off whoever has it is let in')
+})
+
 t.test('dpop: true on a route: none but bound tokens there, no session and no key; on a public route a proof', async t => {
   const { ask, login, pair, use, handled, recorded } = await build(t)
   const client = makeClient()

@@ -2,9 +2,13 @@
 import { createHash, createHmac, generateKeyPairSync, randomBytes, type KeyObject } from 'node:crypto'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import jwt from '@fastify/jwt'
+import Fastify, { type FastifyRequest } from 'fastify'
 import { calculateJwkThumbprint, CompactEncrypt, exportJWK, SignJWT, UnsecuredJWT, type JWTPayload } from 'jose'
 import t, { type Test } from 'tap'
+import bastion, { server, type BastionOptions } from '../../plugins/index.js'
 import type { IssuerOptions } from '../../plugins/tokens/index.js'
+import { closed, noBody } from '../../schemas/index.js'
 import { build, pemOf, type Built, type Json } from './build.js'
 
 const NOW = 1_700_000_000
@@ -110,6 +114,74 @@ t.test('who it is here is for the service to say', async t => {
   handled.length = 0
   for (const sub of ['no id', 'an empty id', 'roles as text', 'scopes as text', 'a promise', 'undefined']) t.match(await answered(sub), unchecked, sub)
   t.same(handled, [])
+})
+
+t.test('whose a token is, its scopes and its authorization details are part of every decision, whoever has issued it [ASVS 10.3.2]', async t => {
+  const app = Fastify(server({ logger: false }))
+  t.teardown(() => app.close())
+  const owners: Record<string, string> = { own: 'ada', foreign: 'login:u-7', others: 'ben' }
+  const known = ['notes:read', 'notes:write']
+  await app.register(bastion, {
+    access: {
+      roles: { user: { permissions: known } },
+      resources: { note: { load: (request: FastifyRequest) => owners[(request.params as { id: string }).id], owner: (owner: string) => owner } },
+    },
+    tokens: {
+      issuer: 'https://issuer.test',
+      audience: AUDIENCE,
+      keys: { access: randomBytes(32), refresh: randomBytes(32) },
+      now: () => NOW * 1000,
+      issuers: [{
+        issuer: ISSUER,
+        audience: AUDIENCE,
+        jwks: { keys: await all() },
+        principal ({ sub, scope = '', authorization_details: details = [] }: Json) {
+          const granted = details as { type: string, actions: string[] }[]
+          // What is not understood is not granted (RFC 9396, 5).
+          if (granted.some(({ type }) => type !== 'notes')) return null
+          return { id: `login:${String(sub)}`, roles: ['user'], scopes: [...String(scope).split(' '), ...granted.flatMap(({ actions }) => actions.map(action => `notes:${action}`))] }
+        },
+      }],
+    },
+  } as never as BastionOptions)
+  let runs = 0
+  for (const [method, permission] of [['GET', known[0]], ['PUT', known[1]]] as const) {
+    app.route({
+      method,
+      url: '/notes/:id',
+      schema: { response: { 200: closed({}) }, ...method === 'PUT' && { body: noBody } },
+      config: { access: { resource: 'note', permissions: permission } as never },
+      handler: async () => { runs += 1; return {} },
+    })
+  }
+  const statuses = async (token: string, id: string) =>
+    Promise.all((['GET', 'PUT'] as const).map(async method => (await app.inject({ method, url: `/notes/${id}`, headers: { authorization: `Bearer ${token}` } })).statusCode))
+  await app.ready()
+  const own = async (scopes?: string[]) => (await app.tokens.issue({ id: 'ada', roles: ['user'], ...scopes !== undefined && { scopes } })).access_token
+  for (const [what, token, mine, expected] of [
+    ['our own, whole', await own(), 'own', [200, 200]],
+    ['our own, for reading', await own(['notes:read']), 'own', [200, 403]],
+    ['our own, for nothing', await own([]), 'own', [403, 403]],
+    ['theirs, for reading', await signed(claims({ scope: 'notes:read' })), 'foreign', [200, 403]],
+    ['theirs, for writing by its details', await signed(claims({ authorization_details: [{ type: 'notes', actions: ['write'] }] })), 'foreign', [403, 200]],
+    ['theirs, with details that mean nothing here', await signed(claims({ scope: 'notes:read', authorization_details: [{ type: 'payments', actions: ['write'] }] })), 'foreign', [401, 401]],
+  ] as const) {
+    runs = 0
+    t.same(await statuses(token, mine), expected, what)
+    const passed = runs
+    for (const id of ['own', 'foreign', 'others'].filter(id => id !== mine)) t.ok((await statuses(token, id)).every(status => status >= 401), `${what}: the note of somebody else`)
+    t.equal(runs, passed)
+  }
+
+  t.test('negative control: behind the official plugin a token for reading writes what is somebody else\'s', async t => {
+    const plain = Fastify()
+    t.teardown(() => plain.close())
+    await plain.register(jwt, { secret: 'a secret that is long enough for this' })
+    plain.put('/notes/:id', { onRequest: async request => { await request.jwtVerify() } }, async () => ({}))
+    await plain.ready()
+    const token = plain.jwt.sign({ sub: 'ada', scope: 'notes:read', authorization_details: [{ type: 'payments', actions: ['write'] }] })
+    t.equal((await plain.inject({ method: 'PUT', url: '/notes/others', headers: { authorization: `Bearer ${token}` } })).statusCode, 200)
+  })
 })
 
 t.test('a principal of another issuer steps up to nothing, and no request changes that of the next one', async t => {

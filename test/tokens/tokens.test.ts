@@ -6,7 +6,7 @@ import { CompactEncrypt } from 'jose'
 import t from 'tap'
 import { Remembered } from '../../plugins/remembered.js'
 import { TokenInvalid } from '../../plugins/tokens/index.js'
-import { build, claimsOf, forge, hmac, invalid, pemOf, readPart, refused, text, type Json } from './build.js'
+import { build, claimsOf, forge, hmac, invalid, pemOf, readPart, refused, text, type Built, type Json } from './build.js'
 
 const rsa = generateKeyPairSync('rsa', { modulusLength: 2048 })
 const ec = generateKeyPairSync('ec', { namedCurve: 'P-256' })
@@ -115,6 +115,35 @@ t.test('a key ring: the first signs, all verify, what was taken away does not', 
 
   const ring = await build(t, { algorithm: 'ES256', keys: { access: [pemOf(generateKeyPairSync('ec', { namedCurve: 'P-256' })), pemOf(ec)], refresh: randomBytes(32) } })
   t.equal(ring.app.tokens.jwks().keys.length, 2)
+})
+
+t.test('of two services with the same keys neither takes what was issued for the other: each token says for whom it is [ASVS 9.2.4]', async t => {
+  const keys = { access: randomBytes(32), refresh: randomBytes(32) }
+  const [one, other, twin] = await Promise.all(['https://one.test', 'https://other.test', 'https://one.test'].map(audience => build(t, { keys, audience }))) as [Built, Built, Built]
+  const pair = await one.app.tokens.issue(one.users.ada!)
+  const next = await one.refresh(pair.refresh_token)
+  const { body: { access_token: stepped } } = await one.ask(next.access_token, '/step-up')
+  // One shared state, as they would have it.
+  const family = `tokens:family:${claimsOf(pair.access_token).fam as string}`
+  for (const { app } of [other, twin]) await app.state.set(family, await one.app.state.get(family) as string, 1e6)
+  for (const token of [pair.access_token, stepped as string]) {
+    t.equal(claimsOf(token).aud, 'https://one.test')
+    t.match(await one.ask(token), { status: 200 })
+    t.match(await other.ask(token), refused)
+    t.match(await twin.ask(token), { status: 200 }, 'where all but the audience is the same, nothing else keeps it out')
+  }
+
+  t.test('negative control: with the official plugin and one secret a token for one is good at the other', async t => {
+    const services = await Promise.all([1, 2].map(async () => {
+      const app = Fastify()
+      t.teardown(() => app.close())
+      await app.register(jwt, { secret: 'a secret that is long enough for this' })
+      app.get('/', { onRequest: async request => { await request.jwtVerify() } }, async () => 'in')
+      return app.ready().then(() => app)
+    }))
+    const token = services[0]!.jwt.sign({ sub: 'ada' })
+    t.equal((await services[1]!.inject({ url: '/', headers: { authorization: `Bearer ${token}` } })).statusCode, 200)
+  })
 })
 
 t.test('refresh hands out a new pair, with what the user is now', async t => {
@@ -284,7 +313,7 @@ t.test('the family that asks may stay when all others are ended, refreshed meanw
   t.match(await ask(next.access_token), refused)
 })
 
-t.test('a family lives to its last day, however often it is refreshed [ASVS 7.3.2]', async t => {
+t.test('a family lives to its last day, however often it is refreshed [ASVS 7.3.2] [ASVS 10.4.8]', async t => {
   const { app, ask, clock, refresh, users } = await build(t, { refreshTtl: 100, familyTtl: 250, accessTtl: 60 })
   let pair = await app.tokens.issue(users.ada!)
   for (const expected of [60, 60, 70 - 20]) {
@@ -301,9 +330,35 @@ t.test('a family lives to its last day, however often it is refreshed [ASVS 7.3.
   await t.rejects(refresh(pair.refresh_token), invalid)
 })
 
+t.test('negative control: refresh tokens of the official plugin, each good for seven days, slide on for years', async t => {
+  const app = Fastify()
+  t.teardown(() => app.close())
+  await app.register(jwt, { secret: 'a secret that is long enough for this', sign: { expiresIn: '7d' } })
+  app.post('/refresh', async request => app.jwt.sign({ sub: (await request.jwtVerify<{ sub: string }>()).sub }))
+  const { now } = Date
+  let ms = now()
+  Date.now = () => ms
+  t.teardown(() => { Date.now = now })
+  const refresh = (token: string) => app.inject({ method: 'POST', url: '/refresh', headers: { authorization: `Bearer ${token}` } })
+  let token = app.jwt.sign({ sub: 'ada' })
+  for (let days = 0; days < 730; days += 6) {
+    ms += 6 * 86_400_000
+    token = (await refresh(token)).body
+  }
+  t.equal((await refresh(token)).statusCode, 200)
+  ms += 8 * 86_400_000
+  t.equal((await refresh(token)).statusCode, 401, 'but for one that nobody used')
+})
+
 t.test('an access token is good to its end and the tolerance, a refresh token to its own [ASVS 7.3.1, 9.2.1]', async t => {
-  const { app, ask, clock, refresh, users } = await build(t, { clockTolerance: 5, accessTtl: 900, refreshTtl: 1000 })
+  const { app, ask, clock, keys, refresh, users } = await build(t, { clockTolerance: 5, accessTtl: 900, refreshTtl: 1000 })
   const pair = await app.tokens.issue(users.ada!)
+  const later = forge(pair.access_token, { ...claimsOf(pair.access_token), nbf: 1_700_000_010 }, keys.access)
+  t.match(await ask(later), refused, 'nor before its time')
+  clock.ms = 1_700_000_004_999
+  t.match(await ask(later), refused)
+  clock.ms = 1_700_000_005_000
+  t.match(await ask(later), { status: 200 })
   clock.ms = 1_700_000_904_999
   t.match(await ask(pair.access_token), { status: 200 })
   clock.ms = 1_700_000_905_000
@@ -314,6 +369,16 @@ t.test('an access token is good to its end and the tolerance, a refresh token to
   const { access_token: token } = await strict.app.tokens.issue(strict.users.ada!)
   strict.clock.ms = 1_700_000_900_000
   t.match(await strict.ask(token), refused)
+})
+
+t.test('negative control: the official plugin, where it is told not to look at the times, takes what is over and what is not yet', async t => {
+  const app = Fastify()
+  t.teardown(() => app.close())
+  await app.register(jwt, { secret: 'a secret that is long enough for this', verify: { ignoreExpiration: true, ignoreNotBefore: true } })
+  app.get('/', { onRequest: async request => { await request.jwtVerify() } }, async () => 'in')
+  for (const claims of [{ exp: 1_700_000_000 }, { nbf: 9_999_999_999 }]) {
+    t.equal((await app.inject({ url: '/', headers: { authorization: `Bearer ${app.jwt.sign({ sub: 'ada', ...claims })}` } })).statusCode, 200, JSON.stringify(claims))
+  }
 })
 
 t.test('a token is remembered, and still judged on each request [GHSA-rp9m-7r4c-75qg]', async t => {
@@ -710,6 +775,26 @@ t.test('forged and twisted tokens are refused, each of them [ASVS 9.1.2, 9.1.3, 
   t.ok(await refresh(realRefresh), 'none of them has spent it')
 })
 
+t.test('negative control: what @fastify/jwt accepts, set up as its documentation shows [TRAP 13]', async t => {
+  const app = Fastify()
+  t.teardown(() => app.close())
+  await app.register(jwt, { secret: 'supersecret' })
+  app.get('/', { onRequest: async request => { await request.jwtVerify() } }, async request => request.user)
+  const ask = async (token: string) => (await app.inject({ url: '/', headers: { authorization: `Bearer ${token}` } })).statusCode
+  const real = app.jwt.sign({ sub: 'ada' })
+  for (const [name, token] of Object.entries({
+    'a weak secret': real,
+    'no exp': forge(real, { sub: 'ada' }, 'supersecret'),
+    'a refresh token': app.jwt.sign({ sub: 'ada', use: 'refresh' }),
+    'an ID token': app.jwt.sign({ sub: 'ada', aud: 'client-1', nonce: 'n' }),
+    jku: forge(real, { sub: 'ada' }, 'supersecret', { alg: 'HS256', typ: 'JWT', jku: 'https://attacker.test' }),
+    'another issuer and audience': forge(real, { sub: 'ada', iss: 'https://attacker.test', aud: 'somebody else' }, 'supersecret'),
+    'another typ': forge(real, { sub: 'ada' }, 'supersecret', { alg: 'HS256', typ: 'rt+jwt' }),
+    'exp as a fraction': forge(real, { sub: 'ada', exp: 9_999_999_999.5 }, 'supersecret'),
+    'issued in the future': forge(real, { sub: 'ada', iat: 9_999_999_999 }, 'supersecret'),
+  })) t.equal(await ask(token), 200, name)
+})
+
 t.test('HS256 under the public key of an asymmetric one [GHSA-mvf2-f6gm-w987, GHSA-ww5h-9m49-7xx4]', async t => {
   /** Verifies as many did: the token says how. */
   function believe (token: string, key: string): boolean {
@@ -747,25 +832,6 @@ t.test('HS256 under the public key of an asymmetric one [GHSA-mvf2-f6gm-w987, GH
       t.ok(believe(`${text({ alg: 'none' })}.${text(claims)}.`, pair.public), 'negative control: none')
     }
   }
-})
-
-t.test('negative control: what @fastify/jwt accepts, set up as its documentation shows [TRAP 13]', async t => {
-  const app = Fastify()
-  t.teardown(() => app.close())
-  await app.register(jwt, { secret: 'supersecret' })
-  app.get('/', { onRequest: async request => { await request.jwtVerify() } }, async request => request.user)
-  const ask = async (token: string) => (await app.inject({ url: '/', headers: { authorization: `Bearer ${token}` } })).statusCode
-  const real = app.jwt.sign({ sub: 'ada' })
-  for (const [name, token] of Object.entries({
-    'a weak secret': real,
-    'no exp': forge(real, { sub: 'ada' }, 'supersecret'),
-    'a refresh token': app.jwt.sign({ sub: 'ada', use: 'refresh' }),
-    jku: forge(real, { sub: 'ada' }, 'supersecret', { alg: 'HS256', typ: 'JWT', jku: 'https://attacker.test' }),
-    'another issuer and audience': forge(real, { sub: 'ada', iss: 'https://attacker.test', aud: 'somebody else' }, 'supersecret'),
-    'another typ': forge(real, { sub: 'ada' }, 'supersecret', { alg: 'HS256', typ: 'rt+jwt' }),
-    'exp as a fraction': forge(real, { sub: 'ada', exp: 9_999_999_999.5 }, 'supersecret'),
-    'issued in the future': forge(real, { sub: 'ada', iat: 9_999_999_999 }, 'supersecret'),
-  })) t.equal(await ask(token), 200, name)
 })
 
 t.test('weak, equal and wrong keys stop boot [TRAP 13]', async t => {
