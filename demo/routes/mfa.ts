@@ -56,8 +56,10 @@ export function mfaRoutes (portal: Portal): void {
     schema: { response: { 204: Type.Null() } },
     config: { access: { stepUp: true } },
   }, async (request, reply) => {
-    const user = await accounts.known(principalOf(request).userId)
+    const principal = principalOf(request)
+    const user = await accounts.known(principal.userId)
     if (await app.mfa.disable(user.id, request)) {
+      await signOut(user.id, principal)
       const isLeft = await app.mfa.isEnrolled(user.id)
       tell(portal, user, 'The second factor was removed', isLeft ? 'The authenticator and its recovery codes are good for nothing now' : 'Signing in takes nothing but the password now')
     }

@@ -75,8 +75,11 @@ export function passkeyRoutes (portal: Portal): void {
     schema: { params: closed({ passkeyId: Id }), response: { 204: Type.Null() } },
     config: { access: { stepUp: true } },
   }, async (request, reply) => {
-    const user = await accounts.known(principalOf(request).userId)
+    const principal = principalOf(request)
+    const user = await accounts.known(principal.userId)
     if (!await app.passkeys.remove(user.id, request.params.passkeyId, request)) throw new NotFound()
+    // Whoever has signed in by it is signed in no longer.
+    await signOut(user.id, principal)
     const isEnrolled = await app.mfa.isEnrolled(user.id)
     tell(portal, user, 'A passkey was removed', isEnrolled ? 'It does not sign in any more' : 'It does not sign in any more, and signing in takes nothing but the password now')
     reply.code(204)
