@@ -152,14 +152,18 @@ if (executable !== null) {
       await page.context().close()
     })
 
-    await t.test('devices: all are signed out at once', async t => {
-      const { username, token } = await newcomer()
+    await t.test('devices: all are signed out at once [ASVS 10.4.9]', async t => {
+      const { username, token, refresh_token: stolen } = await newcomer()
+      const refresh = (refreshToken: string) => call('POST', '/auth/refresh', { body: { refresh_token: refreshToken } })
       const [page, other] = [await signedIn(username, NEWCOMERS), await signedIn(username, NEWCOMERS)]
       await open(page, 'Devices')
       await isAccessible(t, page, 'devices')
+      const { status, body: { refresh_token: next } } = await refresh(stolen)
+      t.equal(status, 200, 'negative control: until somebody does so, whoever stole a refresh token goes on')
       await page.getByRole('button', { name: 'Sign out everywhere' }).click()
       await said(page, 'You are signed out everywhere.')
       t.equal((await call('GET', '/users/me', { token })).status, 401)
+      t.equal((await refresh(next)).status, 401)
       await other.getByRole('navigation').getByRole('link', { name: 'Devices' }).click()
       await said(other, 'You are signed out. Sign in again.')
       await signIn(other, username, NEWCOMERS)

@@ -2,6 +2,8 @@
 import { createHmac, createSign, generateKeyPairSync, randomBytes, type KeyObject } from 'node:crypto'
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import jwt from '@fastify/jwt'
+import Fastify from 'fastify'
 import t from 'tap'
 import { makeKeys } from '../../demo/keys.js'
 import { APP_SECRET, build, buildOn, ORIGIN, type PortalUnderTest } from './portal.js'
@@ -63,6 +65,19 @@ t.test('refreshing', async t => {
     t.equal((await refresh(neighbour.refresh_token)).status, 200)
   })
 
+  await t.test('negative control: refresh tokens of @fastify/jwt, as they are documented, are taken again, and whoever stole one goes on', async t => {
+    const app = Fastify()
+    t.teardown(() => app.close())
+    await app.register(jwt, { secret: 'a secret that is long enough for this' })
+    app.post('/refresh', async request => app.jwt.sign({ sub: (await request.jwtVerify<{ sub: string }>()).sub, use: 'refresh', jti: randomBytes(8).toString('hex') }))
+    await app.ready()
+    const spend = async (token: string) => (await app.inject({ method: 'POST', url: '/refresh', headers: { authorization: `Bearer ${token}` } }))
+    const one = app.jwt.sign({ sub: 'alice', use: 'refresh' })
+    const [owners, thiefs] = [await spend(one), await spend(one)]
+    t.not(owners.body, thiefs.body)
+    for (const { body } of [owners, thiefs]) t.equal((await spend(body)).statusCode, 200)
+  })
+
   await t.test('of two hundred parallel refreshes of one token exactly one succeeds, and afterwards all is dead [GHSA-392p-2q2v-4372]', async t => {
     const { access_token: first, refresh_token: one } = await signIn('alice')
     const answers = await Promise.all(Array.from({ length: 200 }, () => refresh(one)))
@@ -89,6 +104,39 @@ t.test('refreshing', async t => {
     t.equal((await refresh(off.refresh_token)).status, 401)
     t.notOk(await isAlive(off.token), 'and the family is dead')
   })
+})
+
+t.test('whose a token is hangs on what is never given to anybody else, and not on names, which change hands [ASVS 10.3.3]', async t => {
+  const [first, second] = [await newcomer(), await newcomer()]
+  const rename = (bearer: string, username: string) => call('PATCH', '/users/me', { token: bearer, body: { username } })
+  const [, { iss, sub }] = partsOf(first.token)
+  t.strictSame({ iss, sub }, { iss: ORIGIN, sub: first.id })
+  t.notMatch(JSON.stringify(partsOf(first.token)), first.username)
+  const { body: { id: documentId } } = await call('POST', '/documents', { token: first.token, body: { title: 'Notes', content: 'For nobody else' } })
+  t.equal((await rename(first.token, `former_${first.username}`)).status, 200)
+  t.equal((await rename(second.token, first.username)).status, 200)
+  t.match((await me(first.token)).body, { id: first.id, username: `former_${first.username}` })
+  t.match((await me(second.token)).body, { id: second.id, username: first.username })
+  t.equal((await call('GET', `/documents/${documentId}`, { token: second.token })).status, 404, 'nor has the new bearer of the name what the old one had')
+  t.equal((await call('GET', `/documents/${documentId}`, { token: first.token })).status, 200)
+
+  t.equal((await call('DELETE', '/users/me', { token: first.token })).status, 204)
+  const { status, body: third } = await call('POST', '/auth/register', { body: { username: `former_${first.username}`, email: `${first.username}@people.example`, password: 'Newcomer-pass-1' } })
+  t.equal(status, 201)
+  t.not(third.id, first.id, 'name and address of who is gone come back, the id does not')
+  t.equal((await me(first.token)).status, 401)
+})
+
+t.test('negative control: behind @fastify/jwt with the name as subject the old token is that of who has the name now', async t => {
+  const users = new Map([['ada', { id: 1 }]])
+  const app = Fastify()
+  t.teardown(() => app.close())
+  await app.register(jwt, { secret: 'a secret that is long enough for this' })
+  app.get('/me', { onRequest: async request => { await request.jwtVerify() } }, async request => users.get((request.user as { sub: string }).sub)!)
+  await app.ready()
+  const headers = { authorization: `Bearer ${app.jwt.sign({ sub: 'ada' })}` }
+  users.set('former_ada', users.get('ada')!).set('ada', { id: 2 })
+  t.strictSame((await app.inject({ url: '/me', headers })).json(), { id: 2 })
 })
 
 t.test('lifetimes: access fifteen minutes, refresh seven days, a family thirty days at most', async t => {
