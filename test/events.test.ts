@@ -39,7 +39,19 @@ t.test('an event says when, who, where and why, and is one line of the log under
   t.match(routine, { type: 'data_access', time: /^\d{4}-\d\d-\d\dT[\d:.]+Z$/, requestId: /^[\da-f]{32}$/, method: 'GET', route: '/orders/:id', address: '127.0.0.1', principal: 'u1', details: { fields: ['total'] } })
   t.notMatch(JSON.stringify(recorded), 's3cret', 'the pattern, never the URL')
   t.match(log.find(({ msg }) => msg === 'data_access'), { level: 30, requestId: routine!.requestId, event: { type: 'data_access' } }, 'routine at info')
-  t.match(log.find(({ msg }) => msg === 'access_denied'), { level: 40, requestId: refusal!.requestId }, 'the rest at warn')
+  t.match(log.find(({ msg }) => msg === 'access_denied'), { level: 40, requestId: refusal!.requestId, event: { time: refusal!.time, principal: 'u1', address: '127.0.0.1', method: 'GET', route: '/orders/:id', details: { reason: 'test' } } }, 'the rest at warn')
+
+  const lines: string[] = []
+  const bare = Fastify({ logger: { stream: { write: (line: string) => { lines.push(line) } } } })
+  t.teardown(() => bare.close())
+  bare.decorateRequest('user', null)
+  bare.get('/orders/:id', async request => {
+    Object.assign(request, { user: { id: 'u1' } })
+    throw Object.assign(new Error('test'), { statusCode: 403 })
+  })
+  await bare.inject('/orders/7')
+  t.match(lines.join(''), '"statusCode":403')
+  t.notMatch(lines.join(''), /"u1"|access_denied|\/orders\/:id/, 'negative control: of plain Fastify no line tells who was refused, what, and at which route')
 })
 
 t.test('without a request there is no request in it', async t => {
