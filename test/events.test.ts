@@ -44,9 +44,8 @@ t.test('an event says when, who, where and why, and is one line of the log under
   const lines: string[] = []
   const bare = Fastify({ logger: { stream: { write: (line: string) => { lines.push(line) } } } })
   t.teardown(() => bare.close())
-  bare.decorateRequest('user', null)
   bare.get('/orders/:id', async request => {
-    Object.assign(request, { user: { id: 'u1' } })
+    Object.assign(request, { account: { id: 'u1' } })
     throw Object.assign(new Error('test'), { statusCode: 403 })
   })
   await bare.inject('/orders/7')
