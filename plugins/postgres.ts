@@ -84,9 +84,9 @@ function wayOf (ssl: string | null, mode: string | null, hasFiles: boolean): Pee
 function filesOf ({ authority, cert, key }: Record<'authority' | 'cert' | 'key', string | null | undefined>): ConnectionOptions {
   try {
     return {
-      ...(authority != null && authority !== 'system' && { ca: authoritiesOf(authority) }),
-      ...(cert != null && { cert: readFileSync(cert, 'utf8') }),
-      ...(key != null && { key: readFileSync(key, 'utf8') }),
+      ...(typeof authority === 'string' && authority !== 'system' && { ca: authoritiesOf(authority) }),
+      ...(typeof cert === 'string' && { cert: readFileSync(cert, 'utf8') }),
+      ...(typeof key === 'string' && { key: readFileSync(key, 'utf8') }),
     }
   } catch (error) {
     throw new PostgresMisconfigured(`the database URL: ${(error as Error).message}`)

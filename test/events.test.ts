@@ -4,6 +4,7 @@ import Fastify, { type FastifyInstance, type InjectOptions } from 'fastify'
 import { Type } from '@sinclair/typebox'
 import t, { type Test } from 'tap'
 import bastion, { server, type BastionOptions } from '../plugins/index.js'
+import { skewCheck } from '../plugins/doctor/services.js'
 import events, { type SecurityEvent } from '../plugins/events.js'
 import plan from '../plugins/plan/index.js'
 
@@ -39,7 +40,48 @@ t.test('an event says when, who, where and why, and is one line of the log under
   t.match(routine, { type: 'data_access', time: /^\d{4}-\d\d-\d\dT[\d:.]+Z$/, requestId: /^[\da-f]{32}$/, method: 'GET', route: '/orders/:id', address: '127.0.0.1', principal: 'u1', details: { fields: ['total'] } })
   t.notMatch(JSON.stringify(recorded), 's3cret', 'the pattern, never the URL')
   t.match(log.find(({ msg }) => msg === 'data_access'), { level: 30, requestId: routine!.requestId, event: { type: 'data_access' } }, 'routine at info')
-  t.match(log.find(({ msg }) => msg === 'access_denied'), { level: 40, requestId: refusal!.requestId }, 'the rest at warn')
+  t.match(log.find(({ msg }) => msg === 'access_denied'), { level: 40, requestId: refusal!.requestId, event: { time: refusal!.time, principal: 'u1', address: '127.0.0.1', method: 'GET', route: '/orders/:id', details: { reason: 'test' } } }, 'the rest at warn')
+
+  const lines: string[] = []
+  const bare = Fastify({ logger: { stream: { write: (line: string) => { lines.push(line) } } } })
+  t.teardown(() => bare.close())
+  bare.get('/orders/:id', async request => {
+    Object.assign(request, { account: { id: 'u1' } })
+    throw Object.assign(new Error('test'), { statusCode: 403 })
+  })
+  await bare.inject('/orders/7')
+  t.match(lines.join(''), '"statusCode":403')
+  t.notMatch(lines.join(''), /"u1"|access_denied|\/orders\/:id/, 'negative control: of plain Fastify no line tells who was refused, what, and at which route')
+})
+
+t.test('when it happened is one instant in whatever zone a process runs, also in the hour that comes twice; a clock that differs from those of the services beside it is told [ASVS 16.2.2]', async t => {
+  const { app, recorded, log } = await build(t)
+  const [clock, zone] = [Date.now, process.env.TZ]
+  t.teardown(() => {
+    Date.now = clock
+    if (zone === undefined) delete process.env.TZ
+    else process.env.TZ = zone
+  })
+  const lines: string[] = []
+  const bare = Fastify({ logger: { timestamp: () => `,"time":"${new Date(Date.now()).toLocaleString('sv')}"`, stream: { write: (line: string) => { lines.push(line) } } } })
+  t.teardown(() => bare.close())
+  // New York sets its clocks back between the two.
+  const instants = ['2026-11-01T05:30:00.000Z', '2026-11-01T06:30:00.000Z']
+  for (const at of ['America/New_York', 'Asia/Kathmandu']) {
+    process.env.TZ = at
+    for (const instant of instants) {
+      Date.now = () => Date.parse(instant)
+      app.events.record('logout', null)
+      bare.log.info('logout')
+    }
+  }
+  t.same(recorded.map(({ time }) => time), [...instants, ...instants])
+  t.same(log.filter(({ msg }) => msg === 'logout').map(({ time }) => new Date(time as number).toISOString()), [...instants, ...instants])
+  for (const [theirs, state] of [[10_500, 'good'], [12_000, 'warning'], [60_000, 'bad']] as const) t.equal(skewCheck('redis', theirs, 10_000, 10_000).state, state)
+
+  const times = lines.map(line => (JSON.parse(line) as { time: string }).time)
+  t.same(times.slice(0, 2), ['2026-11-01 01:30:00', '2026-11-01 01:30:00'], 'negative control: of local times two that are an hour apart are the same')
+  t.not(times[2], times[0], 'and one instant is two in two zones')
 })
 
 t.test('without a request there is no request in it', async t => {

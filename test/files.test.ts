@@ -186,7 +186,8 @@ t.test('a file or a folder that becomes a link between look and opening gives no
   }
   done.abort()
   await swapping
-  t.ok(seen.text > 0 && seen.refused > 0 && seen.naive > 0, `opened ${seen.text} times, refused ${seen.refused} times; the control read the secret ${seen.naive} times`)
+  t.ok(seen.text > 0 && seen.refused > 0, `opened ${seen.text} times, refused ${seen.refused} times`)
+  t.ok(seen.naive > 0, `negative control: who opens what its name leads to reads the secret, ${seen.naive} times`)
 })
 
 t.test('names in headers: one line, quoted, and whole for those who read RFC 8187 [ASVS 5.4.2]', async t => {

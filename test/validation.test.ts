@@ -1,10 +1,13 @@
 /** Validation: what arrives has exactly the declared form; nothing is dropped, nothing is changed, nothing passes unread. */
 import { once } from 'node:events'
+import { readdirSync, readFileSync } from 'node:fs'
 import { connect, type AddressInfo } from 'node:net'
 import { createGunzip, gzipSync } from 'node:zlib'
+import { join } from 'node:path'
 import Fastify, { type FastifyInstance, type InjectOptions, type RouteOptions } from 'fastify'
 import { Type, type TSchema } from '@sinclair/typebox'
 import t, { type Test } from 'tap'
+import ts from 'typescript'
 import errors from '../plugins/errors.js'
 import events from '../plugins/events.js'
 import plan from '../plugins/plan/index.js'
@@ -130,7 +133,26 @@ t.test('references are followed, in the scope in which they stand', async t => {
   })
 })
 
-t.test('nothing in a body is coerced [TRAP 16]', async t => {
+/** Where a value of another type would be equal, or taken for a number, in what the suite and the portal run. */
+function looseComparisons (): string[] {
+  const root = new URL('../', import.meta.url).pathname
+  const files = ['plugins', 'schemas', 'demo'].flatMap(folder => readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' }).map(name => `${folder}/${name}`))
+  return files.filter(name => /\.[jt]s$/.test(name) && !name.startsWith('demo/vulnerable/')).flatMap(name => looseIn(name, readFileSync(join(root, name), 'utf8')))
+}
+
+function looseIn (name: string, text: string): string[] {
+  if (!/[^=!<>]==[^=]|!=[^=]/.test(text)) return []
+  const source = ts.createSourceFile(name, text, ts.ScriptTarget.ES2022)
+  const found: string[] = []
+  function visit (node: ts.Node): void {
+    if (ts.isBinaryExpression(node) && [ts.SyntaxKind.EqualsEqualsToken, ts.SyntaxKind.ExclamationEqualsToken].includes(node.operatorToken.kind)) found.push(`${name}: ${node.getText(source)}`)
+    ts.forEachChild(node, visit)
+  }
+  visit(source)
+  return found
+}
+
+t.test('nothing in a body is coerced, and nothing is compared but with its type [TRAP 16] [ASVS 15.3.5]', async t => {
   const Body = closed({ flag: Type.Optional(Type.Boolean()), count: Type.Optional(Type.Integer()), text: Type.Optional(Type.String()), none: Type.Optional(Type.Null()), list: Type.Optional(Type.Array(Type.String())) })
   const wrong: Record<string, unknown>[] = [
     { flag: 'true' }, { flag: 1 }, { flag: '' }, { count: '7' }, { count: true }, { count: 7.5 }, { count: null }, { text: 7 }, { text: ['x'] }, { text: null }, { text: { a: 1 } },
@@ -145,6 +167,20 @@ t.test('nothing in a body is coerced [TRAP 16]', async t => {
   t.equal((await send(app, '/', right)).statusCode, 200)
   t.same(seen[0]!.body, right)
   for (const body of [{ flag: 'true' }, { count: '7' }, { text: 7 }]) t.equal((await plain(t, { body: Body }, { payload: body })).status, 200, 'while plain Fastify does')
+
+  t.same(looseComparisons(), [])
+  t.same(looseIn('x.js', 'if (code == 0) a = b != c; // d == e\nconst text = "f == g" === h'), ['x.js: code == 0', 'x.js: b != c'], 'others would be seen')
+
+  await t.test('negative control: a code that is compared without its type, on plain Fastify, is passed by what is none', async t => {
+    const bare = Fastify()
+    t.teardown(() => bare.close())
+    bare.post('/', async request => ({ isRight: (request.body as { code: unknown }).code == '000000' })) // eslint-disable-line eqeqeq
+    for (const code of [0, false, ['000000']]) t.same((await bare.inject({ method: 'POST', url: '/', payload: { code } })).json(), { isRight: true }, JSON.stringify(code))
+    const { app, seen, take } = await build(t)
+    take('POST', '/', { body: closed({ code: Type.String() }) })
+    for (const code of [0, false, ['000000']]) t.equal((await send(app, '/', { code })).statusCode, 400)
+    t.same(seen, [])
+  })
 })
 
 t.test('query and parameters are text, and are coerced, one value to one name', async t => {
@@ -352,25 +388,41 @@ t.test('however the media type is written, no body passes unread', async t => {
   })
 })
 
+/** As settings are often merged: into the objects that are there. */
+function merge (into: Record<string, any>, from: unknown): void {
+  for (const [name, value] of Object.entries(from as object)) {
+    if (typeof value === 'object' && into[name] !== undefined) merge(into[name], value)
+    else into[name] = value
+  }
+}
+
 t.test('JSON that is more than data is refused', async t => {
   const { app, seen, take } = await build(t)
   const Deep = Type.Recursive(Self => closed({ a: Type.Optional(Self) }))
   take('POST', '/map', { body: Type.Record(Type.String(), Type.Union([Type.String(), closed({ x: Type.Optional(Type.String()) })]), { additionalProperties: false }) })
   take('POST', '/deep', { body: Deep }, { bodyLimit: 2_000_000 })
   take('POST', '/text', { body: closed({ text: Type.String() }) })
+  take('GET', '/query', { querystring: closed({ q: Type.Optional(Type.String()) }) })
 
-  await t.test('prototypes (CWE-1321)', async t => {
+  await t.test('prototypes (CWE-1321) [ASVS 15.3.6]', async t => {
     for (const body of ['{"__proto__":{"x":"y"}}', '{"a":{"__proto__":{"x":"y"}}}', '{"constructor":{"prototype":{"x":"y"}}}', '{"constructor":"x"}', '{"a":{"\\u0063onstructor":"x"}}', '{"\\u005f_proto__":{"x":"y"}}', '{"__proto__":"x"}']) {
       const answer = await send(app, '/map', body)
       t.equal(answer.statusCode, 400, body)
       t.equal(answer.json().code, 'FST_BASTION_VALIDATION_NAME')
     }
+    for (const name of ['__proto__', '__proto__[x]', '__proto__.x', 'constructor', 'constructor[prototype][x]', 'constructor.prototype.x', '%5F_proto__[x]']) t.equal((await app.inject(`/query?${name}=y`)).statusCode, 400, name)
     t.equal(({} as { x?: string }).x, undefined)
     t.same(seen, [])
-    const unguarded = Fastify({ onProtoPoisoning: 'ignore' })
+
+    const body = '{"constructor":{"prototype":{"x":"y"}}}'
+    const unguarded = Fastify({ onConstructorPoisoning: 'ignore' })
     t.teardown(() => unguarded.close())
-    unguarded.post('/', async request => Object.assign({}, request.body, { ran: true }))
-    t.equal((await unguarded.inject({ method: 'POST', url: '/', payload: '{"__proto__":{"x":"y"}}', headers: { 'content-type': 'application/json' } })).statusCode, 200, 'while a server that was told to ignores it')
+    const settings = {}
+    unguarded.post('/', async request => merge(settings, request.body))
+    await unguarded.inject({ method: 'POST', url: '/', payload: body, headers: { 'content-type': 'application/json' } })
+    const polluted = ({} as { x?: string }).x
+    delete (Object.prototype as { x?: string }).x
+    t.equal(polluted, 'y', 'negative control: where it is let through, a handler that merges it changes every object')
   })
 
   await t.test('nesting beyond 64 levels (CWE-674)', async t => {

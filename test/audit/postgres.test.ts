@@ -227,9 +227,9 @@ t.test('an event that the database refuses for what is in it is kept without tha
   t.match(await app.audit.verify(), { whole: true })
 })
 
-t.test('under the grants of the migration the service can add, and can neither change nor remove; retention is another role [ASVS 16.4.2]', async t => {
+t.test('under the grants of the migration the service can add, and can neither change nor remove; retention is another role; who has no grant reads nothing [ASVS 16.4.2]', async t => {
   const { url, sql, name } = await fresh(t)
-  const [writer, purger] = [`writer_${process.pid}`, `purger_${process.pid}`]
+  const [writer, purger, outsider] = ['writer', 'purger', 'outsider'].map(role => `${role}_${process.pid}`) as [string, string, string]
   const asRole = (role: string) => {
     const as = new URL(url)
     as.username = role
@@ -239,7 +239,8 @@ t.test('under the grants of the migration the service can add, and can neither c
   await sql.script(`
     create role ${writer} login password 'only-for-this-test';
     create role ${purger} login password 'only-for-this-test';
-    grant connect on database ${name} to ${writer}, ${purger};
+    create role ${outsider} login password 'only-for-this-test';
+    grant connect on database ${name} to ${writer}, ${purger}, ${outsider};
     grant select, insert on audit_events, audit_checkpoints to ${writer};
     grant select, insert, update (seq, link, key, mac) on audit_head to ${writer};
     grant select, insert, update (user_id, pseudonym, seal) on audit_people to ${writer};
@@ -263,8 +264,12 @@ t.test('under the grants of the migration the service can add, and can neither c
   for (const statement of ['delete from audit_events', 'update audit_events set digest = link', 'update audit_head set seq = 1', 'insert into audit_events (seq, key, digest, link) values (99, 1, 1, 1)']) {
     await t.rejects(retention.query(statement), { code: '42501' }, statement)
   }
-  // Negative control: who owns the tables can do all of it, and the seals tell.
-  await sql.query('delete from audit_events where seq = 4')
+  const stranger = asRole(outsider)
+  for (const statement of ['select content from audit_events', 'select user_id from audit_people', 'select * from audit_head', 'insert into audit_events (seq, key, digest, link) values (99, 1, 1, 1)']) {
+    await t.rejects(stranger.query(statement), { code: '42501' }, `without a grant: ${statement}`)
+  }
+  t.equal((await sql.query('select content from audit_events')).length, 10)
+  t.same(await sql.query('delete from audit_events where seq = 4 returning seq::integer'), [{ seq: 4 }], 'negative control: who owns the tables reads, and changes, all of it')
   t.match(await app.audit.verify(), { break: { seq: 4, kind: 'removed' } })
-  await sql.script(`drop owned by ${writer}, ${purger}; drop role ${writer}; drop role ${purger}`)
+  await sql.script(`drop owned by ${writer}, ${purger}, ${outsider}; drop role ${writer}; drop role ${purger}; drop role ${outsider}`)
 })

@@ -2,6 +2,7 @@
 import { spawnSync } from 'node:child_process'
 import { appendFileSync, existsSync, readdirSync, readFileSync, renameSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import Fastify from 'fastify'
 import t from 'tap'
 import { KeyRing } from '../../plugins/audit/chain.js'
 import type { Entry } from '../../plugins/audit/content.js'
@@ -186,6 +187,26 @@ t.test('while the database is away requests with promised events are answered, o
   t.same(items.filter(({ type }) => /^audit_/.test(type)).map(({ type }) => type), ['audit_back', 'audit_away'])
   t.match(await app.audit.verify(), { whole: true })
   t.match(app.audit.status(), { spooled: 0, isAway: false })
+
+  await t.test('negative control: a plain Fastify that writes by itself either answers no more while it is away, or without the evidence', async t => {
+    for (const [isWaiting, status] of [[true, 500], [false, 200]] as const) {
+      const own = fragile(await database(t))
+      await own.script('create table own_events (n integer not null)')
+      const bare = Fastify()
+      t.teardown(() => bare.close())
+      let n = 0
+      bare.get('/', async () => {
+        const written = own.query('insert into own_events (n) values ($1)', [++n])
+        await (isWaiting ? written : written.catch(() => {}))
+        return { ok: true }
+      })
+      own.isAway = true
+      for (let i = 0; i < 3; i++) t.equal((await bare.inject('/')).statusCode, status)
+      own.isAway = false
+      await bare.inject('/')
+      t.same(await own.query('select n from own_events'), [{ n: 4 }])
+    }
+  })
 })
 
 t.test('events keep their order also where they come while the spool is read', async t => {

@@ -1,7 +1,8 @@
 /** Values: encrypted for their place, by a ring of keys. */
-import { createCipheriv, randomBytes } from 'node:crypto'
+import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto'
 import t, { type Test } from 'tap'
 import cipher, { newDataKey, type Cipher, type Kms, type Place } from '../../plugins/cipher/index.js'
+import { sealOf } from '../../plugins/mfa/seal.js'
 import { build, KEY, NEXT, PLACE, type Built } from './build.js'
 import { hkdfByWebCrypto, xaesByWebCrypto } from './web-crypto.js'
 
@@ -101,6 +102,28 @@ t.test('attack: an envelope that was changed is not decrypted, whichever of its 
   ]) isRefused(t, built, other, PLACE, other.slice(0, 40))
   for (const none of [null, undefined, 7, {}, [envelope], Buffer.from(envelope)]) isRefused(t, built, none as never, PLACE, typeof none)
   t.equal(built.app.cipher.decrypt(envelope, PLACE), TEXT, 'and as it was, it is')
+
+  t.test('and a sealed secret of a second factor opens after none of these changes', async t => {
+    const { seal, open } = sealOf([randomBytes(32)])
+    const sealed = seal('ada', Buffer.from(TEXT))
+    const bytes = Buffer.from(sealed.slice(3), 'base64url')
+    const opened: unknown[] = []
+    for (let bit = 0; bit < bytes.length * 8; bit++) {
+      const changed = Buffer.from(bytes)
+      changed[bit >> 3]! ^= 1 << (bit & 7)
+      if (open('ada', `v1.${changed.toString('base64url')}`) !== null) opened.push(bit)
+    }
+    for (let length = 0; length < bytes.length; length++) if (open('ada', `v1.${bytes.subarray(0, length).toString('base64url')}`) !== null) opened.push({ length })
+    t.same(opened, [])
+    t.equal(open('ada', sealed)?.toString(), TEXT)
+  })
+
+  t.test('negative control: without a tag, who knows what stands in the row writes another value over it', async t => {
+    const [key, nonce] = [randomBytes(32), randomBytes(16)]
+    const changed = createCipheriv('aes-256-ctr', key, nonce).update(TEXT)
+    for (const [i, byte] of Buffer.from('987-65-4321').entries()) changed[i]! ^= byte ^ Buffer.from(TEXT)[i]!
+    t.equal(createDecipheriv('aes-256-ctr', key, nonce).update(changed).toString(), '987-65-4321')
+  })
 })
 
 t.test('a failure is one error whatever its cause, and tells nothing [ASVS 11.2.5]', async t => {

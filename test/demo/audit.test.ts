@@ -1,6 +1,7 @@
 /** The portal's audit trail: pages, verification, the stream, who may read it, and what is not in it. */
 import { get, type IncomingMessage } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import Fastify from 'fastify'
 import t, { type Test } from 'tap'
 import { build, PASSWORD, type PortalUnderTest } from './portal.js'
 
@@ -40,6 +41,47 @@ t.test('refusals, reuse, locks, changes of role, keys and sessions are recorded 
   const types = new Set((await items()).map(({ type }) => type))
   for (const type of ['login_success', 'login_failure', 'login_locked', 'token_reused', 'permission_change', 'account_unlocked', 'key_created', 'key_revoked', 'session_started', 'access_denied', 'rate_limited']) t.ok(types.has(type), type)
   t.match((await items('&type=permission_change'))[0], { userId: await idOf('admin'), subjectId: id, details: { from: 'user', to: 'moderator' } })
+})
+
+t.test('whatever is refused to somebody is recorded with who asked, for what, and why; what was read that is sensitive is, too, without it [ASVS 16.3.2]', async t => {
+  const [alice, bob, nora, dora] = [await token('alice'), await token('bob'), await token('nora'), await token('dora')]
+  const { body: orders } = await call('GET', `/users/${await idOf('alice')}/orders`, { token: alice })
+  const { body: patients } = await call('GET', '/patients', { token: dora })
+  const { body: key } = await call('POST', '/api-keys', { token: bob, body: { name: 'k', scopes: ['posts:read'] } })
+  const before = (await items())[0]!.seq
+  const refused = async (status: number, method: string, url: string, more: object) => t.equal((await call(method, url, more)).status, status, `${method} ${url}`)
+  await refused(401, 'GET', '/users/me', {})
+  await refused(401, 'GET', '/users/me', { token: `${bob}x` })
+  await refused(403, 'GET', '/users', { token: bob })
+  await refused(404, 'GET', `/orders/${orders.items[0].id}`, { token: bob })
+  await refused(403, 'POST', '/patients/search', { token: nora, body: { ssn: '123-45-6789' } })
+  await refused(403, 'GET', '/users', { headers: { 'x-api-key': key.key } })
+  t.equal((await call('GET', `/patients/${patients.items[0].id}`, { token: dora })).status, 200)
+  const [bobs, noras, doras] = [await idOf('bob'), await idOf('nora'), await idOf('dora')]
+  const recorded = (await items()).filter(({ seq }) => seq > before).reverse()
+  t.match(recorded, [
+    { type: 'access_denied', outcome: 'failure', userId: null, route: '/users/me', details: { reason: 'no credential' } },
+    { type: 'access_denied', outcome: 'failure', userId: null, route: '/users/me', details: { reason: /^FST_BASTION_/ } },
+    { type: 'access_denied', outcome: 'failure', userId: bobs, via: 'bearer', route: '/users', details: { reason: /lacks permission/ } },
+    { type: 'access_denied', outcome: 'failure', userId: bobs, route: '/orders/:orderId', resource: { type: 'order', id: orders.items[0].id }, details: { hidden: true } },
+    { type: 'access_denied', outcome: 'failure', userId: noras, route: '/patients/search', details: { reason: /lacks permission/ } },
+    { type: 'access_denied', outcome: 'failure', userId: bobs, via: 'key', route: '/users' },
+    { type: 'data_access', outcome: 'success', userId: doras, resource: { type: 'patient', id: patients.items[0].id } },
+  ])
+  t.equal(recorded.length, 7)
+  t.notMatch(JSON.stringify(recorded), new RegExp([patients.items[0].name, patients.items[0].ssn, patients.items[0].diagnosis].join('|')))
+
+  await t.test('negative control: on plain Fastify whoever tries the orders of others is, in its log, one who found none', async t => {
+    const lines: string[] = []
+    const bare = Fastify({ logger: { stream: { write: (line: string) => { lines.push(line) } } } })
+    t.teardown(() => bare.close())
+    bare.get('/orders/:id', async (request, reply) => request.headers.authorization === 'alice' ? { id: 1 } : reply.code(404).send({}))
+    for (const url of ['/orders/1', '/orders/nothing']) await bare.inject({ url, headers: { authorization: 'bob' } })
+    const [other, none] = lines.map(line => JSON.parse(line)).filter(({ msg }) => msg === 'request completed').map(({ res, level, msg }) => ({ res, level, msg }))
+    t.match(other, { res: { statusCode: 404 } })
+    t.same(other, none)
+    t.notMatch(lines.join(''), 'bob')
+  })
 })
 
 t.test('names typed at a failed sign-in are in no row and in no line of the log; nor are passwords, tokens and keys', async t => {

@@ -3,7 +3,8 @@ import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { connect, type AddressInfo } from 'node:net'
 import t, { type Test } from 'tap'
-import type { FastifyInstance } from 'fastify'
+import Fastify, { type FastifyInstance } from 'fastify'
+import { collectDefaultMetrics, Registry } from 'prom-client'
 import { buildPortal } from '../../demo/app.js'
 import { readSettings } from '../../demo/settings.js'
 import { developmentCertificate } from '../../plugins/certificates/development.js'
@@ -23,8 +24,8 @@ await portal.app.listen({ host: '127.0.0.1', port: 0 })
 const { port } = portal.app.server.address() as AddressInfo
 
 /** What the server answers to these bytes. */
-async function send (t: Test, text: string): Promise<string> {
-  const socket = connect(port, '127.0.0.1')
+async function send (t: Test, text: string, at = port): Promise<string> {
+  const socket = connect(at, '127.0.0.1')
   t.teardown(() => { socket.destroy() })
   let answer = ''
   socket.setEncoding('utf8').on('data', part => { answer += part })
@@ -64,12 +65,21 @@ t.test('a fault shows nothing of itself, whoever asks, and is in the log [ASVS 1
 })
 
 t.test('TRACE is not answered with what was sent, nor are TRACK, DEBUG and CONNECT [ASVS 13.4.4]', async t => {
-  for (const [method, target] of [['TRACE', '/'], ['TRACE', '/posts'], ['TRACE', '*'], ['TRACK', '/'], ['DEBUG', '/'], ['CONNECT', 'localhost:80']]) {
-    const answer = await send(t, `${method} ${target} HTTP/1.1\r\nHost: localhost:3000\r\nCookie: session=s3cret\r\nX-Echo: echo-me\r\nConnection: close\r\n\r\n`)
+  const asking = (method: string, target: string) => `${method} ${target} HTTP/1.1\r\nHost: localhost:3000\r\nCookie: session=s3cret\r\nX-Echo: echo-me\r\nConnection: close\r\n\r\n`
+  for (const [method, target] of [['TRACE', '/'], ['TRACE', '/posts'], ['TRACE', '*'], ['TRACK', '/'], ['DEBUG', '/'], ['CONNECT', 'localhost:80']] as const) {
+    const answer = await send(t, asking(method, target))
     t.notMatch(answer, /^HTTP\/1\.1 2|s3cret|echo-me|message\/http/, `${method} ${target}`)
     t.match(answer, /^HTTP\/1\.1 4\d\d /, `${method} ${target}`)
   }
   t.notOk(portal.app.plan.routes.some(({ method }) => method.includes('TRACE')))
+
+  await t.test('negative control: on plain Fastify a route for all methods, as a page of diagnosis has, answers it with the cookie', async t => {
+    const bare = Fastify()
+    t.teardown(() => bare.close())
+    bare.all('/', async ({ headers }) => headers)
+    await bare.listen({ host: '127.0.0.1', port: 0 })
+    t.match(await send(t, asking('TRACE', '/'), (bare.server.address() as AddressInfo).port), /^HTTP\/1\.1 200 [^]*s3cret[^]*echo-me/)
+  })
 })
 
 t.test('nothing tells which components it is made of, in which version: no header, no body, no refusal of the parser [ASVS 13.4.6]', async t => {
@@ -90,6 +100,15 @@ t.test('nothing tells which components it is made of, in which version: no heade
     t.notMatch(answer.slice(0, 2000), /"?\b(?:server|x-powered-by|via|x-aspnet-version|x-runtime)"?:/i, `answer ${i}`)
     t.notMatch(answer, /(?:fastify|node(?:\.?js)?|pglite|postgresql|pino|openssl)[/ ]v?\d/i, `answer ${i}`)
   }
+
+  await t.test('negative control: plain Fastify with the metrics of prom-client, as its documentation shows them, tells the version of Node', async t => {
+    const bare = Fastify()
+    t.teardown(() => bare.close())
+    const register = new Registry()
+    collectDefaultMetrics({ register })
+    bare.get('/metrics', async (_request, reply) => reply.type(register.contentType).send(await register.metrics()))
+    t.ok((await bare.inject('/metrics')).body.includes(node))
+  })
 })
 
 t.test('no source map is served, and no script names one [ASVS 13.4.2]', async t => {

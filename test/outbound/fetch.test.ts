@@ -3,7 +3,10 @@ import { lookup } from 'node:dns/promises'
 import http from 'node:http'
 import { createServer, type Socket, type AddressInfo } from 'node:net'
 import { once } from 'node:events'
+import { Type } from '@sinclair/typebox'
+import Fastify from 'fastify'
 import t from 'tap'
+import bastion, { server } from '../../plugins/index.js'
 import type { OutboundFault, OutboundInit, OutboundOptions, OutboundReason } from '../../plugins/outbound/index.js'
 import { selfSigned } from '../wire/certificate.js'
 import { build, LOOPBACK_SPELLINGS, METADATA_SPELLINGS, refusalOf, serve } from './build.js'
@@ -55,6 +58,39 @@ t.test('it answers status, headers and the whole body, over https to the name th
   t.equal((await fetch(`https://127.0.0.1:${far.port}/`)).status, 201, 'negative control: for plain fetch it does')
   for (const listener of warn) process.on('warning', listener)
   t.equal(far.visits.length, 2)
+})
+
+t.test('a backend whose certificate is not its own, a control that fails and an error that nobody foresaw are in the log, whatever is done with them [ASVS 16.3.4]', async t => {
+  const far = await serve(t, (_request, response) => { response.end('{}') }, { tls: selfSigned(['hooks.example']) })
+  const outbound: OutboundOptions = { allowLoopback: true, ports: [far.port], ca: selfSigned(['hooks.example']).cert, resolve: async () => ['127.0.0.1'] }
+  const url = `https://hooks.example:${far.port}/`
+  const log: Record<string, any>[] = []
+  const app = Fastify(server({ logger: { level: 'info', stream: { write: (line: string) => { log.push(JSON.parse(line)) } } } }))
+  t.teardown(() => app.close())
+  await app.register(bastion, { outbound })
+  const route = { schema: { response: { 200: Type.Object({ ok: Type.Boolean() }) } }, config: { access: 'public' as const } }
+  app.get('/calls', route, async request => ({ ok: await app.outbound.fetch(url, {}, { request }).then(() => true, () => false) }))
+  app.get('/records', route, async request => { app.events.record('logout', request); return { ok: true } })
+  app.get('/fails', route, async () => { throw new TypeError('nobody foresaw this') })
+  app.events.listen(() => { throw new Error('the listener is broken') })
+  const lineOf = async (path: string, msg: string) => {
+    log.length = 0
+    const { headers } = await app.inject(path)
+    t.ok(headers)
+    return log.find(line => line.msg === msg)
+  }
+  t.match(await lineOf('/calls', 'an outbound request failed'), { requestId: /./, outbound: { reason: 'unreachable', host: `hooks.example:${far.port}` }, code: /CERT|SIGN/ })
+  t.match(await lineOf('/records', 'a security event listener failed'), { level: 50, err: { message: 'the listener is broken' } })
+  t.match(await lineOf('/fails', 'request failed'), { level: 50, requestId: /./, err: { type: 'TypeError', message: 'nobody foresaw this', stack: /fetch\.test/ } })
+  t.equal(far.visits.length, 0)
+
+  const lines: string[] = []
+  const bare = Fastify({ logger: { stream: { write: (line: string) => { lines.push(line) } } } })
+  t.teardown(() => bare.close())
+  bare.get('/calls', async () => ({ ok: await fetch(`https://127.0.0.1:${far.port}/`).then(() => true, () => false) }))
+  t.same((await bare.inject('/calls')).json(), { ok: false })
+  t.equal(far.visits.length, 0)
+  t.notMatch(lines.join(''), /CERT|SIGN|fetch|127\.0\.0\.1:/, 'negative control: plain Fastify and plain fetch leave no line of it')
 })
 
 t.test('attack: no spelling of a loopback address or of the metadata service gets through [ASVS 1.3.6]', async t => {

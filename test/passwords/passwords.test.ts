@@ -2,8 +2,12 @@
 import Fastify, { type FastifyInstance } from 'fastify'
 import argon2 from 'argon2'
 import bcrypt from 'bcryptjs'
+import { execFileSync } from 'node:child_process'
 import { createHash, randomBytes } from 'node:crypto'
+import { closeSync, openSync } from 'node:fs'
+import { open, stat } from 'node:fs/promises'
 import { availableParallelism } from 'node:os'
+import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { COMMON } from '../../plugins/passwords/blocklist.js'
 import passwords, { type HashEngine, type PasswordsOptions } from '../../plugins/passwords/index.js'
@@ -53,13 +57,38 @@ t.test('argon2id with OWASP\'s parameters, each hash with a salt of its own', as
   }
 })
 
-t.test('stronger parameters are in the hash, weaker ones stop boot', async t => {
+t.test('stronger parameters are in the hash, weaker ones stop boot; whoever stole it tries few passwords in the time of a million [ASVS 11.4.2]', async t => {
   const { passwords } = await build(t, { memoryCost: 20_000, timeCost: 3, parallelism: 2 })
   t.match(await passwords.hash('correct horse battery'), /\$m=20000,p=2,t=3\$/)
   for (const [options, message] of [
     [{ memoryCost: 19_455 }, /passwords: memoryCost/], [{ timeCost: 1 }, /timeCost/], [{ parallelism: 0 }, /parallelism/],
     [{ memoryCost: 19_456.5 }, /memoryCost/], [{ memoryCost: 19_456_000 }, /memoryCost/],
   ] as const) await t.rejects(build(t, options), { code: 'FST_BASTION_PASSWORDS_MISCONFIGURED', message })
+
+  // What a guess costs is what is written for it: blocks of 64 bytes. The budget is that of a million guesses at SHA-256.
+  const BUDGET = 1_000_000
+  const guesses = [...COMMON].slice(0, 2000)
+  const password = guesses.at(-1)!
+  async function crack (cost: number, isIt: (guess: string) => Promise<boolean> | boolean): Promise<string | null> {
+    for (const [i, guess] of guesses.entries()) {
+      if ((i + 1) * cost > BUDGET) return null
+      if (await isIt(guess)) return guess
+    }
+    return null
+  }
+  const { passwords: byDefault } = await build(t)
+  const stolen = await byDefault.hash(password)
+  const [, m, , passes] = /m=(\d+),p=(\d+),t=(\d+)/.exec(stolen)!
+  t.equal(await crack(Number(m) * 1024 / 64 * Number(passes), guess => argon2.verify(stolen, guess)), null)
+  t.equal(await argon2.verify(stolen, password), true, 'which stands on the list')
+
+  await t.test('negative control: a fast hash, and argon2id with parameters that the library takes', async t => {
+    const sha256 = (text: string) => createHash('sha256').update(text).digest('hex')
+    const fast = sha256(password)
+    t.equal(await crack(1, guess => sha256(guess) === fast), password)
+    const cheap = await argon2.hash(password, { type: argon2.argon2id, memoryCost: 8, timeCost: 2, parallelism: 1 })
+    t.equal(await crack(8 * 1024 / 64 * 2, guess => argon2.verify(cheap, guess)), password)
+  })
 })
 
 t.test('a hash grows when the parameters do, and never shrinks', async t => {
@@ -223,6 +252,44 @@ t.test('by default a thread is left for files and names, and a core for everybod
     await turn()
   }
   await Promise.all(tasks)
+})
+
+t.test('attack: a flood of sign-ins, each of which holds a thread, leaves one to whoever reads a file; who waits comes to it in turn [ASVS 15.4.4]', async t => {
+  const pipe = join(t.testdir(), 'held')
+  execFileSync('mkfifo', [pipe])
+  const ended: string[] = []
+  // To open a pipe that nobody writes to holds a thread of libuv, until somebody does.
+  const engine: HashEngine = {
+    async hash (password) {
+      if (password.startsWith('held')) await (await open(pipe, 'r')).close()
+      ended.push(password)
+      return `$test$${password}`
+    },
+    verify: async (hash, password) => hash === `$test$${password}`,
+    isOutdated: () => false,
+  }
+  const app = await build(t, { engine })
+  const flood = Array.from({ length: 20 }, (_none, i) => app.passwords.hash(`held ${i}`))
+  await turn()
+  ended.length = 0
+  t.ok((await stat(pipe)).isFIFO(), 'a file is looked at')
+  t.same(ended, [], 'before the first of them ends')
+  let writer = openSync(pipe, 'r+')
+  await Promise.all(flood)
+  closeSync(writer)
+  t.equal(ended.length, 20)
+
+  const everywhere = await build(t, { engine, concurrency: 128 })
+  const threads = Number(process.env.UV_THREADPOOL_SIZE) || 4
+  const all = Array.from({ length: threads }, (_none, i) => everywhere.passwords.hash(`held ${i}`))
+  await turn()
+  ended.length = 0
+  const looked = stat(pipe).then(() => { ended.push('looked') })
+  for (let i = 0; i < 100; i++) await turn()
+  t.same(ended, [], 'negative control: where sign-ins may take every thread, nobody else gets one')
+  writer = openSync(pipe, 'r+')
+  await Promise.all([...all, looked])
+  closeSync(writer)
 })
 
 t.test('nist: fifteen characters of any kind, no composition [ASVS 6.2.1, 6.2.5]', async t => {

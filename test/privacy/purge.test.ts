@@ -32,6 +32,31 @@ t.test('purge removes what was held for longer than its retention, and nothing e
   t.strictSame(recorded.filter(({ type }) => type === 'data_purged').map(({ details }) => details), [{ notes: 1 }])
 })
 
+t.test('on the schedule, each class by its own time, and nobody asks for it [ASVS 14.2.7]', async t => {
+  const sql = await database()
+  const held = (name: string, author: string, retention: number): PrivacySource => ({
+    name, retention, purge: async ({ before, sql }) => (await sql.query('delete from notes where author = $1 and written <= $2::timestamptz returning id', [author, before])).length,
+  })
+  const purged = gate()
+  const { recorded, pass, app } = await build(t, { sql, checkEvery: 1, purgeEvery: 1, sources: [held('visits', 'visitor', 400), held('orders', ADA, 30)] })
+  app.events.listen(({ type }) => { if (type === 'data_purged') purged.open() })
+  await write(sql, ADA, 'old')
+  await write(sql, 'visitor', 'old')
+  pass(31 * DAY)
+  await purged.passed
+  t.strictSame([await notesOf(sql, ADA), await notesOf(sql, 'visitor')], [0, 1])
+  t.strictSame(recorded.filter(({ type }) => type === 'data_purged').map(({ details }) => details), [{ orders: 1 }])
+  await app.close()
+
+  await t.test('negative control: of a source that names no time, what is outdated stays', async t => {
+    const { app, sql, pass } = await build(t, { sources: [notes] })
+    await write(sql, ADA, 'old')
+    pass(3653 * DAY)
+    t.strictSame(await app.privacy.purge(), { removed: {}, failed: [] })
+    t.equal(await notesOf(sql, ADA), 1)
+  })
+})
+
 t.test('without a retention the source is told the time, and knows itself what is over', async t => {
   let before: Date | null = null
   const { app } = await build(t, { now: () => 1_800_000_000_000, sources: [{ name: 'links', purge: due => { before = due.before; return 0 } }] })

@@ -5,6 +5,7 @@ import http2 from 'node:http2'
 import { connect, type AddressInfo, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { connect as connectTls } from 'node:tls'
+import rateLimit from '@fastify/rate-limit'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { Type } from '@sinclair/typebox'
 import t, { type Test } from 'tap'
@@ -25,11 +26,12 @@ const SILENT_MS = 20_000
 
 interface Answer { status: number, headers: Record<string, string>, body: string, json: Record<string, unknown> }
 interface Sent { from?: string, plain?: boolean, port?: number, silentMs?: number }
-interface Service { app: FastifyInstance, port: number, ran: string[], arrived: () => number }
+interface Service { app: FastifyInstance, port: number, ran: string[], log: Record<string, unknown>[], arrived: () => number }
 
 async function build (t: Test): Promise<Service> {
   const ran: string[] = []
-  const app = Fastify(server({ logger: false, trustProxy: '127.0.0.1' }))
+  const log: Record<string, unknown>[] = []
+  const app = Fastify(server({ logger: { level: 'info', stream: { write: (line: string) => { log.push(JSON.parse(line)) } } }, trustProxy: '127.0.0.1' }))
   t.teardown(() => app.close())
   await app.register(bastion, { transport: { hosts: [HOST], requireHttps: true }, validation: { maxText: 250_000 } })
   const Who = Type.Object({ path: Type.String(), ip: Type.String(), protocol: Type.String(), host: Type.String(), more: Type.Array(Type.String()) })
@@ -45,7 +47,7 @@ async function build (t: Test): Promise<Service> {
   let arrived = 0
   app.server.on('request', () => { arrived += 1 })
   await app.listen({ port: 0, host: '127.0.0.1' })
-  return { app, port: (app.server.address() as AddressInfo).port, ran, arrived: () => arrived }
+  return { app, port: (app.server.address() as AddressInfo).port, ran, log, arrived: () => arrived }
 }
 
 /** With paths and ports of this machine, and less patience with slow heads. */
@@ -120,11 +122,27 @@ for (const [name, start] of Object.entries(PROXIES)) {
       t.match(await get('/', { lines: FORGED, plain: true, port: (careless.server.address() as AddressInfo).port }), { json: { ip: '192.0.2.66', host: 'evil.example' } }, 'negative control: a service that trusts everybody, and has no proxy')
     })
 
-    await t.test('limits count the client, and not the proxy [TRAP 20]', async t => {
-      const statuses: number[] = []
-      for (let i = 0; i < 3; i++) statuses.push((await get('/limited', { lines: [`X-Forwarded-For: 192.0.2.${i}`] })).status)
-      t.same(statuses, [200, 200, 429], 'another address in the header is no other client')
+    await t.test('limits count the client, and not the proxy, and the log names it, whatever it says of itself [TRAP 20] [ASVS 15.3.4]', async t => {
+      const ask = async (port?: number) => {
+        const statuses: number[] = []
+        for (let i = 0; i < 3; i++) statuses.push((await get('/limited', { lines: [`X-Forwarded-For: 192.0.2.${i}`, `X-Real-IP: 192.0.2.${i}`, `Forwarded: for=192.0.2.${i}`], ...port !== undefined && { port, plain: true } })).status)
+        return statuses
+      }
+      service.log.length = 0
+      t.same(await ask(), [200, 200, 429], 'another address in the header is no other client')
       t.equal((await get('/limited', { from: OTHER })).status, 200)
+      t.same(service.log.filter(({ msg }) => msg === 'request').map(({ address }) => address), [CLIENT, CLIENT, CLIENT, OTHER])
+      t.match(service.log.find(({ msg }) => msg === 'rate_limited'), { event: { address: CLIENT } })
+      t.notMatch(JSON.stringify(service.log), '192.0.2.')
+
+      const lines: string[] = []
+      const careless = Fastify({ trustProxy: true, logger: { stream: { write: (line: string) => { lines.push(line) } } } })
+      t.teardown(() => careless.close())
+      await careless.register(rateLimit, { max: 2, timeWindow: 60_000 })
+      careless.get('/limited', async () => 'in')
+      await careless.listen({ port: 0, host: '127.0.0.1' })
+      t.same(await ask((careless.server.address() as AddressInfo).port), [200, 200, 200], 'negative control: the official limiter where everybody is believed')
+      t.match(lines.join(''), '"remoteAddress":"192.0.2.2"', 'and so is the log')
     })
 
     await t.test('plain HTTP: safe navigations are redirected, the rest is refused before its body is there [ASVS 4.1.2, 12.2.1]', async t => {
@@ -258,6 +276,41 @@ t.test('negative control: an nginx that only passes on lets its clients say who 
   }
   t.match(await ask('X-Forwarded-For: 192.0.2.66'), { status: 200, json: { ip: '192.0.2.66' } }, 'an address of their choice')
   t.match(await ask('X-Forwarded-Host: evil.example'), { status: 421 }, 'the host that they forward counts: the list of hosts still stands')
+})
+
+t.test('attack: a cache between proxy and service keeps nothing that one user was answered for another [ASVS 14.2.2]', async t => {
+  const cached = (service: number) => nginx(t, ({ plainPort, tlsPort }) => `proxy_cache_path cache keys_zone=answers:1m;
+server {
+  listen 127.0.0.1:${plainPort};
+  listen 127.0.0.1:${tlsPort};
+  location / {
+    proxy_pass http://127.0.0.1:${service};
+    proxy_cache answers;
+    proxy_cache_key $host$request_uri;
+    proxy_cache_valid any 1m;
+  }
+}`)
+  /** What two users get, one after the other, from the same URL. */
+  async function secondOf (app: FastifyInstance, path: string): Promise<string[] | null> {
+    await app.listen({ port: 0, host: '127.0.0.1' })
+    const cache = await cached((app.server.address() as AddressInfo).port)
+    if (cache === null) return null
+    const ask = async (user: string) => (await fetch(`http://127.0.0.1:${cache.plainPort}${path}`, { headers: { cookie: `user=${user}` } })).text()
+    return [await ask('ada'), await ask('ben')]
+  }
+  const mine = async ({ headers }: { headers: { cookie?: string } }) => ({ mine: `diagnosis of ${headers.cookie}` })
+  const app = Fastify(server({ logger: false, trustProxy: '127.0.0.1' }))
+  t.teardown(() => app.close())
+  await app.register(bastion, {})
+  app.get('/mine', { schema: { response: { 200: Type.Object({ mine: Type.String() }) } }, config: { access: 'public' } }, mine)
+  const answers = await secondOf(app, '/mine')
+  if (answers === null) return
+  t.same(answers, ['{"mine":"diagnosis of user=ada"}', '{"mine":"diagnosis of user=ben"}'])
+
+  const bare = Fastify()
+  t.teardown(() => bare.close())
+  bare.get('/mine', mine)
+  t.same(await secondOf(bare, '/mine'), ['{"mine":"diagnosis of user=ada"}', '{"mine":"diagnosis of user=ada"}'], 'negative control: behind plain Fastify the second one reads what is of the first')
 })
 
 /** All answers in what arrived; interim ones are none. */
