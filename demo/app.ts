@@ -18,6 +18,7 @@ import { portalAccounts, type PortalAccounts } from './accounts.js'
 import { alertsOf } from './alerts.js'
 import { makeKeys } from './keys.js'
 import { mailer, type Mail, type SendMail } from './mail.js'
+import { tellOfSignIns } from './notices.js'
 import { encryptionOf } from './patients.js'
 import { portalSources, PURPOSES } from './privacy.js'
 import { portalResources } from './resources.js'
@@ -168,6 +169,7 @@ export async function buildPortal ({ settings, secret, sql, origin, logger, tls,
     isProduction,
     now: now ?? Date.now,
   }
+  tellOfSignIns(portal)
   for (const source of portalSources(portal)) app.privacy.source(source)
   for (const routes of [auditRoutes, authRoutes, sessionRoutes, mfaRoutes, passkeyRoutes, userRoutes, privacyRoutes, keyRoutes, postRoutes, documentRoutes, fileRoutes, orderRoutes, patientRoutes, paymentRoutes, operationRoutes, postureRoutes, metricRoutes, toolRoutes, webhookRoutes, registrationRoutes, recoveryRoutes, webRoutes]) routes(portal)
   if (!isProduction) labRoutes(portal)
