@@ -8,7 +8,7 @@ import bastion, { server, type BastionOptions, type ServerOptions } from '../plu
 import type { TlsOptions } from '../plugins/certificates/index.js'
 import { sqlMfaStore } from '../plugins/mfa/index.js'
 import type { OutboundOptions } from '../plugins/outbound/index.js'
-import type { HashEngine } from '../plugins/passwords/index.js'
+import { pwnedPasswords, type BreachRange, type HashEngine } from '../plugins/passwords/index.js'
 import { sqlPasskeys } from '../plugins/passkeys/index.js'
 import { postgresConnection } from '../plugins/postgres.js'
 import type { Principal } from '../plugins/identity.js'
@@ -95,9 +95,14 @@ export interface PortalParts {
   outbound?: Pick<OutboundOptions, 'resolve'> & Pick<WebhookParts, 'retryAfter' | 'timeout'>
   /** For tests: cheaper hashes of passwords. */
   hashes?: HashEngine
+  /** Who knows passwords of breaches. Default: as the settings say. */
+  breached?: BreachRange
 }
 
-export async function buildPortal ({ settings, secret, sql, origin, logger, tls, mail = mailer(settings), overload, now, hashes, outbound: { resolve: lookUp, ...times } = {} }: PortalParts): Promise<FastifyInstance> {
+/** Of this service, and so in no password: they are guessed first. */
+const OWN_WORDS = ['portal', 'bastion']
+
+export async function buildPortal ({ settings, secret, sql, origin, logger, tls, mail = mailer(settings), overload, now, hashes, breached = settings.BREACHED_PASSWORDS === 'ask' ? pwnedPasswords : undefined, outbound: { resolve: lookUp, ...times } = {} }: PortalParts): Promise<FastifyInstance> {
   const isProduction = settings.NODE_ENV === 'production'
   const isDocumented = settings.NODE_ENV === 'development'
   const keys = makeKeys(secret, settings)
@@ -137,7 +142,7 @@ export async function buildPortal ({ settings, secret, sql, origin, logger, tls,
     csrf: { key: csrf, secure: isSecure },
     sessions: { secret: sessions, secure: isSecure, now },
     encryption: encryptionOf(keys),
-    passwords: { policy: settings.PASSWORD_POLICY, ...hashes === undefined ? { pepper } : { engine: hashes } },
+    passwords: { policy: settings.PASSWORD_POLICY, words: OWN_WORDS, breached, ...hashes === undefined ? { pepper } : { engine: hashes } },
     tokens: { issuer: origin, audience: origin, algorithm: settings.JWT_ALGORITHM, keys: tokens, now },
     apiKeys: { secret: apiKeys, store: sqlApiKeys(sql), owner: accounts.findById, now },
     signIn: { accounts },

@@ -1,4 +1,5 @@
 /** Registration, sign-in, the lock, passwords and step-up, as the contract says. */
+import { createHash } from 'node:crypto'
 import { Type } from '@sinclair/typebox'
 import Fastify from 'fastify'
 import t from 'tap'
@@ -90,6 +91,27 @@ t.test('the policy of NIST, where it is asked for, wants length and nothing else
   const register = (username: string, password: string) => call('POST', '/auth/register', { body: { username, email: 'n@people.example', password } })
   t.equal((await register('nist_short', 'Aa1-Aa1-Aa1-x')).status, 400)
   t.equal((await register('nist_long', 'correct horse battery staple')).status, 201)
+})
+
+t.test('each way to set a password refuses one that is short, holds a word of the service, or was in a breach [ASVS 6.2.12]', async t => {
+  const BREACHED = 'Seven-tulips-42!'
+  const sha1 = createHash('sha1').update(BREACHED).digest('hex').toUpperCase()
+  const asking = await buildOn(t, sql, {}, undefined, { breached: async prefix => prefix === sha1.slice(0, 5) ? `${sha1.slice(5)}:7` : '' })
+  /** What registration, change and reset answer to a password. */
+  const set = async ({ app, call, newcomer }: typeof portal, password: string) => {
+    const person = await newcomer()
+    const [{ hash }] = await sql.query<{ hash: string }>('select password_hash as hash from users where id = $1', [person.id]) as [{ hash: string }]
+    const link = app.tokens.links.issue({ purpose: 'reset', subject: person.id, bound: `${person.username}@people.example ${hash}` })
+    const answers = [
+      await call('POST', '/auth/register', { body: { username: `n_${person.username}`, email: 'n@people.example', password } }),
+      await call('POST', '/auth/password', { token: person.token, body: { currentPassword: NEW_PASSWORD, newPassword: password } }),
+      await call('POST', '/auth/reset', { body: { token: link, newPassword: password } }),
+    ]
+    return answers.map(({ status, body }) => body?.code ?? status)
+  }
+  const weak = Array<string>(3).fill('FST_BASTION_PASSWORDS_WEAK')
+  for (const password of ['Tul-7xy', 'Our-Portal-77', 'bAsTiOn-four-2', BREACHED]) t.strictSame(await set(asking, password), weak, password)
+  t.strictSame((await set(portal, BREACHED)).slice(0, 2), [201, 204], 'the control: where nobody is asked it is taken')
 })
 
 t.test('sign-in answers a pair in the form of RFC 6749', async t => {

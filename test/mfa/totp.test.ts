@@ -39,6 +39,33 @@ t.test('a code is good in its own thirty seconds and in those before and after, 
   }
 })
 
+t.test('with `drift: 0` a code is good for its thirty seconds, and a link of ten minutes for these [ASVS 6.5.5]', async t => {
+  const lifetimeOf = async (drift: 0 | 1) => {
+    const { app, clock, codeOf, enrolled } = await build(t, { drift })
+    const { id, secret } = await enrolled()
+    const step = Math.ceil(clock.ms / STEP) * STEP
+    const seen = []
+    for (const ms of [-1, 0, STEP - 1, STEP]) {
+      clock.ms = step
+      const code = codeOf(secret, seen.length * 10)
+      clock.ms = step + seen.length * 10 * STEP + ms
+      seen.push(await app.mfa.verify(id, code).then(() => ms, () => null))
+    }
+    return seen.filter(ms => ms !== null)
+  }
+  t.same(await lifetimeOf(0), [0, STEP - 1])
+  t.same(await lifetimeOf(1), [-1, 0, STEP - 1, STEP], 'negative control: with `drift: 1` the same code is taken a step before and after')
+
+  let seconds = 1_700_000_000
+  const links = makeLinks(() => secrets, { claim: async () => true } as unknown as State, () => seconds)
+  const [short, long] = [links.issue({ purpose: 'sign-in', subject: 'ada', lifetime: 600 }), links.issue({ purpose: 'sign-in', subject: 'ada' })]
+  seconds += 599
+  t.equal(await links.read('sign-in', short), 'ada')
+  seconds += 1
+  await t.rejects(links.redeem('sign-in', short), { code: 'FST_BASTION_TOKENS_LINK_INVALID' })
+  t.equal(await links.redeem('sign-in', long), 'ada', 'negative control: one without such a lifetime is good after ten minutes')
+})
+
 t.test('a code may be typed as apps show it, with a blank', async t => {
   const { app, codeOf, enrolled } = await build(t)
   const { id, secret } = await enrolled()
