@@ -310,7 +310,7 @@ t.test('production', async t => {
     t.match(await host('portal.example'), /^HTTP\/1\.1 200[^]*"items":\[\]/)
     for (const name of ['localhost', '127.0.0.1', 'evil.example']) t.match(await host(name), /^HTTP\/1\.1 421/, name)
     t.notMatch(readdirSync(env.DATA_DIR).join(), 'secret', 'and makes no secret')
-    for (const [username, password] of [['admin', PASSWORD], ['admin', 'admin'], ['root', 'root'], ['sa', ''], ['postgres', 'postgres'], ['alice', PASSWORD]] as const) {
+    for (const [username, password] of [['admin', PASSWORD], ['admin', 'admin'], ['root', 'root'], ['sa', 'sa'], ['postgres', 'postgres'], ['alice', PASSWORD]] as const) {
       t.match(await get(url, '/auth/login', { host: 'portal.example' }, JSON.stringify({ username, password })), /^HTTP\/1\.1 401/, username)
     }
     child.kill('SIGTERM')
