@@ -8,7 +8,7 @@ import bastion, { server, type BastionOptions, type ServerOptions } from '../plu
 import type { TlsOptions } from '../plugins/certificates/index.js'
 import { sqlMfaStore } from '../plugins/mfa/index.js'
 import type { OutboundOptions } from '../plugins/outbound/index.js'
-import type { HashEngine } from '../plugins/passwords/index.js'
+import { pwnedPasswords, type BreachRange, type HashEngine } from '../plugins/passwords/index.js'
 import { sqlPasskeys } from '../plugins/passkeys/index.js'
 import { postgresConnection } from '../plugins/postgres.js'
 import type { Principal } from '../plugins/identity.js'
@@ -18,6 +18,7 @@ import { portalAccounts, type PortalAccounts } from './accounts.js'
 import { alertsOf } from './alerts.js'
 import { makeKeys } from './keys.js'
 import { mailer, type Mail, type SendMail } from './mail.js'
+import { tellOfSignIns } from './notices.js'
 import { encryptionOf } from './patients.js'
 import { portalSources, PURPOSES } from './privacy.js'
 import { portalResources } from './resources.js'
@@ -94,9 +95,11 @@ export interface PortalParts {
   outbound?: Pick<OutboundOptions, 'resolve'> & Pick<WebhookParts, 'retryAfter' | 'timeout'>
   /** For tests: cheaper hashes of passwords. */
   hashes?: HashEngine
+  /** Who knows passwords of breaches. Default: as the settings say. */
+  breached?: BreachRange
 }
 
-export async function buildPortal ({ settings, secret, sql, origin, logger, tls, mail = mailer(settings), overload, now, hashes, outbound: { resolve: lookUp, ...times } = {} }: PortalParts): Promise<FastifyInstance> {
+export async function buildPortal ({ settings, secret, sql, origin, logger, tls, mail = mailer(settings), overload, now, hashes, breached = settings.BREACHED_PASSWORDS === 'ask' ? pwnedPasswords : undefined, outbound: { resolve: lookUp, ...times } = {} }: PortalParts): Promise<FastifyInstance> {
   const isProduction = settings.NODE_ENV === 'production'
   const isDocumented = settings.NODE_ENV === 'development'
   const keys = makeKeys(secret, settings)
@@ -136,7 +139,7 @@ export async function buildPortal ({ settings, secret, sql, origin, logger, tls,
     csrf: { key: csrf, secure: isSecure },
     sessions: { secret: sessions, secure: isSecure, now },
     encryption: encryptionOf(keys),
-    passwords: { policy: settings.PASSWORD_POLICY, ...hashes === undefined ? { pepper } : { engine: hashes } },
+    passwords: { policy: settings.PASSWORD_POLICY, breached, ...hashes === undefined ? { pepper } : { engine: hashes } },
     tokens: { issuer: origin, audience: origin, algorithm: settings.JWT_ALGORITHM, keys: tokens, now },
     apiKeys: { secret: apiKeys, store: sqlApiKeys(sql), owner: accounts.findById, now },
     signIn: { accounts },
@@ -168,6 +171,7 @@ export async function buildPortal ({ settings, secret, sql, origin, logger, tls,
     isProduction,
     now: now ?? Date.now,
   }
+  tellOfSignIns(portal)
   for (const source of portalSources(portal)) app.privacy.source(source)
   for (const routes of [auditRoutes, authRoutes, sessionRoutes, mfaRoutes, passkeyRoutes, userRoutes, privacyRoutes, keyRoutes, postRoutes, documentRoutes, fileRoutes, orderRoutes, patientRoutes, paymentRoutes, operationRoutes, postureRoutes, metricRoutes, toolRoutes, webhookRoutes, registrationRoutes, recoveryRoutes, webRoutes]) routes(portal)
   if (!isProduction) labRoutes(portal)

@@ -25,6 +25,7 @@ export const PortalSettings = Type.Object({
   TLS_KEY: Type.Optional(Path),
   REDIRECT_PORT: Type.Optional(Type.Integer({ minimum: 1, maximum: 65535, description: 'plain HTTP beside HTTPS, in production: redirected or refused' })),
   PASSWORD_POLICY: Type.Union([Type.Literal('nist'), Type.Literal('composition')], { default: 'composition' }),
+  BREACHED_PASSWORDS: Type.Optional(Type.Union([Type.Literal('off'), Type.Literal('ask')], { default: 'off', description: 'ask: whether a new password was in a breach is asked of Have I Been Pwned, by five digits of its hash' })),
   ALERT_WEBHOOK_URL: Type.Optional(Concealed(Type.String({ pattern: '^https?://' }))),
   ALERT_WEBHOOK_SECRET: Type.Optional(Concealed(Type.String({ pattern: '^whsec_[A-Za-z0-9+/]{43,}=*$' }))),
   REGISTRATION: Type.Union([Type.Literal('open'), Type.Literal('quiet')], { default: 'open' }),

@@ -95,6 +95,12 @@ interface Attempt {
   names: string
 }
 
+/** One that was counted. */
+interface Reserved extends Attempt {
+  /** Of the name, before this one: attempts that failed, or are not decided yet. */
+  failures: number
+}
+
 interface Tally { count: number, ttlMs: number }
 interface Lock { of: 'name for address' | 'name' | 'address', ttlMs: number }
 
@@ -139,7 +145,7 @@ async function signIn (app: FastifyInstance, options: SignInOptions): Promise<vo
       app.events.record('login_failure', request, { user: account.id, reason: 'inactive' })
       throw new AccountInactive()
     }
-    app.events.record('login_success', request, { user: account.id })
+    app.events.record('login_success', request, { user: account.id, ...reserved.failures > 0 && { failures: reserved.failures } })
     return outcome.newHash === undefined ? account : strengthen(account, outcome.newHash, request)
   }
 
@@ -160,7 +166,7 @@ async function signIn (app: FastifyInstance, options: SignInOptions): Promise<vo
    * It is looked up first, and counted only where nothing is locked: otherwise a flood of attempts on a name that is
    * locked for one address would, while they are counted and taken back, lock it for everybody.
    */
-  async function reserve (login: string, request: FastifyRequest): Promise<Attempt> {
+  async function reserve (login: string, request: FastifyRequest): Promise<Reserved> {
     const name = fingerprint(login)
     const epoch = await state.get(epochKey(name)) ?? '0'
     const address = addressKey(request.ip)
@@ -171,13 +177,14 @@ async function signIn (app: FastifyInstance, options: SignInOptions): Promise<vo
       address: `sign-in:address:${address}`,
       names: `sign-in:names:${address}`,
     }
-    await refuseLocked(await count(attempt, 0), name, request)
-    await refuseLocked(await count(attempt, 1), name, request)
-    return attempt
+    await refuseLocked((await count(attempt, 0)).locks, name, request)
+    const { locks, failures } = await count(attempt, 1)
+    await refuseLocked(locks, name, request)
+    return { ...attempt, failures }
   }
 
   /** Looks at the counters (`by` 0), or counts (1) unless that meets a lock. */
-  async function count (attempt: Attempt, by: 0 | 1): Promise<Lock[]> {
+  async function count (attempt: Attempt, by: 0 | 1): Promise<{ locks: Lock[], failures: number }> {
     const keys = [attempt.pair, attempt.total, attempt.address]
     const tallies = keys.map(async key => {
       const { count, ttlMs } = await state.add(key, by, windowMs)
@@ -196,10 +203,11 @@ async function signIn (app: FastifyInstance, options: SignInOptions): Promise<vo
         ...total.count > perName ? [{ of: 'name' as const, ttlMs: total.ttlMs }] : [],
         ...isBusy && names - Number(isNew) >= namesPerAddress ? [{ of: 'address' as const, ttlMs: address.ttlMs }] : [],
       ]
-      if (locks.length === 0) return locks
+      const counts = { locks, failures: total.count - 1 }
+      if (locks.length === 0) return counts
       await refund(attempt, counted)
       if (isNew) await state.leave(attempt.names, attempt.name)
-      return locks
+      return counts
     } catch (error) {
       await refund(attempt, counted)
       throw error

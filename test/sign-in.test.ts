@@ -362,6 +362,16 @@ t.test('unlock lifts the locks of a name everywhere, as often as it is needed', 
   t.match(await other.tryIn('ada', RIGHT), locked, 'the lock of an address stays')
 })
 
+t.test('a success says how many failures of the name there were before it, from wherever; then they are forgotten', async t => {
+  const { fail, tryIn, recorded } = await build(t)
+  t.match(await tryIn('ada', RIGHT), { status: 200 })
+  await fail(2, 'ada')
+  await fail(1, 'ada', '192.0.2.7')
+  t.match(await tryIn('ada', RIGHT, '192.0.2.9'), { status: 200 })
+  t.match(await tryIn('ada', RIGHT, '192.0.2.9'), { status: 200 })
+  t.same(recorded.filter(({ type }) => type === 'login_success').map(({ details }) => details), [{ user: 'ada' }, { user: 'ada', failures: 3 }, { user: 'ada' }])
+})
+
 t.test('inactive is told only after the right password', async t => {
   const { fail, tryIn, recorded } = await build(t)
   t.match(await tryIn('ina', 'wrong'), wrong)

@@ -5,6 +5,7 @@ import { principalOf } from '../../plugins/identity.js'
 import { bearerOf } from '../../plugins/tokens/index.js'
 import { PasswordInput, TokenPair, closed, noBody } from '../../schemas/index.js'
 import type { Portal } from '../app.js'
+import { tell } from '../notices.js'
 import { Proof, proveAgain } from './mfa.js'
 import { FORGOTTEN } from './shapes.js'
 
@@ -72,6 +73,7 @@ export function authRoutes (portal: Portal): void {
     await accounts.savePassword(userId, passwordHash)
     await signOut(userId, principalOf(request))
     app.events.record('password_change', request)
+    tell(portal, user, 'Your password was changed', 'It is another one from now on, and everybody else who was signed in has been signed out')
     reply.code(204)
   })
 

@@ -7,6 +7,7 @@ import { tellInProblem } from '../../plugins/problem.js'
 import { PasskeyAssertion, PasswordInput, TokenInput, TokenPair, closed, noBody } from '../../schemas/index.js'
 import type { Portal } from '../app.js'
 import type { UserRow } from '../data/tables.js'
+import { tell } from '../notices.js'
 
 /** A code as it is typed: six digits, or a recovery code with its hyphens. */
 export const Code = Type.String({ minLength: 1, maxLength: 64, examples: ['123456', '7K3M-P0QX-9ZTA-4RJV-W2C8-HN6E'] })
@@ -65,12 +66,6 @@ export function mfaRoutes (portal: Portal): void {
     }
     reply.code(204)
   })
-}
-
-/** The one whose account it is learns of it, whoever did it. */
-export function tell ({ post }: Portal, user: UserRow, subject: string, what: string): void {
-  if (user.email_confirmed_at === null) return
-  post(async () => ({ to: user.email, subject, text: `${what}: account ${user.username}.\n\nIf it was not you, POST /auth/forgot and choose a new password, which ends all sign-ins; then ask an administrator to take away the second factors and API keys of the account.` }))
 }
 
 /** The account of a sign-in whose second factor is shown now. */

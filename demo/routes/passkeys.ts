@@ -8,7 +8,8 @@ import {
   closed, Id, noBody, page, PasskeyAssertion, PasskeyCreationOptions, PasskeyRegistration, PasskeyRequestOptions, TokenInput, TokenPair,
 } from '../../schemas/index.js'
 import type { Portal } from '../app.js'
-import { stepUpOf, tell } from './mfa.js'
+import { tell } from '../notices.js'
+import { stepUpOf } from './mfa.js'
 import { notFoundWhereGone } from './shapes.js'
 
 const Time = Type.String({ format: 'date-time' })

@@ -7,6 +7,7 @@ import type { Device } from '../../plugins/sessions/index.js'
 import type { Account } from '../../plugins/sign-in.js'
 import { Bio, closed, Credentials, Id, noBody, page, Phone, Url } from '../../schemas/index.js'
 import type { Portal } from '../app.js'
+import { tellNewName } from '../notices.js'
 import { completeSignIn, Proof, proveAgain, SecondFactor } from './mfa.js'
 import { PASSKEY_LIMITS, PasskeyLogin } from './passkeys.js'
 import { FORGOTTEN, Name, OwnProfile, ownProfile, refuseReservedName } from './shapes.js'
@@ -77,9 +78,11 @@ export function sessionRoutes (portal: Portal): void {
   }, async request => {
     const { userId } = principalOf(request)
     const { username } = request.body
-    if (username !== undefined && username !== (await accounts.known(userId)).username) refuseReservedName(username)
+    const before = await accounts.known(userId)
+    if (username !== undefined && username !== before.username) refuseReservedName(username)
     const user = await accounts.change(userId, request.body)
     if (user === null) throw new NotFound()
+    tellNewName(portal, before, user)
     return ownProfile(user)
   })
 

@@ -8,9 +8,9 @@ import { principalOf } from '../../plugins/identity.js'
 import { Bio, closed, Email, Id, noBody, page, PageQuery, Phone, Url } from '../../schemas/index.js'
 import type { Portal } from '../app.js'
 import { build, rows } from '../data/tables.js'
+import { tell, tellNewName } from '../notices.js'
 import { LastAdmin } from '../privacy.js'
 import { askToConfirm } from './recovery.js'
-import { tell } from './mfa.js'
 import { Name, Order, OwnProfile, PublicProfile, Role, STEP_UP_SECONDS, orderShape, ownProfile, paged, publicProfile, refuseReservedName } from './shapes.js'
 
 const OneselfRefused = createError('FST_PORTAL_NOT_ONESELF', 'This cannot be done to oneself', 400)
@@ -55,6 +55,7 @@ export function userRoutes (portal: Portal): void {
       ...(isNewAddress && { email_confirmed_at: null }),
     })
     if (user === null) throw new NotFound()
+    tellNewName(portal, before, user)
     if (isNewAddress) {
       if (before.email_confirmed_at !== null) {
         const text = `The account ${before.username} has another address from now on. If it was not you, ask an administrator at once to end its sign-ins and take away its second factors and keys.`

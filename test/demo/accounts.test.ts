@@ -1,5 +1,10 @@
 /** Registration, sign-in, the lock, passwords and step-up, as the contract says. */
+import { createHash } from 'node:crypto'
+import { Type } from '@sinclair/typebox'
+import Fastify from 'fastify'
 import t from 'tap'
+import { principalOf } from '../../plugins/identity.js'
+import { closed } from '../../schemas/index.js'
 import { build, buildOn, PASSWORD, type Answer, type Call } from './portal.js'
 
 const portal = await build(t)
@@ -86,6 +91,27 @@ t.test('the policy of NIST, where it is asked for, wants length and nothing else
   const register = (username: string, password: string) => call('POST', '/auth/register', { body: { username, email: 'n@people.example', password } })
   t.equal((await register('nist_short', 'Aa1-Aa1-Aa1-x')).status, 400)
   t.equal((await register('nist_long', 'correct horse battery staple')).status, 201)
+})
+
+t.test('each way to set a password refuses one that is short or was in a breach [ASVS 6.2.12]', async t => {
+  const BREACHED = 'Seven-tulips-42!'
+  const sha1 = createHash('sha1').update(BREACHED).digest('hex').toUpperCase()
+  const asking = await buildOn(t, sql, {}, undefined, { breached: async prefix => prefix === sha1.slice(0, 5) ? `${sha1.slice(5)}:7` : '' })
+  /** What registration, change and reset answer to a password. */
+  const set = async ({ app, call, newcomer }: typeof portal, password: string) => {
+    const person = await newcomer()
+    const [{ hash }] = await sql.query<{ hash: string }>('select password_hash as hash from users where id = $1', [person.id]) as [{ hash: string }]
+    const link = app.tokens.links.issue({ purpose: 'reset', subject: person.id, bound: `${person.username}@people.example ${hash}` })
+    const answers = [
+      await call('POST', '/auth/register', { body: { username: `n_${person.username}`, email: 'n@people.example', password } }),
+      await call('POST', '/auth/password', { token: person.token, body: { currentPassword: NEW_PASSWORD, newPassword: password } }),
+      await call('POST', '/auth/reset', { body: { token: link, newPassword: password } }),
+    ]
+    return answers.map(({ status, body }) => body?.code ?? status)
+  }
+  const weak = Array<string>(3).fill('FST_BASTION_PASSWORDS_WEAK')
+  for (const password of ['Tul-7xy', BREACHED]) t.strictSame(await set(asking, password), weak, password)
+  t.strictSame((await set(portal, BREACHED)).slice(0, 2), [201, 204], 'the control: where nobody is asked it is taken')
 })
 
 t.test('sign-in answers a pair in the form of RFC 6749', async t => {
@@ -247,7 +273,7 @@ t.test('logout-all ends all of the user, and nobody else', async t => {
   t.ok(await isAlive((await signIn(person.username, NEW_PASSWORD)).access_token), 'and signing in again works at once')
 })
 
-t.test('a new password', async t => {
+t.test('a new password [ASVS 6.2.2, 6.2.3]', async t => {
   const CHANGED = 'Changed-pass-2'
   const person = await newcomer()
   const other = await signIn(person.username, NEW_PASSWORD)
@@ -257,7 +283,10 @@ t.test('a new password', async t => {
   t.equal((await change({ currentPassword: NEW_PASSWORD, newPassword: 'weak' })).status, 400)
   t.equal((await change({ currentPassword: NEW_PASSWORD, newPassword: `${person.username}-A1` })).status, 400)
   t.equal((await change({ currentPassword: NEW_PASSWORD })).status, 400)
+  t.equal((await change({ newPassword: CHANGED })).status, 400)
   t.ok(await isAlive(other.access_token), 'a refused change ends nothing')
+  t.equal((await login(person.username, CHANGED)).status, 401)
+  t.equal((await login(person.username, NEW_PASSWORD)).status, 200, 'the control: while it is not changed, whoever has learnt the old one gets in')
 
   t.equal((await change({ currentPassword: NEW_PASSWORD, newPassword: CHANGED })).status, 204)
   t.notOk(await isAlive(other.access_token), 'all other tokens are dead')
@@ -266,6 +295,96 @@ t.test('a new password', async t => {
   t.equal((await call('POST', '/auth/refresh', { body: { refresh_token: person.refresh_token } })).status, 200, 'and its family')
   t.equal((await login(person.username, NEW_PASSWORD)).status, 401)
   t.equal((await login(person.username, CHANGED)).status, 200)
+
+  await t.test('negative control: where nobody asks for the old one, a stolen token is enough for a new one', async t => {
+    const careless = await buildOn(t, sql, {}, app => {
+      app.post<{ Body: { newPassword: string } }>('/careless/password', {
+        schema: { body: closed({ newPassword: Type.String({ maxLength: 100 }) }), response: { 204: Type.Null() } }, config: { access: 'user' },
+      }, async (request, reply) => {
+        await sql.query('update users set password_hash = $1 where id = $2', [await app.passwords.hash(request.body.newPassword), principalOf(request).userId])
+        return reply.code(204).send()
+      })
+    })
+    const stolen = await careless.token(person.username, CHANGED)
+    t.equal((await careless.call('POST', '/auth/password', { token: stolen, body: { newPassword: 'Mallory-was-here-1' } })).status, 400)
+    t.equal((await careless.call('POST', '/careless/password', { token: stolen, body: { newPassword: 'Mallory-was-here-1' } })).status, 204)
+    t.equal((await careless.call('POST', '/auth/login', { body: { username: person.username, password: 'Mallory-was-here-1' } })).status, 200)
+  })
+})
+
+t.test('a password is good for as long as nobody changes it, ten years later too [ASVS 6.2.10]', async t => {
+  const { call, newcomer, pass, signIn } = await buildOn(t, sql)
+  const { username, token: first } = await newcomer()
+  pass(10 * 365 * 86_400_000)
+  t.equal((await call('GET', '/users/me', { token: first })).status, 401, 'negative control: what has an end is over by then')
+  const { access_token: token } = await signIn(username, NEW_PASSWORD)
+  t.equal((await call('GET', '/users/me', { token })).status, 200, 'and nothing else is asked for first')
+  t.equal((await call('POST', '/auth/password', { token, body: { currentPassword: NEW_PASSWORD, newPassword: 'Changed-pass-2' } })).status, 204)
+  t.equal((await call('POST', '/auth/login', { body: { username, password: NEW_PASSWORD } })).status, 401)
+})
+
+t.test('there is no hint and no secret question: none is taken, kept or told [ASVS 6.4.2]', async t => {
+  const hints = { hint: 'the usual', passwordHint: 'the usual', question: 'First pet?', secretQuestion: 'First pet?', answer: 'Rex', secretAnswer: 'Rex', securityQuestions: [{ question: 'First pet?', answer: 'Rex' }] }
+  const person = await newcomer()
+  for (const [name, value] of Object.entries(hints)) {
+    for (const [method, url, body] of [
+      ['POST', '/auth/register', { username: 'never_made', email: 'never@people.example', password: NEW_PASSWORD }], ['PATCH', '/users/me', {}],
+      ['POST', '/auth/forgot', { email: 'alice@portal.example' }], ['POST', '/auth/reset', { token: 'x', newPassword: NEW_PASSWORD }],
+    ] as const) t.match(await call(method, url, { token: person.token, body: { ...body, [name]: value } }), { status: 400, body: { code: 'FST_BASTION_VALIDATION_REFUSED' } }, `${name} at ${url}`)
+  }
+  const columns = await sql.query<{ name: string }>("select column_name as name from information_schema.columns where table_schema = 'public'")
+  t.ok(columns.some(({ name }) => name === 'password_hash'))
+  t.strictSame(columns.filter(({ name }) => /hint|question|answer/.test(name)), [])
+  const routes = portal.app.plan.routes.map(({ url }) => url)
+  t.ok(routes.includes('/auth/forgot'))
+  t.strictSame(routes.filter(url => /hint|question|answer/i.test(url)), [])
+
+  const bare = Fastify()
+  t.teardown(() => bare.close())
+  const kept: Record<string, Record<string, unknown>> = {}
+  bare.post<{ Body: { username: string } }>('/auth/register', async ({ body }) => { kept[body.username] = body })
+  bare.get<{ Params: { name: string } }>('/auth/hint/:name', async ({ params }) => ({ hint: kept[params.name]!.passwordHint }))
+  await bare.inject({ method: 'POST', url: '/auth/register', payload: { username: 'rita', password: NEW_PASSWORD, ...hints } })
+  t.match((await bare.inject('/auth/hint/rita')).json(), { hint: 'the usual' }, 'negative control: plain Fastify takes a hint, keeps it, and tells it to whoever asks')
+})
+
+t.test('an admin has the link of a new password sent to its user, and neither sees it nor chooses the password [ASVS 6.4.6]', async t => {
+  const CHOSEN = 'Chosen-by-admin-1'
+  const portal = await buildOn(t, sql, {}, app => {
+    app.put<{ Params: { userId: string }, Body: { password: string } }>('/careless/users/:userId/password', {
+      schema: { params: closed({ userId: Type.String({ maxLength: 50 }) }), body: closed({ password: Type.String({ maxLength: 100 }) }), response: { 204: Type.Null() } }, config: { access: { roles: 'admin' } },
+    }, async (request, reply) => {
+      await sql.query('update users set password_hash = $1 where id = $2', [await app.passwords.hash(request.body.password), request.params.userId])
+      return reply.code(204).send()
+    })
+  })
+  const { call, mails } = portal
+  const person = await portal.newcomer()
+  await sql.query('update users set email_confirmed_at = now() where id = $1', [person.id])
+  const admin = await portal.token('admin')
+  const { body: { email } } = await call('GET', `/users/${person.id}`, { token: admin })
+  const asked = await call('POST', '/auth/forgot', { token: admin, body: { email } })
+  t.match(asked, { status: 202, text: '' })
+  const letter = () => mails.find(({ subject }) => subject === 'Choose a new password')
+  for (let turns = 0; turns < 2000 && letter() === undefined; turns++) await new Promise(resolve => { setImmediate(resolve) })
+  t.equal(letter()?.to, email)
+  const [, link] = /\n\n([\w-]+\.[\w-]{43})/.exec(letter()!.text)!
+  const signsIn = async (password: string) => (await call('POST', '/auth/login', { body: { username: person.username, password } })).status === 200
+
+  for (const [method, url, body] of [
+    ['PATCH', `/users/${person.id}`, { password: CHOSEN }], ['PUT', `/users/${person.id}/password`, { password: CHOSEN }], ['POST', `/users/${person.id}/password`, { newPassword: CHOSEN }],
+    ['PATCH', `/users/${person.id}/role`, { role: 'user', password: CHOSEN }], ['PATCH', `/users/${person.id}/active`, { isActive: true, newPassword: CHOSEN }],
+    ['POST', '/auth/password', { userId: person.id, currentPassword: PASSWORD, newPassword: CHOSEN }], ['POST', '/auth/reset', { userId: person.id, newPassword: CHOSEN }], ['POST', '/auth/reset', { token: admin, newPassword: CHOSEN }],
+    ['POST', '/auth/forgot', { email, newPassword: CHOSEN }],
+  ] as const) t.match((await call(method, url, { token: admin, body })).status, /^40[04]$/, `${method} ${url}`)
+  t.notOk(await signsIn(CHOSEN))
+  t.ok(await signsIn(NEW_PASSWORD), 'until the user does something the old one is good')
+  for (const url of [`/users/${person.id}`, '/audit', '/users']) t.notOk((await call('GET', url, { token: admin })).text.includes(link!.split('.')[1]!), url)
+  t.equal((await call('POST', '/auth/reset', { body: { token: link, newPassword: 'Chosen-by-user-1' } })).status, 204)
+  t.ok(await signsIn('Chosen-by-user-1'))
+
+  t.equal((await call('PUT', `/careless/users/${person.id}/password`, { token: admin, body: { password: CHOSEN } })).status, 204)
+  t.ok(await signsIn(CHOSEN), 'negative control: where an admin sets it the admin knows it')
 })
 
 t.test('attack: whoever signs in with the old password while it is changed is out when it is [ASVS 7.4.3]', async t => {

@@ -1,7 +1,11 @@
 /** The second factor of the portal, as the contract says. */
+import { Type } from '@sinclair/typebox'
+import jwt from '@fastify/jwt'
+import Fastify from 'fastify'
 import { Secret, TOTP } from 'otpauth'
 import t from 'tap'
-import { build, PASSWORD, type Call } from './portal.js'
+import { closed, TokenPair } from '../../schemas/index.js'
+import { build, buildOn, PASSWORD, type Call } from './portal.js'
 
 const portal = await build(t)
 const { call, signIn, token: tokenOf, newcomer, pass, now, sql, log, mails, idOf } = portal
@@ -124,6 +128,51 @@ t.test('a recovery code works once, however it is typed, and in parallel too', a
   t.strictSame(answers.map(({ status }) => status).sort(), [200, ...Array(19).fill(401)])
 })
 
+t.test('whatever is shown once is good once: a code, a recovery code, the link of a mail [ASVS 6.5.1]', async t => {
+  const { id, username, secret, challenge, fresh, recoveryCodes: [recovery] } = await enrolled()
+  const code = fresh()
+  for (const shown of [code, recovery!]) {
+    t.equal((await complete(await challenge(), shown)).status, 200)
+    t.match(await complete(await challenge(), shown), refused)
+  }
+  const [{ hash }] = await sql.query<{ hash: string }>('select password_hash as hash from users where id = $1', [id]) as [{ hash: string }]
+  const link = portal.app.tokens.links.issue({ purpose: 'reset', subject: id, bound: `${username}@people.example ${hash}` })
+  t.equal((await call('POST', '/auth/reset', { body: { token: link, newPassword: 'Another-pass-2' } })).status, 204)
+  t.match(await call('POST', '/auth/reset', { body: { token: link, newPassword: 'Another-pass-3' } }), { status: 400, body: { code: 'FST_BASTION_TOKENS_LINK_INVALID' } })
+  const confirmation = portal.app.tokens.links.issue({ purpose: 'confirm', subject: id, bound: `${username}@people.example` })
+  t.strictSame([(await call('POST', '/auth/confirm', { body: { token: confirmation } })).status, (await call('POST', '/auth/confirm', { body: { token: confirmation } })).status], [204, 400])
+
+  await t.test('negative control: plain Fastify with otpauth, a list of codes and @fastify/jwt, as they are documented, takes each of them twice', async t => {
+    const bare = Fastify()
+    t.teardown(() => bare.close())
+    await bare.register(jwt, { secret: 'a secret that is long enough to sign links' })
+    bare.post<{ Body: { code: string } }>('/totp', async request => new TOTP({ secret: Secret.fromBase32(secret) }).validate({ token: request.body.code, timestamp: now() }) === null ? 'no' : 'in')
+    bare.post<{ Body: { code: string } }>('/recovery', async request => [recovery].includes(request.body.code) ? 'in' : 'no')
+    bare.post<{ Body: { code: string } }>('/link', async request => bare.jwt.verify<{ sub: string }>(request.body.code).sub === id ? 'in' : 'no')
+    for (const [url, shown] of [['/totp', code], ['/recovery', recovery], ['/link', bare.jwt.sign({ sub: id }, { expiresIn: '10m' })]] as const) {
+      for (const use of [1, 2]) t.equal((await bare.inject({ method: 'POST', url, payload: { code: shown } })).body, 'in', `${url}, use ${use}`)
+    }
+  })
+})
+
+t.test('a code is good by the clock of the portal, whatever time a request names [ASVS 6.5.8]', async t => {
+  const { challenge, secret, fresh } = await enrolled()
+  const long = 60 * STEP
+  const [old, then] = [codeOf(secret, -60), now() - long]
+  const times = { date: new Date(then).toUTCString(), 'x-date': new Date(then).toISOString(), 'x-timestamp': String(then), 'x-time': String(then / 1000), 'x-request-start': String(then) }
+  t.match(await complete(await challenge(), old, { headers: times }), refused)
+  for (const more of [{ timestamp: then }, { time: then }, { date: new Date(then).toISOString() }]) {
+    t.equal((await call('POST', '/auth/mfa', { body: { mfaToken: await challenge(), code: old, ...more } })).status, 400)
+  }
+  t.not((await call('POST', `/auth/mfa?timestamp=${then}`, { body: { mfaToken: await challenge(), code: old } })).status, 200)
+  t.equal((await complete(await challenge(), fresh(), { headers: times })).status, 200, 'and the right one is right')
+
+  const bare = Fastify()
+  t.teardown(() => bare.close())
+  bare.post<{ Body: { code: string } }>('/totp', async request => new TOTP({ secret: Secret.fromBase32(secret) }).validate({ token: request.body.code, timestamp: Date.parse(request.headers.date!) }) === null ? 'no' : 'in')
+  t.equal((await bare.inject({ method: 'POST', url: '/totp', headers: times, payload: { code: old } })).body, 'in', 'negative control: where the time of the request is believed an old code is good again')
+})
+
 t.test('five wrong codes lock, whatever the factor: 429 with Retry-After for the right code too, until fifteen minutes are over [ASVS 6.3.1]', async t => {
   const { challenge, fresh, secret, recoveryCodes } = await enrolled()
   const one = await challenge()
@@ -219,6 +268,13 @@ t.test('a forgotten password that was reset does not get round the second factor
   const asked = await login(username, 'Another-pass-2')
   t.match(asked, required)
   t.equal((await complete(asked.body.mfaToken, fresh())).status, 200)
+
+  const hasty = await buildOn(t, sql, {}, app => {
+    app.post<{ Body: { token: string } }>('/hasty/reset', { schema: { body: closed({ token: Type.String({ maxLength: 1000 }) }), response: { 200: TokenPair } }, config: { access: 'public' } }, async request =>
+      app.tokens.issue({ id: await app.tokens.links.redeem('hasty', request.body.token), roles: ['user'] }))
+  })
+  const { body: { access_token: within } } = await hasty.call('POST', '/hasty/reset', { body: { token: hasty.app.tokens.links.issue({ purpose: 'hasty', subject: id }) } })
+  t.match(await hasty.call('GET', '/users/me', { token: within }), { status: 200, body: { username } }, 'negative control: a reset that signs in at once gets round it')
 })
 
 t.test('step-up takes the code where there is a second factor, and the password alone is not even looked at', async t => {

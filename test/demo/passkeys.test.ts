@@ -216,6 +216,34 @@ t.test('who has both completes a sign-in with either, and wrong ones of both cou
   t.equal((await login(device)).status, 200, 'the passkey alone is no second factor, and guesses nothing')
 })
 
+t.test('whatever factor was lost is revoked, by its owner or by an admin: a passkey, an authenticator, its recovery codes [ASVS 6.5.6]', async t => {
+  const { id, username, token, device, passkeyId } = await holder()
+  const { body: { secret } } = await call('POST', '/mfa/enroll', { token })
+  const code = () => {
+    pass(30_000)
+    return new TOTP({ secret: Secret.fromBase32(secret) }).generate({ timestamp: now() })
+  }
+  const { body: { recoveryCodes } } = await call('POST', '/mfa/confirm', { token, body: { code: code() } })
+  const finish = async (proof: object) => call('POST', '/auth/mfa', { body: { mfaToken: (await password(username)).body.mfaToken, ...proof } })
+  const signedIn = await login(device)
+  t.equal(signedIn.status, 200, 'the control: until then whoever has found the passkey signs in by it')
+  t.equal((await finish({ code: code() })).status, 200, 'the control: so does, with the password, who has the authenticator')
+  t.equal((await finish({ code: recoveryCodes[0] })).status, 200, 'the control: or the sheet of recovery codes')
+
+  t.equal((await call('DELETE', '/mfa', { token: signedIn.body.access_token })).status, 204)
+  for (const lost of [code(), recoveryCodes[1]]) t.match(await finish({ code: lost }), mfaRefused)
+  const { body: { mfaToken } } = await password(username)
+  t.equal((await call('POST', '/auth/mfa', { body: { mfaToken, passkey: device.get(await request({ mfaToken })) } })).status, 200, 'the other one goes on')
+
+  const spare = authenticator()
+  t.equal((await register((await login(device)).body.access_token, spare)).status, 201)
+  t.equal((await call('DELETE', `/passkeys/${passkeyId}`, { token: (await login(spare)).body.access_token })).status, 204)
+  t.match(await login(device), refused)
+  t.equal((await login(spare)).status, 200, 'the control: one that was not revoked signs in')
+  t.equal((await call('DELETE', `/users/${id}/factors`, { token: await tokenOf('admin') })).status, 204)
+  t.match(await login(spare), refused)
+})
+
 t.test('step-up takes the passkey where there is one, and the password alone is not looked at', async t => {
   const [ada, ben] = [await holder(), await holder()]
   const stepUp = (token: string, body: object) => call('POST', '/auth/step-up', { token, body })

@@ -90,7 +90,7 @@ export async function build (t: Test, settings: Partial<PortalSettings> = {}): P
 }
 
 /** `declare` adds routes of the test's own. */
-export async function buildOn (t: Test, sql: Sql, settings: Partial<PortalSettings> = {}, declare: (app: FastifyInstance) => void = () => {}, parts: Partial<Pick<PortalParts, 'hashes' | 'outbound' | 'overload' | 'tls'>> = {}): Promise<PortalUnderTest> {
+export async function buildOn (t: Test, sql: Sql, settings: Partial<PortalSettings> = {}, declare: (app: FastifyInstance) => void = () => {}, parts: Partial<Pick<PortalParts, 'breached' | 'hashes' | 'outbound' | 'overload' | 'tls'>> = {}): Promise<PortalUnderTest> {
   const log: string[] = []
   const mails: Mail[] = []
   let time = Date.now()

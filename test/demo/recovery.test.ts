@@ -1,14 +1,19 @@
 /** Confirmed addresses and forgotten passwords: what goes by mail, and what tells nobody anything. */
 import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { createServer, type AddressInfo } from 'node:net'
+import { randomInt } from 'node:crypto'
 import { once } from 'node:events'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
+import { Type } from '@sinclair/typebox'
+import jwt from '@fastify/jwt'
+import Fastify from 'fastify'
 import t from 'tap'
 import { mailer } from '../../demo/mail.js'
 import type { PortalSettings } from '../../demo/settings.js'
-import { build, PASSWORD } from './portal.js'
+import { closed, TokenPair } from '../../schemas/index.js'
+import { build, buildOn, PASSWORD } from './portal.js'
 
 const portal = await build(t)
 const { call, mails, signIn, newcomer, pass, sql, log } = portal
@@ -43,6 +48,18 @@ t.test('who forgot the password gets a link, chooses a new one, and everybody wh
   t.equal((await call('POST', '/auth/login', { body: { username: 'max', password: PASSWORD } })).status, 401)
   await signIn('max', NEW)
   t.match(await reset(link, 'Another-password-8'), { status: 400, body: { code: 'FST_BASTION_TOKENS_LINK_INVALID' } }, 'once')
+
+  const bare = Fastify()
+  t.teardown(() => bare.close())
+  await bare.register(jwt, { secret: 'a secret that is long enough to sign links' })
+  let password = ''
+  bare.post<{ Body: { token: string, newPassword: string } }>('/auth/reset', async ({ body }) => {
+    bare.jwt.verify(body.token)
+    password = body.newPassword
+  })
+  const signed = bare.jwt.sign({ sub: 'max' }, { expiresIn: '30m' })
+  for (const newPassword of [NEW, 'Mallory-was-here-1']) await bare.inject({ method: 'POST', url: '/auth/reset', payload: { token: signed, newPassword } })
+  t.equal(password, 'Mallory-was-here-1', 'negative control: a link by @fastify/jwt, as it is documented, chooses another password after it was used')
 })
 
 t.test('whether an address is known is told neither by the answer nor by a mail [ASVS 6.3.8]', async t => {
@@ -130,6 +147,67 @@ t.test('an address that is changed is confirmed anew, and a link to the old one 
   t.equal(fresh!.to, 'new@people.example')
   t.equal((await confirm(tokenIn(old))).status, 400)
   t.equal((await confirm(tokenIn(fresh))).status, 204)
+})
+
+t.test('no mail signs anybody in: what it brings is neither a sign-in nor a second factor [ASVS 6.3.6]', async t => {
+  const person = await newcomer()
+  const letters = await mailsOf(async () => {
+    await sql.query('update users set email_confirmed_at = now() where id = $1', [person.id])
+    await forgot(`${person.username}@people.example`)
+  })
+  const link = tokenIn(letters.at(-1))
+  t.match(link, /./)
+  const form = (fields: Record<string, string>) => ({ raw: new URLSearchParams(fields).toString(), type: 'application/x-www-form-urlencoded' })
+  for (const [url, more] of [
+    ['/auth/login', { body: { username: person.username, password: link } }], ['/session/login', { body: { username: person.username, password: link } }],
+    ['/auth/mfa', { body: { mfaToken: link, code: link.slice(0, 64) } }], ['/session/mfa', { body: { mfaToken: link, code: '123456' } }],
+    ['/auth/refresh', { body: { refresh_token: link } }], ['/auth/refresh', { token: link }],
+    ['/token', form({ grant_type: 'password', username: person.username, password: link })], ['/token', form({ grant_type: 'refresh_token', refresh_token: link })],
+    ['/auth/step-up', { token: person.token, body: { code: link.slice(0, 64) } }], ['/auth/step-up', { token: person.token, body: { password: link } }],
+  ] as const) t.match((await call('POST', url, more)).status, /^40[01]$/, url)
+  for (const [name, value] of [['authorization', `Bearer ${link}`], ['x-api-key', link], ['cookie', `session=${link}`]] as const) t.equal((await call('GET', '/users/me', { headers: { [name]: value } })).status, 401, name)
+
+  const { body: { secret } } = await call('POST', '/mfa/enroll', { token: person.token })
+  t.type(secret, 'string', 'a second factor is an authenticator')
+  for (const more of [{ by: 'email' }, { email: `${person.username}@people.example` }, { factor: 'email' }]) t.equal((await call('POST', '/mfa/enroll', { token: person.token, body: more })).status, 400)
+
+  const answer = await reset(link)
+  t.match(answer, { status: 204, text: '' })
+  t.notOk('set-cookie' in answer.headers)
+  const address = portal.app.tokens.links.issue({ purpose: 'confirm', subject: person.id, bound: `${person.username}@people.example` })
+  const confirmed = await confirm(address)
+  t.match(confirmed, { status: 204, text: '' })
+  t.notOk('set-cookie' in confirmed.headers)
+
+  const magic = await buildOn(t, sql, {}, app => {
+    app.post<{ Body: { token: string } }>('/magic', { schema: { body: closed({ token: Type.String({ maxLength: 1000 }) }), response: { 200: TokenPair } }, config: { access: 'public' } }, async request =>
+      app.tokens.issue({ id: await app.tokens.links.redeem('magic', request.body.token), roles: ['user'] }))
+  })
+  const { body: { access_token: token } } = await magic.call('POST', '/magic', { body: { token: magic.app.tokens.links.issue({ purpose: 'magic', subject: person.id }) } })
+  t.equal((await magic.call('GET', '/users/me', { token })).status, 200, 'negative control: where a link of a mail signs in, whoever reads the mail is in')
+})
+
+t.test('who guesses what stands in a mail is limited, and the guess is one of 2 to the power of 256 [ASVS 6.6.3]', async t => {
+  const [mail] = await mailsOf(async () => forgot(await emailOf('max')))
+  const link = tokenIn(mail)
+  const [body, signature] = link.split('.') as [string, string]
+  t.equal(Buffer.from(signature, 'base64url').length, 32)
+  const address = '198.51.100.44'
+  const guess = () => `${body}.${Buffer.from(Array.from({ length: 32 }, () => randomInt(256))).toString('base64url')}`
+  for (const ask of [(token: string) => call('POST', '/auth/reset', { address, body: { token, newPassword: NEW } }), (token: string) => call('POST', '/auth/confirm', { address, body: { token } })]) {
+    const statuses: number[] = []
+    for (let i = 0; i < 13; i++) statuses.push((await ask(guess())).status)
+    t.strictSame(statuses, [...Array<number>(10).fill(400), ...Array<number>(3).fill(429)])
+  }
+  t.equal((await call('POST', '/auth/reset', { address, body: { token: link, newPassword: NEW } })).status, 429, 'the right one too')
+
+  const bare = Fastify()
+  t.teardown(() => bare.close())
+  const code = String(randomInt(1000)).padStart(3, '0')
+  bare.post<{ Body: { code: string } }>('/auth/reset', async (request, reply) => reply.code(request.body.code === code ? 204 : 400).send())
+  let guesses = 0
+  while ((await bare.inject({ method: 'POST', url: '/auth/reset', payload: { code: String(guesses).padStart(3, '0') } })).statusCode !== 204) guesses += 1
+  t.equal(guesses, Number(code), 'negative control: a short code without a limit is found by trying')
 })
 
 t.test('nobody\'s mailbox is filled: three mails an hour, and the answer stays the same', async t => {

@@ -1,5 +1,5 @@
 /** Codes that are used once, counted before they are told to be wrong, and kept where nobody reads them. */
-import { createCipheriv, randomBytes } from 'node:crypto'
+import { createCipheriv, createHash, randomBytes } from 'node:crypto'
 import { Secret } from 'otpauth'
 import t from 'tap'
 import type { MfaEnrolment, MfaStore } from '../../plugins/mfa/index.js'
@@ -166,6 +166,20 @@ t.test('what is kept tells no secret and no code [ASVS 6.5.2]', async t => {
   }
   const [one, two] = [(await app.mfa.enroll({ id, name: id })).secret, await app.state.get(`mfa:enrolment:${id}`)]
   t.notOk(two!.includes(one), 'nor is one that waits to be confirmed')
+
+  /** The codes that somebody who holds a table finds in it, as they are or under a hash that needs no key. */
+  const foundIn = (table: string, guesses: readonly string[]) => {
+    const kept = new Set(table.split(/[^\w+/=-]+/))
+    return guesses.filter(guess => [guess, ...['md5', 'sha1', 'sha256', 'sha512'].flatMap(hash => (['hex', 'base64', 'base64url'] as const).map(form => createHash(hash).update(guess).digest(form)))].some(text => kept.has(text)))
+  }
+  const rows = await sql.query<{ hash: string }>('select hash from mfa_recovery_codes where user_id = $1', [id])
+  t.equal(rows.length, 10)
+  for (const { hash } of rows) t.equal(Buffer.from(hash, 'base64url').length, 32)
+  for (const plain of recoveryCodes) t.match(plain.replaceAll('-', ''), /^[0-9A-HJKMNP-TV-Z]{24}$/, '120 bits, for which a standard hash is enough')
+  t.same(foundIn(JSON.stringify(rows), [...recoveryCodes, ...recoveryCodes.map(one => one.replaceAll('-', '')), ...recoveryCodes.map(one => `${id}${one}`)]), [], 'not even by who guesses right, without the key')
+  const short = Array.from({ length: 10 }, (_none, i) => String(i * 1009).padStart(4, '0'))
+  const table = JSON.stringify(short.map(one => ({ hash: createHash('sha256').update(one).digest('hex') })))
+  t.same(foundIn(table, Array.from({ length: 10_000 }, (_none, i) => String(i).padStart(4, '0'))), short, 'negative control: short codes under a plain hash are all found by trying')
 })
 
 t.test('attack: a row that is copied to another account opens nothing there; in its own it does', async t => {

@@ -1,8 +1,13 @@
 /** Codes of authenticators: those of the standard, in their time, once; and what is shown to enrol one. */
+import crypto, { createHash } from 'node:crypto'
+import { syncBuiltinESMExports } from 'node:module'
 import { Secret } from 'otpauth'
 import decodeQr from 'qr/decode.js'
 import t from 'tap'
-import { describeTotp, stepOf } from '../../plugins/mfa/totp.js'
+import { newRecoveryCodes, plainCode } from '../../plugins/mfa/recovery.js'
+import { describeTotp, newSecret, stepOf } from '../../plugins/mfa/totp.js'
+import type { State } from '../../plugins/state/index.js'
+import { makeLinks } from '../../plugins/tokens/links.js'
 import { build, STEP } from './build.js'
 
 const refused = { code: 'FST_BASTION_MFA_REFUSED', statusCode: 401 }
@@ -34,6 +39,33 @@ t.test('a code is good in its own thirty seconds and in those before and after, 
   }
 })
 
+t.test('with `drift: 0` a code is good for its thirty seconds, and a link of ten minutes for these [ASVS 6.5.5]', async t => {
+  const lifetimeOf = async (drift: 0 | 1) => {
+    const { app, clock, codeOf, enrolled } = await build(t, { drift })
+    const { id, secret } = await enrolled()
+    const step = Math.ceil(clock.ms / STEP) * STEP
+    const seen = []
+    for (const ms of [-1, 0, STEP - 1, STEP]) {
+      clock.ms = step
+      const code = codeOf(secret, seen.length * 10)
+      clock.ms = step + seen.length * 10 * STEP + ms
+      seen.push(await app.mfa.verify(id, code).then(() => ms, () => null))
+    }
+    return seen.filter(ms => ms !== null)
+  }
+  t.same(await lifetimeOf(0), [0, STEP - 1])
+  t.same(await lifetimeOf(1), [-1, 0, STEP - 1, STEP], 'negative control: with `drift: 1` the same code is taken a step before and after')
+
+  let seconds = 1_700_000_000
+  const links = makeLinks(() => secrets, { claim: async () => true } as unknown as State, () => seconds)
+  const [short, long] = [links.issue({ purpose: 'sign-in', subject: 'ada', lifetime: 600 }), links.issue({ purpose: 'sign-in', subject: 'ada' })]
+  seconds += 599
+  t.equal(await links.read('sign-in', short), 'ada')
+  seconds += 1
+  await t.rejects(links.redeem('sign-in', short), { code: 'FST_BASTION_TOKENS_LINK_INVALID' })
+  t.equal(await links.redeem('sign-in', long), 'ada', 'negative control: one without such a lifetime is good after ten minutes')
+})
+
 t.test('a code may be typed as apps show it, with a blank', async t => {
   const { app, codeOf, enrolled } = await build(t)
   const { id, secret } = await enrolled()
@@ -56,6 +88,38 @@ t.test('secrets are 160 random bits [ASVS 6.5.3]', async t => {
   for (const { secret } of secrets) t.equal(Secret.fromBase32(secret).bytes.length, 20)
 })
 
+t.test('seeds, recovery codes and links are made of bytes of the cryptographic generator, 120 bits of them at least, and do not follow Math.random or the clock [ASVS 6.5.3, 6.5.4]', t => {
+  const links = makeLinks(() => secrets, {} as State, () => 1_700_000_000)
+  const nonceOf = (link: string) => (JSON.parse(Buffer.from(link.split('.')[0]!, 'base64url').toString()) as string[])[3]!
+  const make = () => ({ seed: newSecret().toString('hex'), codes: newRecoveryCodes(), nonce: nonceOf(links.issue({ purpose: 'reset', subject: 'ada' })) })
+  const naive = () => Math.random().toString(36).slice(2, 10)
+
+  const [one, two] = [foreseen(make), foreseen(make)]
+  t.not(one.seed, two.seed)
+  t.not(one.nonce, two.nonce)
+  t.equal(new Set([...one.codes, ...two.codes]).size, 20)
+  t.equal(foreseen(naive), foreseen(naive), 'negative control: who knows the state of Math.random foretells what was made by it')
+
+  const given: Buffer[] = []
+  const { seed, codes, nonce } = generating(given, make)
+  t.equal(seed, given[0]!.toString('hex'))
+  t.same(codes.map(plainCode), given.slice(1, 11).map(crockford), 'each bit of a code is one of the generator')
+  t.equal(nonce, given[11]!.toString('base64url'))
+  t.same(given.map(bytes => bytes.length * 8), [160, ...Array<number>(10).fill(120), 128])
+  t.end()
+})
+
+t.test('who tries codes meets none of ten recovery codes [ASVS 6.5.4]', t => {
+  const ours = new Set(newRecoveryCodes().map(plainCode))
+  const all = Array.from({ length: 10_000 }, (_none, i) => String(i).padStart(4, '0'))
+  t.notOk(all.some(code => ours.has(plainCode(code))), 'those of four digits')
+  t.notOk(all.some(code => ours.has(code.padStart(24, '0'))), 'nor those with as many letters as ours')
+  t.notOk(Array.from({ length: 300 }, newRecoveryCodes).flat().some(code => ours.has(plainCode(code))), 'nor three thousand others of the same kind')
+  const short = new Set(Array.from({ length: 10 }, () => String(crypto.randomInt(10_000)).padStart(4, '0')))
+  t.same(new Set(all.filter(code => short.has(code))), short, 'negative control: codes of four digits are met, all of them')
+  t.end()
+})
+
 t.test('the URL is that of the Key URI format, whatever the name is', async t => {
   const secret = Buffer.from('12345678901234567890')
   t.equal(describeTotp(secret, 'Shop & Co', 'ada').otpauthUrl,
@@ -72,6 +136,47 @@ t.test('the QR code reads as that URL, dark on light, and holds no text', async 
     t.match(qr, /^<svg xmlns="http:\/\/www\.w3\.org\/2000\/svg" viewBox="0 0 \d+ \d+" shape-rendering="crispEdges" role="img" aria-label="QR code"><path fill="#fff" d="[MHhVvz\d ]+"\/><path stroke="#000" d="[Mh\d. ]+"\/><\/svg>$/)
   }
 })
+
+const secrets = [Buffer.from('a key of links that is long enough')]
+
+/** What is made while Math.random and the clock are the attacker's. */
+function foreseen<Made> (make: () => Made): Made {
+  const { random } = Math
+  const { now } = Date
+  let state = 7
+  try {
+    Math.random = () => (state = state * 48_271 % 2_147_483_647) / 2_147_483_647
+    Date.now = () => 1_700_000_000_000
+    return make()
+  } finally {
+    Math.random = random
+    Date.now = now
+  }
+}
+
+/** What is made while the generator gives known bytes, which it keeps in `given`. */
+function generating<Made> (given: Buffer[], make: () => Made): Made {
+  const { randomBytes } = crypto
+  try {
+    crypto.randomBytes = ((size: number) => {
+      const bytes = createHash('sha512').update(String(given.length)).digest().subarray(0, size)
+      given.push(bytes)
+      return bytes
+    }) as typeof randomBytes
+    syncBuiltinESMExports()
+    return make()
+  } finally {
+    crypto.randomBytes = randomBytes
+    syncBuiltinESMExports()
+  }
+}
+
+/** In Crockford's base 32, by arithmetic. */
+function crockford (bytes: Buffer): string {
+  let [rest, letters] = [BigInt(`0x${bytes.toString('hex')}`), '']
+  for (let i = 0; i < bytes.length * 8 / 5; i++, rest >>= 5n) letters = '0123456789ABCDEFGHJKMNPQRSTVWXYZ'[Number(rest & 31n)]! + letters
+  return letters
+}
 
 /** The SVG as a screen shows it. */
 function imageOf (svg: string): { width: number, height: number, data: Uint8Array } {

@@ -71,6 +71,9 @@ t.test('a password that was in a breach is refused when it is set, and only five
   await app.passwords.checkNew('one that nobody has used before')
   await t.rejects(app.passwords.checkNew('short'), { code: 'FST_BASTION_PASSWORDS_WEAK', message: /at least 15/ })
   t.equal(asked.length, 3, 'what the policy refuses is not asked about')
+
+  const { app: unasking } = await build(t)
+  await t.resolves(unasking.passwords.checkNew('correct horse battery'), 'negative control: without the option it is taken')
 })
 
 t.test('a range service that fails, hangs or talks nonsense blocks nobody, and is in the log without the password', async t => {

@@ -301,6 +301,28 @@ t.test('nist: fifteen characters of any kind, no composition [ASVS 6.2.1, 6.2.5]
   t.same(passwords.faults('fourteen chars'), ['must have at least 15 characters'])
   t.same(passwords.faults('🙂🙃🙂🙃🙂🙃🙂😀'), ['must have at least 15 characters'], 'characters, not bytes')
   t.throws(() => passwords.check('short'), { code: 'FST_BASTION_PASSWORDS_WEAK', statusCode: 400, message: /^The password must have at least 15 characters/ })
+
+  t.test('negative control: plain Fastify that hashes what comes keeps short ones, and signs in by them', async t => {
+    const bare = Fastify()
+    t.teardown(() => bare.close())
+    let kept = ''
+    bare.post<{ Body: { password: string } }>('/register', async request => {
+      kept = await argon2.hash(request.body.password, { memoryCost: 1024, timeCost: 2, parallelism: 1 })
+      return 'kept'
+    })
+    bare.post<{ Body: { password: string } }>('/sign-in', async request => await argon2.verify(kept, request.body.password) ? 'in' : 'out')
+    for (const password of ['short', '1234567', '🙂🙃🙂🙃🙂🙃🙂😀']) {
+      t.throws(() => passwords.check(password), { code: 'FST_BASTION_PASSWORDS_WEAK' })
+      for (const [url, said] of [['/register', 'kept'], ['/sign-in', 'in']] as const) t.equal((await bare.inject({ method: 'POST', url, payload: { password } })).body, said, password)
+    }
+  })
+
+  t.test('negative control: rules about kinds of characters, by option, turn such passwords away', async t => {
+    const strict = await build(t, { policy: 'composition' })
+    for (const good of ['alllowercaseletters', 'tulip window seven', '🙂🙃🙂🙃🙂🙃🙂🙃🙂🙃🙂🙃🙂🙃😀', '739204861957302', 'correct horse battery staple']) {
+      t.throws(() => strict.passwords.check(good), { code: 'FST_BASTION_PASSWORDS_WEAK' }, good)
+    }
+  })
 })
 
 t.test('composition: eight characters of all four kinds', async t => {
@@ -348,6 +370,9 @@ t.test('one\'s own name, and the words of the service, are refused [ASVS 6.2.11]
   ] as const) t.same(passwords.faults(password, own), [fault], password)
   t.same(passwords.faults('i am ada and nobody', ['ada']), [], 'three letters stand in too many words')
   t.throws(() => passwords.check('acme', ['x']), { message: /at least 15 characters, .*nor the name of this service/ })
+
+  const without = await build(t)
+  for (const password of ['my acme password', 'ROADRUNNER beeps twice']) t.same(without.passwords.faults(password), [], `negative control: without the list ${password} is taken`)
 })
 
 t.test('a password has no end of its own [ASVS 6.2.10]', async t => {

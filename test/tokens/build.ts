@@ -65,6 +65,7 @@ export async function build (t: Test, options: Partial<TokensOptions> = {}, stat
   app.get('/public', { config: { access: 'public' } }, answer)
   app.get('/admin', { config: { access: { roles: 'admin' } } }, answer)
   app.get('/fresh', { config: { access: { stepUp: true } } }, answer)
+  app.get('/proven', { config: { access: { stepUp: { factors: 'otp', maxAge: 300 } } } }, answer)
   app.get('/presumptuous', { config: { access: 'user' } }, async request => {
     const principal = request.principal as unknown as { id: string, roles: string[] }
     let refused = 0

@@ -196,6 +196,38 @@ t.test('a principal of another issuer steps up to nothing, and no request change
   t.match(await ask(await signed(claims()), '/fresh'), { status: 401, code: 'FST_BASTION_STEP_UP_REQUIRED' }, 'nor was who is not said to have been seen')
 })
 
+t.test('where a route asks for a factor or for a recent sign-in, the claims of the issuer decide, and what they do not say was not shown [ASVS 6.8.4]', async t => {
+  const { ask, handled } = await taking(t, { jwks: { keys: await all() as never } })
+  t.match(await ask(await signed(claims({ amr: ['pwd', 'otp'], auth_time: NOW - 60 })), '/proven'), { status: 200 })
+  const weak: Record<string, Json> = {
+    'says nothing': {},
+    'the password alone': { amr: ['pwd'], auth_time: NOW },
+    'no factor is named': { auth_time: NOW },
+    'an empty list': { amr: [], auth_time: NOW },
+    'no time is named': { amr: ['pwd', 'otp'] },
+    'an old sign-in': { amr: ['pwd', 'otp'], auth_time: NOW - 302 },
+    'a time to come': { amr: ['pwd', 'otp'], auth_time: NOW + 60 },
+    'a name that nobody agreed on': { acr: 'urn:high', auth_time: NOW },
+  }
+  handled.length = 0
+  for (const [name, said] of Object.entries(weak)) {
+    const token = await signed(claims(said))
+    t.match(await ask(token, '/proven'), { status: 401, code: 'FST_BASTION_STEP_UP_REQUIRED', challenge: /insufficient_user_authentication.*acr_values="otp", max_age="300"/ }, name)
+    t.match(await ask(token), { status: 200 }, `${name}: elsewhere it is a sign-in`)
+  }
+  t.notOk(handled.includes('/proven'), 'no handler ran')
+
+  t.test('negative control: @fastify/jwt with the key of the issuer, as its documentation shows it, asks for no more than a signature', async t => {
+    const bare = Fastify()
+    t.teardown(() => bare.close())
+    await bare.register(jwt, { secret: { public: pemOf(pairs.ES256).public }, verify: { algorithms: ['ES256'], allowedIss: ISSUER, allowedAud: AUDIENCE, clockTimestamp: NOW * 1000 } })
+    bare.get('/proven', { onRequest: async request => { await request.jwtVerify() } }, async () => 'in')
+    for (const [name, said] of Object.entries(weak)) {
+      t.match(await bare.inject({ url: '/proven', headers: { authorization: `Bearer ${await signed(claims(said))}` } }), { statusCode: 200, body: 'in' }, name)
+    }
+  })
+})
+
 t.test('ten thousand kids that nobody knows cause one fetch a cool-down', async t => {
   const published = await publisher(t, ...await all())
   const { ask, clock, handled } = await taking(t, { jwks: published.url })
@@ -573,7 +605,7 @@ t.test('a verified token is remembered, bounded, and still judged on each reques
   }
 })
 
-t.test('forged and twisted tokens are refused, each of them [RFC 8725, 3; ASVS 9.1.1, 9.1.2, 9.1.3]', async t => {
+t.test('forged and twisted tokens are refused, each of them [RFC 8725, 3; ASVS 6.8.2, 9.1.1, 9.1.2, 9.1.3]', async t => {
   const published = await publisher(t, ...await all())
   const { ask, handled } = await taking(t, { jwks: published.url, algorithms: ['RS256', 'ES256', 'EdDSA'] })
   const real = await signed(claims())

@@ -83,6 +83,19 @@ t.test('a link ends with what it is bound to', async t => {
   await t.rejects(links.redeem('reset', free, () => 'hash 1'), refused, 'and a link that is bound to nothing does not pass for one that is')
 })
 
+t.test('a link that is bound to one sign-in completes that one, and none before or after it, of the same subject [ASVS 6.6.2]', async t => {
+  const { links } = await build(t)
+  const requests = ['the first request', 'the second request', 'the third request']
+  const sent = requests.map(bound => links.issue({ purpose: 'sign-in', subject: 'ada', lifetime: 600, bound }))
+  for (const [i, text] of sent.entries()) {
+    for (const other of requests) if (other !== requests[i]) await t.rejects(links.redeem('sign-in', text, () => other), refused, `that of ${requests[i]!} for ${other}`)
+  }
+  for (const [i, text] of sent.entries()) t.equal(await links.redeem('sign-in', text, () => requests[i]!), 'ada')
+
+  const free = () => links.issue({ purpose: 'sign-in', subject: 'ada', lifetime: 600 })
+  for (const request of requests) t.equal(await links.redeem('sign-in', free()), 'ada', `negative control: one that is bound to nothing completes ${request} too`)
+})
+
 t.test('every change of a link is refused, and asks for nobody', async t => {
   const { links } = await build(t)
   const text = links.issue({ purpose: 'reset', subject: 'ada', bound: 'x' })

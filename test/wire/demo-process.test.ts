@@ -302,13 +302,16 @@ t.test('what stops the start, with a message that names it and no secret', async
 t.test('production', async t => {
   const env = { DATA_DIR: folder(t), NODE_ENV: 'production', APP_SECRET: SECRET }
 
-  await t.test('seeds nothing without DEMO_PASSWORD, prints no table, trusts its own origin only', async t => {
+  await t.test('seeds nothing without DEMO_PASSWORD, so that nobody is there by default, prints no table, trusts its own origin only [ASVS 6.3.2]', async t => {
     const { url, output, child, ended } = await start(t, { ...env, PUBLIC_ORIGIN: 'http://portal.example' })
     t.notMatch(output(), /│|password of|alice/)
     const host = (name: string) => get(url, '/posts', { host: name })
     t.match(await host('portal.example'), /^HTTP\/1\.1 200[^]*"items":\[\]/)
     for (const name of ['localhost', '127.0.0.1', 'evil.example']) t.match(await host(name), /^HTTP\/1\.1 421/, name)
     t.notMatch(readdirSync(env.DATA_DIR).join(), 'secret', 'and makes no secret')
+    for (const [username, password] of [['admin', PASSWORD], ['admin', 'admin'], ['root', 'root'], ['sa', 'sa'], ['postgres', 'postgres'], ['alice', PASSWORD]] as const) {
+      t.match(await get(url, '/auth/login', { host: 'portal.example' }, JSON.stringify({ username, password })), /^HTTP\/1\.1 401/, username)
+    }
     child.kill('SIGTERM')
     t.equal(await ended, 0)
   })
@@ -322,6 +325,7 @@ t.test('production', async t => {
     t.match(await login({}), /^HTTP\/1\.1 403[^]*HTTPS_REQUIRED/)
     const secure = await login({ 'x-forwarded-proto': 'https', 'x-forwarded-for': '203.0.113.9' })
     t.match(secure, /^HTTP\/1\.1 200/)
+    t.match(await get(url, '/auth/login', { host: 'portal.example', 'x-forwarded-proto': 'https' }, JSON.stringify({ username: 'admin', password: PASSWORD })), /^HTTP\/1\.1 200/, 'negative control: where they are asked for, admin signs in')
     t.match(secure, /strict-transport-security: max-age=\d+/)
     t.match(await get(url, '/posts', { host: 'portal.example' }), /^HTTP\/1\.1 308[^]*location: https:\/\/portal\.example\/posts/)
     t.match(await get(url, '/health', { host: 'portal.example' }), /^HTTP\/1\.1 200/, 'probes inside a cluster may')
