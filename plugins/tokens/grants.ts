@@ -94,6 +94,7 @@ export function makeGrants (parts: GrantParts): Pick<Tokens, 'issue' | 'refresh'
         throw error
       }
       if (outcome !== 'swapped') continue
+      events.record('token_issued', request, { user: claims.sub, family: claims.fam })
       const kept = { scopes, id: claims.sub, authTime: claims.auth_time, amr: claims.amr }
       return mint.pair({ ...subject, ...kept }, { id: claims.fam, gen, end: claims.fam_exp, jkt }, next, fewer)
     }
