@@ -67,16 +67,17 @@ t.test('the headers are helmet\'s own, and the two that it does not set [TRAP 18
   t.ok(ours['cache-control'])
 })
 
-for (const [id, what, name, isRight] of [
-  ['3.4.1', 'browsers come by HTTPS alone for a year or more, to all hosts below', 'strict-transport-security', (value: string) => Number(/^max-age=(\d+); includeSubDomains/.exec(value)?.[1]) >= 31_536_000],
-  ['3.4.3', 'a policy lets nothing load, and of code what has the nonce', 'content-security-policy', (value: string) => /^default-src 'none';/.test(value) && /;base-uri 'none'/.test(value) && !/unsafe|object-src|\*|https?:/.test(value)],
-  ['3.4.4', 'nothing is taken for what it does not say it is', 'x-content-type-options', (value: string) => value === 'nosniff'],
-  ['3.4.5', 'no other site learns whence its visitors come', 'referrer-policy', (value: string) => value === 'no-referrer'],
-  ['3.4.6', 'nobody frames it', 'content-security-policy', (value: string) => value.includes(";frame-ancestors 'none'")],
-  ['3.4.7', 'what a policy stopped is reported', 'content-security-policy', (value: string) => value.endsWith(';report-uri /reports/csp;report-to csp')],
-  ['3.4.8', 'no window of another site has a hold on it', 'cross-origin-opener-policy', (value: string) => value === 'same-origin'],
+for (const [what, id, name, isRight] of [
+  ['browsers come by HTTPS alone for a year or more, to all hosts below', '[ASVS 3.4.1]', 'strict-transport-security', (value: string) => Number(/^max-age=(\d+); includeSubDomains/.exec(value)?.[1]) >= 31_536_000],
+  ['a policy lets nothing load, and of code what has the nonce', '[ASVS 3.4.3]', 'content-security-policy', (value: string) => /^default-src 'none';/.test(value) && /;base-uri 'none'/.test(value) && !/unsafe|object-src|\*|https?:/.test(value)],
+  ['nothing is taken for what it does not say it is', '[ASVS 3.4.4]', 'x-content-type-options', (value: string) => value === 'nosniff'],
+  ['no other site learns whence its visitors come', '[ASVS 3.4.5]', 'referrer-policy', (value: string) => value === 'no-referrer'],
+  ['nobody frames it', '[ASVS 3.4.6]', 'content-security-policy', (value: string) => value.includes(";frame-ancestors 'none'")],
+  ['what a policy stopped is reported', '[ASVS 3.4.7]', 'content-security-policy', (value: string) => value.endsWith(';report-uri /reports/csp;report-to csp')],
+  ['no window of another site has a hold on it', '[ASVS 3.4.8]', 'cross-origin-opener-policy', (value: string) => value === 'same-origin'],
+  ['no page of another site loads it', '[ASVS 3.5.8]', 'cross-origin-resource-policy', (value: string) => value === 'same-origin'],
 ] as const) {
-  t.test(`${what} [ASVS ${id}]`, async t => {
+  t.test(`${what} ${id}`, async t => {
     const declare = (app: FastifyInstance) => {
       app.get('/page', page, async (_request, reply) => reply.type('text/html').send('<p>page</p>'))
       app.get('/broken', { ...page }, async () => { throw new Error('broken') })
