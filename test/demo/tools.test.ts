@@ -191,7 +191,7 @@ t.test('GET /ping', async t => {
     t.strictSame((await ping('127.0.0.1')).body, { host: '127.0.0.1', reachable: true })
   })
 
-  await t.test('attack: what is no hostname of RFC 1123 and no address is a 400, and runs nothing [ASVS 1.2.5]', async t => {
+  await t.test('attack: what is no hostname of RFC 1123 and no address is a 400, and runs nothing [ASVS 1.2.5] [ASVS 1.3.3]', async t => {
     const program = programThat(t, 'process.exit(0)')
     const marker = join(program.folder, 'marker')
     for (const host of [
