@@ -13,7 +13,7 @@ const Attachment = Type.Optional(Type.String({ maxLength: 32, pattern: '^[a-z-]*
 /** What a client knows of the ways to its authenticator; new ones may come. */
 const Transports = Type.Array(Type.String({ minLength: 1, maxLength: 32, pattern: '^[a-z-]+$' }), { maxItems: 16 })
 
-const Plain = [Type.Boolean(), Type.Number(), Type.Null(), Type.String({ maxLength: 1024 })]
+const Plain = [Type.Boolean(), Type.Number({ minimum: Number.MIN_SAFE_INTEGER, maximum: Number.MAX_SAFE_INTEGER }), Type.Null(), Type.String({ maxLength: 1024 })]
 const Shallow = Type.Union([...Plain, Type.Array(Type.Union(Plain), { maxItems: 16 }), Type.Object({}, { additionalProperties: Type.Union(Plain), maxProperties: 16 })])
 const Result = Type.Union([...Plain, Type.Array(Shallow, { maxItems: 16 }), Type.Object({}, { additionalProperties: Shallow, maxProperties: 16 })])
 /** What extensions answered: of any name, not deep and not large. Nothing is decided by it. */

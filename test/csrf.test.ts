@@ -404,13 +404,37 @@ t.test('attack: what is no token is refused, and is no failure of the service', 
   t.same(await inBody({ _csrf: token }), DONE)
 })
 
-t.test('attack: a token in the URL is none, and no header makes a POST a GET [ASVS 3.5.3]', async t => {
+t.test('attack: a token in the URL is none, and no header makes a POST a GET', async t => {
   const { ask, page, ran } = await build(t)
   const { token, cookie } = await page(ADA)
   t.same(await ask({ ...transfer(ADA, {}, [cookie]), url: `/transfer?_csrf=${token}&x-csrf-token=${token}` }), REFUSED)
   for (const header of ['x-http-method-override', 'x-http-method', 'x-method-override']) t.same(await ask(transfer(ADA, { [header]: 'GET' }, [cookie])), REFUSED, header)
   t.same(await ask({ ...transfer(ADA, {}, [cookie]), url: '/transfer?_method=GET' }), REFUSED)
   t.same(ran, [])
+})
+
+t.test('attack: what changes something is not done by what links, pictures and other pages can send: no safe method reaches it, and where one must it says whence it comes [ASVS 3.5.3]', async t => {
+  const leave = (csrf: CsrfRule) => (app: FastifyInstance, run: (request: { url: string, body: unknown }) => { ok: boolean }) => {
+    app.get('/leave', { schema: { response }, config: { access: 'user', csrf } }, async request => run(request))
+  }
+  const { ask, page, ran } = await build(t, {}, leave('origin'))
+  const { token, cookie } = await page(ADA)
+  const signedIn = { cookie: `sid=${ADA}; ${cookie}`, 'x-csrf-token': token }
+  for (const method of ['GET', 'HEAD', 'OPTIONS', 'TRACE'] as const) {
+    for (const url of ['/transfer?to=mallory', '/thing', `/transfer?to=mallory&_method=POST&_csrf=${token}`]) {
+      for (const header of ['x-http-method-override', 'x-http-method', 'x-method-override']) t.equal((await ask({ method: method as 'GET', url, headers: { ...signedIn, [header]: 'POST' } })).status, 404, `${method} ${url}`)
+    }
+  }
+  const foreign: Record<string, string>[] = [
+    { 'sec-fetch-site': 'cross-site', 'sec-fetch-mode': 'no-cors', 'sec-fetch-dest': 'image' }, { 'sec-fetch-site': 'cross-site', 'sec-fetch-mode': 'navigate', 'sec-fetch-dest': 'document', 'sec-fetch-user': '?1' },
+    { 'sec-fetch-site': 'same-site', 'sec-fetch-mode': 'no-cors', 'sec-fetch-dest': 'script' }, { 'sec-fetch-site': 'cross-site', 'sec-fetch-mode': 'cors', 'sec-fetch-dest': 'empty', origin: 'https://evil.example' },
+  ]
+  for (const headers of foreign) t.same(await ask({ url: '/leave', headers: { ...signedIn, ...headers } }), REFUSED, JSON.stringify(headers))
+  t.same(ran, [])
+  t.same(await ask({ url: '/leave', headers: { ...signedIn, 'sec-fetch-site': 'same-origin', 'sec-fetch-mode': 'cors', 'sec-fetch-dest': 'empty' } }), DONE)
+
+  const off = await build(t, {}, leave(false))
+  for (const headers of foreign) t.same(await off.ask({ url: '/leave', headers: { cookie: `sid=${ADA}`, ...headers } }), DONE, 'negative control: with the rule off a picture of another page does it')
 })
 
 t.test('a credential that fails, or answers no text, lets nothing pass', async t => {

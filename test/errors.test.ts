@@ -1,4 +1,6 @@
 /** Errors: every refusal and failure in one form, and nothing internal in any of them. */
+import { METHODS, request } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { Writable } from 'node:stream'
 import Fastify, { type FastifyInstance, type InjectOptions } from 'fastify'
 import { createError } from '@fastify/error'
@@ -10,7 +12,7 @@ import errors, { NotFound, toProblem } from '../plugins/errors.js'
 import events from '../plugins/events.js'
 import { textOf } from '../plugins/problem-text.js'
 import plan from '../plugins/plan/index.js'
-import { closed } from '../schemas/closed.js'
+import { closed, noBody } from '../schemas/closed.js'
 import { Problem } from '../schemas/problem.js'
 
 /** What a driver says when its database is away. */
@@ -251,7 +253,7 @@ t.test('parser and validation refuse with path and message, and never echo the v
   t.equal((await post({ name: 'a' })).statusCode, 200)
 })
 
-t.test('what no route takes is a 404, before its body is read, whichever method it has [ASVS 4.1.4, 13.4.4]', async t => {
+t.test('what no route takes is a 404, before its body is read, whichever method it has [ASVS 13.4.4]', async t => {
   const { app } = await build(t, app => {
     app.get('/known', route, async () => ({ ok: true }))
     app.get('/hands-over', route, async (_request, reply) => reply.callNotFound())
@@ -265,6 +267,36 @@ t.test('what no route takes is a 404, before its body is read, whichever method 
   isProblem(t, await app.inject('/hands-over'), 404, 'FST_BASTION_ERRORS_NOT_FOUND', 'reply.callNotFound()')
   const head = await app.inject({ method: 'HEAD', url: '/nowhere' })
   t.match({ status: head.statusCode, nosniff: head.headers['x-content-type-options'] }, { status: 404, nosniff: 'nosniff' })
+})
+
+t.test('of all methods that Node reads a route answers to its own, and HEAD where it has GET [ASVS 4.1.4]', async t => {
+  const ran: string[] = []
+  const { app } = await build(t, app => {
+    app.get('/read', route, async ({ method }) => { ran.push(method); return { ok: true } })
+    app.delete('/gone', { ...route, schema: { ...route.schema, body: noBody } }, async ({ method }) => { ran.push(method); return { ok: true } })
+  })
+  const answered = async (app: FastifyInstance, url: string) => {
+    if (!app.server.listening) await app.listen({ host: '127.0.0.1', port: 0 })
+    const { port } = app.server.address() as AddressInfo
+    const taken: string[] = []
+    for (const method of METHODS.filter(method => method !== 'CONNECT')) {
+      const status = await new Promise<number>((resolve, reject) => {
+        request({ host: '127.0.0.1', port, path: url, method, agent: false }, response => { response.resume().on('end', () => { resolve(response.statusCode!) }) }).on('error', reject).end()
+      })
+      if (status !== 404) taken.push(method)
+    }
+    return taken.sort()
+  }
+  t.strictSame(await answered(app, '/read'), ['GET', 'HEAD'])
+  t.strictSame(await answered(app, '/gone'), ['DELETE'])
+  t.strictSame(ran.sort(), ['DELETE', 'GET', 'HEAD'])
+  await t.rejects(build(t, app => { app.all('/any', route, async () => ({ ok: true })) }), { code: 'FST_BASTION_PLAN_REFUSED', message: /TRACE[^\n]* \/any/ })
+
+  const bare = Fastify()
+  t.teardown(() => bare.close())
+  bare.all('/any', route, async () => ({ ok: true }))
+  const taken = await answered(bare, '/any')
+  for (const method of ['DELETE', 'HEAD', 'OPTIONS', 'PUT', 'TRACE']) t.ok(taken.includes(method), `negative control: plain Fastify answers to ${method}, by a route of which nobody said so`)
 })
 
 t.test('what Fastify says with the client\'s own words is said without them [TRAP 2]', async t => {

@@ -7,6 +7,7 @@ import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
+import { pathToFileURL } from 'node:url'
 import Fastify, { type FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
 import { dispositionOf, segmentsOf } from '../plugins/files.js'
@@ -37,6 +38,7 @@ async function build (t: Test) {
     handled += 1
     return app.files.send(request, reply, 'own', (request.params as { '*': string })['*'])
   })
+  app.get('/note', { schema: { response: { 200: closed({ note: Type.String() }) } }, config: { access: 'public', limits: false } }, async () => ({ note: '<script>alert(1)</script>' }))
   // The control: what a service writes that has not thought of it.
   app.get('/naive/*', { schema: { params: closed({ '*': Type.String() }) }, config: { access: 'public', answers: 'raw', limits: false } }, async request => readFile(join(root, (request.params as { '*': string })['*'])))
   await app.ready()
@@ -48,15 +50,39 @@ async function build (t: Test) {
   return { app, folder, root, get, handled: () => handled }
 }
 
-t.test('a file is sent as an attachment, of a type that is known or none, and nothing sniffs at it [ASVS 5.3.1] [ASVS 5.4.1]', async t => {
+t.test('a file is sent as an attachment, of a type that is known or none, and nothing sniffs at it [ASVS 3.2.1] [ASVS 5.3.1] [ASVS 5.4.1]', async t => {
   const { get } = await build(t)
   t.match(await get('/files/a.txt'), {
     status: 200, body: TEXT, headers: { 'content-type': 'text/plain; charset=utf-8', 'content-length': String(TEXT.length), 'content-disposition': 'attachment; filename="a.txt"', 'x-content-type-options': 'nosniff', 'accept-ranges': 'bytes', etag: /^"[\w-]{27}"$/ },
   })
   t.match(await get('/files/inner/deep/b.pdf'), { status: 200, headers: { 'content-type': 'application/pdf', 'content-disposition': 'attachment; filename="b.pdf"' } })
-  t.match(await get('/files/x.html'), { status: 200, headers: { 'content-type': 'application/octet-stream', 'content-disposition': 'attachment; filename="x.html"' } }, 'no page of ours')
+  t.match(await get('/files/x.html'), { status: 200, headers: { 'content-type': 'application/octet-stream', 'content-disposition': 'attachment; filename="x.html"', 'content-security-policy': /^default-src 'none';/, 'x-content-type-options': 'nosniff' } }, 'no page of ours')
+  t.match(await get('/note'), { status: 200, body: /<script>/, headers: { 'content-type': 'application/json; charset=utf-8', 'content-security-policy': /^default-src 'none';/, 'x-content-type-options': 'nosniff' } }, 'nor is an answer for programs')
   t.match(await get('/files/empty.txt'), { status: 200, body: '', headers: { 'content-length': '0' } })
   t.match(await get('/files/100%25%20safe.txt'), { status: 200, body: TEXT })
+})
+
+t.test('negative control: a service that runs what it finds runs what was uploaded, and one that tells the type of a page shows it', async t => {
+  const { root, get } = await build(t)
+  const ran: string[] = []
+  const programs = { 'shell.mjs': 'process.emit("ran-by-upload", "shell.mjs")', 'shell.cjs': 'process.emit("ran-by-upload", "shell.cjs")' }
+  for (const [name, text] of Object.entries(programs)) writeFileSync(join(root, name), text)
+  const note = (name: string) => { ran.push(name) }
+  process.on('ran-by-upload' as never, note)
+  t.teardown(() => process.off('ran-by-upload', note))
+  for (const [name, body] of Object.entries(programs)) t.match(await get(`/files/${name}`), { status: 200, body, headers: { 'content-type': 'application/octet-stream', 'content-disposition': `attachment; filename="${name}"` } }, 'ours sends its text')
+  t.strictSame(ran, [])
+
+  const host = Fastify()
+  t.teardown(() => host.close())
+  host.get('/run/:name', async request => { await import(pathToFileURL(join(root, (request.params as { name: string }).name)).href); return 'ran' })
+  host.get('/show/:name', async (request, reply) => reply.type('text/html').send(await readFile(join(root, (request.params as { name: string }).name))))
+  for (const name of Object.keys(programs)) t.equal((await host.inject(`/run/${name}`)).statusCode, 200)
+  t.strictSame(ran, Object.keys(programs))
+  const { headers, body } = await host.inject('/show/x.html')
+  t.match(body, '<script>')
+  t.strictSame(['content-disposition', 'content-security-policy', 'x-content-type-options'].filter(name => headers[name] !== undefined), [], 'nothing keeps a browser from running it')
+  t.match(headers['content-type'], 'text/html')
 })
 
 t.test('HEAD says what GET would, and sends nothing', async t => {
@@ -203,6 +229,14 @@ t.test('names in headers: one line, quoted, and whole for those who read RFC 818
     ['a\\b%41.txt', "attachment; filename=\"a_b_41.txt\"; filename*=UTF-8''a_b%2541.txt"],
   ] as const) t.equal(dispositionOf(name), header)
   fc.assert(fc.property(fc.string({ unit: 'binary', maxLength: 60 }), name => /^attachment; filename="[ !#-[\]-~]*"(?:; filename\*=UTF-8''[\w!#$&+.^`|~%-]*)?$/.test(dispositionOf(name))), { numRuns: 2000 })
+
+  const evil = 'report.pdf"; filename*=UTF-8\'\'setup.exe; x="'
+  t.equal(savedAs(dispositionOf(evil)), evil, 'it is one name')
+  const bare = Fastify()
+  t.teardown(() => bare.close())
+  bare.get('/:name', async (request, reply) => reply.header('content-disposition', `attachment; filename="${(request.params as { name: string }).name}"`).send('x'))
+  const { headers } = await bare.inject(`/${encodeURIComponent(evil)}`)
+  t.equal(savedAs(String(headers['content-disposition'])), 'setup.exe', 'negative control: plain Fastify, with the header that people write, has it saved as a program')
 })
 
 t.test('misconfiguration stops boot', async t => {
@@ -222,6 +256,13 @@ t.test('hard links are not told apart: who may write into the root may serve fro
   linkSync(join(folder, 'secret.txt'), join(root, 'hard.txt'))
   t.equal((await get('/files/hard.txt')).status, 200)
 })
+
+/** The name under which a browser saves it: the extended one comes first (RFC 6266, 4.3). */
+function savedAs (header: string): string | undefined {
+  const given = new Map([...header.matchAll(/; ([a-z]+\*?)=(?:"([^"]*)"|([^;]*))/g)].map(([, name, quoted, plain]) => [name, quoted ?? plain]))
+  const extended = given.get('filename*')
+  return extended === undefined ? given.get('filename') : decodeURIComponent(extended.replace(/^UTF-8''/i, ''))
+}
 
 /** Over a socket: a path of which no client of ours takes a segment away. */
 function asWritten (app: FastifyInstance, path: string): Promise<{ status: number, body: string }> {

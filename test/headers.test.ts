@@ -76,6 +76,7 @@ for (const [what, name, isRight] of [
   ['what a policy stopped is reported [ASVS 3.4.7]', 'content-security-policy', (value: string) => value.endsWith(';report-uri /reports/csp;report-to csp')],
   ['no window of another site has a hold on it [ASVS 3.4.8]', 'cross-origin-opener-policy', (value: string) => value === 'same-origin'],
   ['no cache keeps an answer that does not say so [ASVS 14.3.2]', 'cache-control', (value: string) => value === 'no-store'],
+  ['no page of another site loads it [ASVS 3.5.8]', 'cross-origin-resource-policy', (value: string) => value === 'same-origin'],
 ] as const) {
   t.test(what, async t => {
     const declare = (app: FastifyInstance) => {

@@ -145,6 +145,11 @@ t.test('the redirect goes nowhere but to a host that is ours [ASVS 3.7.2]', asyn
   }
   const unlisted = await build(t, { requireHttps: true })
   t.match(await unlisted.ask({ url: '/', headers: { host: 'evil.example' } }), { ...REFUSED, location: undefined }, 'without a list nobody is redirected')
+  const bare = Fastify()
+  t.teardown(() => bare.close())
+  bare.addHook('onRequest', async ({ host, url }, reply) => reply.redirect(`https://${host}${url}`, 308))
+  bare.get('/*', async () => 'never')
+  t.match((await bare.inject({ url: '/', headers: { host: 'evil.example' } })).headers, { location: 'https://evil.example/' }, 'negative control: plain Fastify, with the redirect that people write, leads there')
   const moved = await build(t, { hosts: ['api.example.com'], requireHttps: true, redirectStatus: 301 })
   t.match(await moved.ask({ url: '/', headers: { host: 'api.example.com' } }), { status: 301 })
 })

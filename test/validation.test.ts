@@ -388,6 +388,83 @@ t.test('however the media type is written, no body passes unread', async t => {
   })
 })
 
+t.test('attack: what is encoded twice, or otherwise than is expected, is decoded once and then looked at [ASVS 1.1.1]', async t => {
+  const OneName = '^[^/\\\\]*$'
+  const params = closed({ name: Type.String({ pattern: OneName }) })
+  const querystring = closed({ name: Type.Optional(Type.String({ pattern: OneName })) })
+  const body = closed({ name: Type.String({ normalize: 'NFKC', pattern: OneName }) })
+  const { app, seen, take } = await build(t)
+  take('GET', '/:name', { params, querystring })
+  take('POST', '/', { body })
+  const kept = async (request: InjectOptions) => {
+    seen.length = 0
+    const { statusCode } = await app.inject(request)
+    return statusCode === 200 ? seen[0] : statusCode
+  }
+  for (const name of ['..%2fsecret', '%2e%2e%2fsecret', '%2e%2e%5csecret']) {
+    t.equal(await kept({ url: `/${name}` }), 400, `${name} in a path`)
+    t.equal(await kept({ url: `/x?name=${name}` }), 400, `${name} in a query`)
+  }
+  for (const [sent, once] of [['%252e%252e%252fsecret', '%2e%2e%2fsecret'], ['..%25252fsecret', '..%252fsecret'], ['&#46;&#46;&#47;secret'.replaceAll('&', '%26').replaceAll('#', '%23'), '&#46;&#46;&#47;secret'], ['%255cu002fsecret', '%5cu002fsecret']] as const) {
+    t.match(await kept({ url: `/${sent}` }), { params: { name: once } }, `${sent} in a path`)
+    t.match(await kept({ url: `/x?name=${sent}` }), { query: { name: once } }, `${sent} in a query`)
+  }
+  const posted = (payload: string) => kept({ method: 'POST', url: '/', payload, headers: { 'content-type': 'application/json' } })
+  for (const text of ['\\u002e\\u002e\\u002fsecret', '..\\/secret', '\uff0e\uff0e\uff0fsecret', '..\uff3csecret']) t.equal(await posted(`{"name":"${text}"}`), 400, text)
+  for (const text of ['%2e%2e%2fsecret', '&#47;secret', '..&sol;secret']) t.match(await posted(`{"name":"${text}"}`), { body: { name: text } }, `${text} is no code of JSON`)
+
+  const again = Fastify()
+  t.teardown(() => again.close())
+  again.get('/:name', { schema: { params } }, async request => decodeURIComponent((request.params as { name: string }).name))
+  again.post('/', { schema: { body: Type.Object({ name: Type.String({ pattern: OneName }) }) } }, async request => (request.body as { name: string }).name.normalize('NFKC'))
+  t.equal((await again.inject('/%252e%252e%252fsecret')).body, '../secret', 'negative control: plain Fastify with a handler that decodes once more, behind the same pattern')
+  t.equal((await again.inject({ method: 'POST', url: '/', payload: { name: '\uff0e\uff0e\uff0fsecret' } })).body, '../secret', 'negative control: plain Fastify with a handler that composes what was looked at')
+})
+
+t.test('the server asks for itself what the form of a page asks, of whoever sends past it [ASVS 2.2.2]', async t => {
+  const form = '<form method=post><input name=email type=email required maxlength=30><input name=count type=number min=1 max=10><select name=plan><option>free<option>pro</select></form>'
+  const body = closed({ email: Type.String({ format: 'email', maxLength: 30 }), count: Type.Integer({ minimum: 1, maximum: 10 }), plan: Type.Union([Type.Literal('free'), Type.Literal('pro')]) })
+  const good = { email: 'ada@people.example', count: 3, plan: 'free' }
+  const past = [{}, { ...good, email: 'ada' }, { ...good, email: `${'a'.repeat(30)}@people.example` }, { ...good, email: ['ada@people.example'] }, { ...good, count: 0 }, { ...good, count: 11 }, { ...good, count: -3 }, { ...good, count: 1.5 }, { ...good, count: '3' }, { ...good, plan: 'owner' }, { ...good, isPaid: true }]
+  const { app, seen, take } = await build(t)
+  take('POST', '/', { body })
+  for (const order of past) t.equal((await send(app, '/', order)).statusCode, 400, JSON.stringify(order))
+  t.same(seen, [], 'no handler saw it')
+  t.equal((await send(app, '/', good)).statusCode, 200)
+  const trusting = await build(t)
+  trusting.take('POST', '/')
+  await t.rejects(async () => { await trusting.app.ready() }, { message: /no schema for the body/ }, 'nor does a route boot that would leave it to the page')
+
+  const page = (app: FastifyInstance) => { app.get('/form', async (_request, reply) => reply.type('text/html').send(form)) }
+  for (const order of past) t.same((await plain(t, undefined, { payload: order }, page)).seen[0]?.body, order, 'negative control: plain Fastify, whose page alone asks')
+})
+
+t.test('attack: an object of a type that the client names is none that is made [ASVS 1.5.2]', async t => {
+  const { app, seen, take } = await build(t)
+  take('POST', '/', { body: closed({ note: Type.String(), at: Type.Optional(Type.String()), plan: Type.Optional(Type.Union([closed({ kind: Type.Literal('free') }), closed({ kind: Type.Literal('pro'), seats: Type.Integer() })])) }) })
+  const attacks: unknown[] = [
+    { note: { $type: 'Function', $args: ['return process'] } }, { $type: 'Function', note: 'x' }, { note: 'x', '@class': 'java.lang.Runtime' }, { note: 'x', rce: '_$$ND_FUNC$$_function (){return process}()' }, { note: { $ne: null } }, { note: ['x'] },
+    { note: 'x', plan: { kind: 'owner' } }, { note: 'x', plan: { kind: 'free', seats: 7 } }, { note: 'x', plan: { $type: 'Map', kind: 'free' } }, { note: 'x', plan: 'pro' },
+  ]
+  for (const attack of attacks) t.equal((await send(app, '/', attack)).json().code, 'FST_BASTION_VALIDATION_REFUSED', JSON.stringify(attack))
+  for (const type of ['application/x-java-serialized-object', 'application/x-msgpack', 'application/yaml', 'application/xml', 'application/vnd.php.serialized', 'application/octet-stream']) {
+    t.equal((await send(app, '/', '{"note":"x"}', { 'content-type': type })).statusCode, 415, type)
+  }
+  t.same(seen, [])
+  t.equal((await send(app, '/', { note: '!!js/function "x"', at: '2024-01-01' })).statusCode, 200)
+  t.strictSame(seen[0]!.body, { note: '!!js/function "x"', at: '2024-01-01' }, 'and what is a text stays one')
+
+  const made: unknown[] = []
+  const revive = (_name: string, value: unknown) => typeof value === 'object' && value !== null && '$type' in value && '$args' in value
+    ? new (globalThis as unknown as Record<string, new (...args: unknown[]) => () => unknown>)[String(value.$type)]!(...value.$args as unknown[])
+    : value
+  const { status } = await plain(t, undefined, { payload: attacks[0] as object }, app => {
+    app.addHook('preHandler', async ({ body }) => { made.push((JSON.parse(JSON.stringify(body), revive) as { note: () => unknown }).note()) })
+  })
+  t.equal(status, 200)
+  t.equal(made[0], process, 'negative control: plain Fastify with a reader that makes what the client names runs its code')
+})
+
 /** As settings are often merged: into the objects that are there. */
 function merge (into: Record<string, any>, from: unknown): void {
   for (const [name, value] of Object.entries(from as object)) {

@@ -135,6 +135,27 @@ t.test('attack: with a parameter that is empty a successor is still of this serv
   t.match(await ask('/v1//evil.example'), { status: 410, detail: 'This is no longer served: use /evil.example' })
 })
 
+t.test('attack: no parameter leads a successor to another place or another scheme [ASVS 1.2.2]', async t => {
+  const { ask } = await build(t, { '/v1/:team/:page': { deprecated: true, successor: '/:page/of/:team' } })
+  const bare = Fastify()
+  t.teardown(() => bare.close())
+  bare.get('/v1/:team/:page', async (request, reply) => {
+    const { team, page } = request.params as { team: string, page: string }
+    return reply.header('link', `<${page}/of/${team}>; rel="successor-version"`).send('old')
+  })
+  const base = 'https://api.example.com/'
+  const targetOf = ({ headers }: { headers: Record<string, unknown> }) => new URL(/^<([^>]*)>/.exec(String(headers.link))![1]!, base)
+  for (const page of ['javascript:alert(1)//', 'data:text/html,x', 'https://evil.example', '//evil.example', '\\\\evil.example', '../../admin', 'x?role=admin#', 'https:evil.example']) {
+    const url = `/v1/team/${encodeURIComponent(page)}`
+    t.equal(targetOf(await ask(url)).href, `https://api.example.com/${encodeURIComponent(page)}/of/team`, page)
+    t.not(targetOf(await bare.inject(url)).href, `https://api.example.com/${encodeURIComponent(page)}/of/team`, `negative control: plain Fastify, with the URL that people put together, leads elsewhere by ${page}`)
+  }
+  for (const answer of [await ask('/v1/team/page'), await bare.inject('/v1/team/page')]) t.equal(targetOf(answer).href, 'https://api.example.com/page/of/team')
+  t.equal(targetOf(await bare.inject(`/v1/team/${encodeURIComponent('javascript:alert(1)//')}`)).protocol, 'javascript:')
+  t.equal(targetOf(await bare.inject(`/v1/team/${encodeURIComponent('//evil.example')}`)).host, 'evil.example')
+  for (const successor of ['javascript:alert(1)', 'data:text/html,x', '//evil.example', 'ftp://files.example']) await t.rejects(build(t, { '/v1': { deprecated: true, successor } }), { code: 'FST_BASTION_PLAN_REFUSED' }, successor)
+})
+
 t.test('a successor with parameters is named with those of the request, encoded anew', async t => {
   const { ask, app } = await build(t, { '/v1/users/:userId/:part': { deprecated: true, successor: '/v2/:part/of/:userId' } }, { versions: { deprecationPolicy: 'https://docs.example.com/old' } })
   t.equal((await ask('/v1/users/a%22%3E%2Fb%20%E2%82%AC/x')).headers.link, '</v2/x/of/a%22%3E%2Fb%20%E2%82%AC>; rel="successor-version", <https://docs.example.com/old>; rel="deprecation"; type="text/html"')

@@ -1,4 +1,6 @@
 /** The contract's section "Everywhere": what holds of every route, whatever it does. */
+import { runInNewContext } from 'node:vm'
+import Fastify from 'fastify'
 import t from 'tap'
 import type { Posture } from '../../plugins/posture/index.js'
 import { build, buildOn, freshDatabase } from './portal.js'
@@ -298,4 +300,78 @@ t.test('the log has one line a request, with its id, and nothing secret in it', 
   t.match(lines.find(line => line.requestId === body.requestId && line.msg === 'request'), { method: 'GET', path: '/nowhere', status: 404 })
   const all = portal.log.join('')
   for (const secret of [bearer, bearer.split('.')[2]!, 'Newcomer-pass-1', 'Seeded-pass-1', '$argon2']) t.notOk(all.includes(secret), secret.slice(0, 12))
+})
+
+/** What of a schema has no bound: a text without a length or a list of values, a number without a range, a list or an object without an end. */
+function unbounded (schema: any, path: string): string[] {
+  if (schema === undefined || schema === null || schema.const !== undefined || schema.enum !== undefined || schema.type === 'boolean' || schema.type === 'null') return []
+  const branches = [...schema.anyOf ?? [], ...schema.oneOf ?? [], ...schema.allOf ?? []]
+  if (branches.length > 0) return branches.flatMap(part => unbounded(part, path))
+  if (schema.type === 'string') return schema.maxLength === undefined && schema.pattern === undefined && schema.contentMediaType === undefined ? [path] : []
+  if (schema.type === 'integer' || schema.type === 'number') return schema.minimum === undefined || schema.maximum === undefined ? [path] : []
+  if (schema.type === 'array') return [...schema.maxItems === undefined ? [path] : [], ...unbounded(schema.items, `${path}/*`)]
+  if (![schema.type].flat().includes('object')) return [path]
+  const { additionalProperties: others, properties = {}, patternProperties = {} } = schema
+  const fields = [...Object.entries(properties), ...Object.entries(patternProperties)].flatMap(([name, part]) => unbounded(part, `${path}/${name}`))
+  return [...fields, ...others === false ? [] : schema.maxProperties === undefined || others === undefined || others === true ? [path] : unbounded(others, `${path}/*`)]
+}
+
+function inputsOf (url: string, { schema = {}, handler }: { schema?: any, handler: unknown }): string[] {
+  const query = schema.querystring ?? schema.query
+  const contents = schema.body?.content === undefined ? [schema.body] : Object.values<any>(schema.body.content).map(content => content.schema)
+  const unnamed = [...url.matchAll(/:(\w+)|\*/g)].filter(([, name = '*']) => schema.params?.properties?.[name] === undefined)
+  return [
+    ...contents.flatMap(body => unbounded(body, 'body')), ...unbounded(schema.params, 'params'), ...unbounded(query, 'query'), ...unnamed.map(([name]) => `params/${name}`),
+    ...query === undefined && /\brequest\.query\b/.test(String(handler)) ? ['query'] : [], ...schema.body === undefined && /\brequest\.body\b/.test(String(handler)) ? ['body'] : [],
+  ]
+}
+
+t.test('all that is sent is held to values, patterns, lengths and ranges: on every route, or it is a 400 [ASVS 2.2.1]', async t => {
+  const declared = app.plan.routes.filter(({ kind, url }) => kind === 'route' && url !== '*')
+  t.ok(declared.length >= 60, `${declared.length} routes`)
+  t.strictSame(declared.flatMap(({ method, url, options }) => inputsOf(url, options as never).map(path => `${method} ${url}: ${path}`)), [])
+
+  const { token: bearer } = await newcomer()
+  const good = { title: 'A post', content: 'Long enough content' }
+  const posts: object[] = [{ ...good, title: '' }, { ...good, title: 'x'.repeat(201) }, { ...good, content: 'short' }, { ...good, content: 'x'.repeat(10_001) }, { ...good, tags: ['no tag'] }, { ...good, tags: Array(11).fill('a') }, { ...good, title: 7 }, { ...good, title: 'a\u0000' }, { ...good, authorId: 'AAAAAAAAAAAAAAAA' }]
+  const queries = ['limit=0', 'limit=101', 'limit=1e3', 'limit=many', "cursor='", `cursor=${'a'.repeat(600)}`, 'order=drop']
+  for (const body of posts) t.equal((await call('POST', '/posts', { token: bearer, body })).status, 400, JSON.stringify(body).slice(0, 60))
+  for (const query of queries) t.equal((await call('GET', `/posts?${query}`)).status, 400, query)
+
+  const seen: unknown[] = []
+  const bare = Fastify()
+  t.teardown(() => bare.close())
+  bare.post('/posts', async request => { seen.push(request.body); return 'kept' })
+  bare.get('/posts', async request => { seen.push(request.query); return 'listed' })
+  for (const payload of posts) await bare.inject({ method: 'POST', url: '/posts', payload })
+  t.strictSame(seen, posts, 'negative control: plain Fastify hands all of it to the handler')
+  for (const query of queries) t.equal((await bare.inject(`/posts?${query}`)).statusCode, 200, `negative control: plain Fastify takes ${query}`)
+  t.strictSame(inputsOf('/posts/:id', { handler: (request: { query: unknown }) => request.query }), ['params/:id', 'query'])
+})
+
+t.test('attack: no answer is a program that calls what a page of another site names: JSONP is nowhere [ASVS 3.5.6]', async t => {
+  const { token: bearer } = await newcomer('admin')
+  const isCall = ({ headers, text }: { headers: Record<string, unknown>, text: string }) => /script/.test(String(headers['content-type'])) || /^[^\w]*stolen\W/.test(text)
+  const NAMES = ['callback', 'jsonp', 'cb', 'jsonpcallback', '_callback']
+  const all = NAMES.map(name => `${name}=stolen`).join('&')
+  // What is a stream has no end, and the program of the pages is the same for everybody.
+  const reads = routes.filter(({ method, url }) => method === 'GET' && !url.endsWith('/stream') && !url.startsWith('/web/'))
+  t.ok(reads.length >= 30, `${reads.length} routes`)
+  let answered = 0
+  for (const { url } of reads) {
+    const path = pathOf(url).replace('*', 'nothing')
+    for (const query of [all, 'callback=stolen']) {
+      const answer = await call('GET', `${path}?${query}`, isPublic(routes.find(route => route.url === url)!) ? {} : { token: bearer })
+      if (answer.status === 200) answered++
+      if (isCall(answer)) t.fail(`GET ${path}?${query}: ${answer.text.slice(0, 80)}`)
+    }
+  }
+  t.ok(answered >= 10, `${answered} of them did what they are for`)
+  const jsonp = Fastify()
+  t.teardown(() => jsonp.close())
+  jsonp.get('/users/me', async (request, reply) => reply.type('text/javascript').send(`${(request.query as { callback: string }).callback}(${JSON.stringify({ email: 'ada@people.example' })})`))
+  const { headers, body } = await jsonp.inject('/users/me?callback=stolen')
+  let stolen: unknown
+  runInNewContext(body, { stolen: (data: unknown) => { stolen = data } })
+  t.same([isCall({ headers, text: body }), stolen], [true, { email: 'ada@people.example' }], 'negative control: plain Fastify, with JSONP as it was written, gives it to the page of another site')
 })

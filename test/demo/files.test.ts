@@ -1,11 +1,14 @@
 /** Files of the portal: who may put what into it, who gets it back, and what is left of them. What uploads and files do by themselves is tested there. */
 import { createHash } from 'node:crypto'
-import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
+import { createWriteStream, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { request } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
+import { pipeline } from 'node:stream/promises'
+import multipart from '@fastify/multipart'
+import Fastify from 'fastify'
 import sharp from 'sharp'
 import t from 'tap'
 import { QUOTA } from '../../demo/routes/files.js'
@@ -242,7 +245,7 @@ t.test('a Content-Length of 10 GB is refused at once; cut off at several stages,
   t.equal(await reserved(), 0, 'nor is room taken for them')
 })
 
-t.test('a user has room for so many files and bytes, and uploads at once do not have more', async t => {
+t.test('a user has room for so many files and bytes, and uploads at once do not have more [ASVS 5.2.4]', async t => {
   const person = await newcomer()
   const fill = async (files: number, bytes: number) => sql.query(
     "insert into uploads (id, owner, bytes, name, type, sha256, original_name) select 'fill-' || n, $1, $3::bigint, 'fill-' || n, 'image/png', '', 'a.png' from generate_series(1, $2::int) as n", [person.id, files, bytes])
@@ -255,6 +258,23 @@ t.test('a user has room for so many files and bytes, and uploads at once do not 
   await fill(1, QUOTA.bytes - 1000)
   t.match(await sendDocument(person.token), { status: 413, body: { code: 'FST_BASTION_UPLOADS_QUOTA' } }, 'by bytes')
   t.equal((await send((await newcomer()).token)).status, 201, 'others have their own')
+})
+
+t.test('negative control: the official plugin, as its documentation shows it, takes and keeps as many as one sends', async t => {
+  const folder = folderOf(t)
+  const official = Fastify()
+  t.teardown(() => official.close())
+  await official.register(multipart)
+  official.post('/', async request => {
+    const data = await request.file()
+    await pipeline(data!.file, createWriteStream(join(folder, data!.filename)))
+    return 'kept'
+  })
+  for (let i = 0; i < QUOTA.files + 5; i++) {
+    const { body, type } = formOf([{ filename: `${i}.png`, type: 'image/png', content: png }])
+    await official.inject({ method: 'POST', url: '/', headers: { 'content-type': type }, payload: body })
+  }
+  t.equal(readdirSync(folder).length, QUOTA.files + 5)
 })
 
 t.test('files are in the export, and are gone with the account: their records, and what lies in the folder', async t => {

@@ -2,6 +2,7 @@
 import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import Fastify from 'fastify'
 import t, { type Test } from 'tap'
 import { build, buildOn, freshDatabase } from './portal.js'
 
@@ -49,12 +50,19 @@ t.test('GET /search', async t => {
     t.strictSame(await found('xylophone'), [])
   })
 
-  await t.test('attack: signs that stand for others in patterns, and that end texts, stand for themselves [ASVS 1.2.4]', async t => {
+  await t.test('attack: signs that stand for others in patterns, and that end texts, stand for themselves [ASVS 1.2.4] [ASVS 1.2.9]', async t => {
     t.strictSame(await found('%'), ['%', '100% sure'])
     t.strictSame(await found('_'), ['snake_case'])
     t.strictSame(await found('%%'), [])
     t.strictSame(await found('s_a'), [])
     t.strictSame(await found('1%e'), [])
+    for (const q of ['.*', '[z]', '(a|b)', 'y[z]+']) t.strictSame(await found(q), ['x.*y[z]+(a|b)'], q)
+    for (const q of ['^', '^100', 'sure$|x', '\\w+', '(?:)', '.+', '[^]*', '(((((', '(a+)+$']) t.strictSame(await found(q), [], q)
+    const naive = Fastify()
+    t.teardown(() => naive.close())
+    naive.get('/search', async request => AWKWARD.filter(title => new RegExp((request.query as { q: string }).q).test(title)))
+    for (const q of ['.*', '[^]*']) t.equal((await naive.inject(`/search?q=${encodeURIComponent(q)}`)).json().length, AWKWARD.length, `negative control: plain Fastify, with a pattern made of ${q}, finds all`)
+    t.equal((await naive.inject(`/search?q=${encodeURIComponent('(((((')}`)).statusCode, 500)
     t.strictSame(await found("'"), ["''", "O'Reilly"])
     t.strictSame(await found('"'), ['double "quotes"'])
     t.strictSame(await found('\\'), ['back\\slash'])
@@ -195,7 +203,7 @@ t.test('GET /ping', async t => {
     t.strictSame((await ping('127.0.0.1')).body, { host: '127.0.0.1', reachable: true })
   })
 
-  await t.test('attack: what is no hostname of RFC 1123 and no address is a 400, and runs nothing [ASVS 1.2.5]', async t => {
+  await t.test('attack: what is no hostname of RFC 1123 and no address is a 400, and runs nothing [ASVS 1.2.5] [ASVS 1.3.3]', async t => {
     const program = programThat(t, 'process.exit(0)')
     const marker = join(program.folder, 'marker')
     for (const host of [

