@@ -51,6 +51,10 @@ const MAX_SIGHTS = 5
 const problem = TypeCompiler.Compile(Problem)
 const RAW_HINT = "declare that status in schema.response, or config: { answers: 'raw' }"
 
+/** Streams of events are always UTF-8. */
+const TEXT = /^(?:text\/(?!event-stream)|application\/xml\b|[\w.-]+\/[\w.-]+\+xml\b)/i
+const CHARSET = /;\s*charset=/i
+
 const made = Symbol('bastion.exposure.made')
 const passed = Symbol('bastion.exposure.passed')
 const replyOf = Symbol('bastion.exposure.reply')
@@ -97,7 +101,7 @@ async function exposure (app: FastifyInstance): Promise<void> {
     const readings = Object.entries(responses).flatMap(([status, schema]) => schemasOf(schema).map(([mediaType, part]) =>
       ({ name: mediaType === null ? status : `${status} ${mediaType}`, reading: readAnswer(part, addedTo(route.instance)) })))
     for (const { name, reading } of readings) objectTo(route, name, reading)
-    if (!isFiltered(route)) return { promise: 'raw' }
+    if (!isFiltered(route)) return { step: completeType, promise: 'raw' }
     const successes = Object.keys(responses).filter(status => /^[23]|^default$/.test(status))
     if (successes.length === 0) {
       route.object("no schema for its success: add schema: { response: { 200: … } }, or config: { answers: 'raw' } for pages, files and streams")
@@ -266,6 +270,14 @@ function schemasOf (response: unknown): [string | null, unknown][] {
 
 function isFiltered (route: PlannedRoute): boolean {
   return route.kind !== 'not-found' && (route.options.config as { answers?: unknown } | undefined)?.answers !== 'raw'
+}
+
+/** Bytes of no type are bytes, and a text without a charset is one of UTF-8: a browser that guesses can be made to guess wrong (CWE-116). */
+function completeType (_request: FastifyRequest, reply: FastifyReply, payload: unknown): void {
+  if (payload === undefined || payload === null || payload === '') return
+  const type = reply.getHeader('content-type')
+  if (type === undefined) reply.header('content-type', 'application/octet-stream')
+  else if (typeof type === 'string' && TEXT.test(type) && !CHARSET.test(type)) reply.header('content-type', `${type}; charset=utf-8`)
 }
 
 function isDeclared (declared: ReadonlySet<string>, status: number): boolean {

@@ -674,3 +674,31 @@ t.test('boot reads what was added as schemas as often for forty routes as for tw
   t.teardown(async () => { for (const app of bare) await app.close() })
   t.ok(await reads(bare[0], 40) > 1.5 * await reads(bare[1], 20), 'negative control')
 })
+
+t.test('each answer with a body says what it is, and a text how it is written [ASVS 4.1.1]', async t => {
+  const { app, get } = await build(t)
+  const raw = { config: { answers: 'raw' } as never }
+  const send = (type: string | null, payload: unknown): Handler => async (_request, reply) => (type === null ? reply : reply.type(type)).send(payload)
+  const text = '<p>+ADw-script+AD4-</p>'
+  const cases: [url: string, type: string | null, payload: unknown, said: string][] = [
+    ['/page', 'text/html', text, 'text/html; charset=utf-8'],
+    ['/table', 'text/csv; header=present', Readable.from(['a,b\n']), 'text/csv; header=present; charset=utf-8'],
+    ['/drawing', 'image/svg+xml', Buffer.from('<svg/>'), 'image/svg+xml; charset=utf-8'],
+    ['/feed', 'application/atom+xml', '<feed/>', 'application/atom+xml; charset=utf-8'],
+    ['/xml', 'application/xml', '<a/>', 'application/xml; charset=utf-8'],
+    ['/own', 'text/html; Charset=iso-8859-1', text, 'text/html; Charset=iso-8859-1'],
+    ['/picture', 'image/png', Buffer.from('png'), 'image/png'],
+    ['/events', 'text/event-stream', 'data: 1\n\n', 'text/event-stream'],
+    ['/stream', null, Readable.from(['bytes']), 'application/octet-stream'],
+    ['/bytes', null, Buffer.from('bytes'), 'application/octet-stream'],
+  ]
+  for (const [url, type, payload] of cases) get(url, null, send(type, payload), raw)
+  get('/declared', { 200: Person }, async () => record)
+  get('/empty', null, async (_request, reply) => reply.code(204).send(), raw)
+  for (const [url, , , said] of cases) t.equal((await app.inject(url)).headers['content-type'], said, url)
+  t.equal((await app.inject('/declared')).headers['content-type'], 'application/json; charset=utf-8')
+  t.equal((await app.inject('/empty')).headers['content-type'], undefined)
+  t.equal((await app.inject('/nowhere')).headers['content-type'], 'application/problem+json; charset=utf-8')
+  t.equal((await plain(t, null, send('text/html', text))).headers['content-type'], 'text/html', 'negative control: plain Fastify leaves it to the browser to guess')
+  t.equal((await plain(t, null, send(null, Readable.from(['bytes'])))).headers['content-type'], undefined, 'negative control: plain Fastify')
+})
