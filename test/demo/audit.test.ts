@@ -14,6 +14,8 @@ t.test('what was recorded before the request is in the page: who, what, whence, 
   const tokens = await signIn('alice')
   const [login] = await items(`&type=login_success&userId=${await idOf('alice')}`)
   t.match(login, { type: 'login_success', vocabulary: 'authn_login_success', outcome: 'success', userId: await idOf('alice'), route: '/auth/login', method: 'POST', address: /^10\./, person: /^p_/ })
+  await call('POST', '/auth/refresh', { body: { refresh_token: tokens.refresh_token } })
+  t.match((await items('&type=token_issued'))[0], { vocabulary: 'authn_token_created', outcome: 'success', userId: await idOf('alice'), route: '/auth/refresh' })
   await call('GET', '/users?username=x', { token: tokens.access_token })
   const [denied] = await items('&type=access_denied')
   t.match(denied, { outcome: 'failure', vocabulary: 'authz_fail', userId: await idOf('alice'), via: 'bearer', route: '/users', details: { reason: 'lacks permission users:read' } })
