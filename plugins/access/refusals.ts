@@ -24,7 +24,8 @@ export function refusalsOf ({ identity, events }: FastifyInstance): Refusals {
       if (cause === null || (cause.statusCode ?? 500) < 500) events.record('access_denied', request, { reason: cause === null ? 'no credential' : cause.code })
       const error: FastifyError & { headers?: Record<string, string> } = cause ?? new Unauthenticated()
       // A credential of another scheme than bearer says itself what was wrong with it.
-      if (error.statusCode === 401 && error.headers?.['www-authenticate'] === undefined) {
+      if (error.statusCode !== 401) return error
+      if (error.headers?.['www-authenticate'] === undefined) {
         Object.assign(error, { headers: { 'www-authenticate': identity.challenge(cause === null ? undefined : 'invalid_token') } })
       }
       return cause === null ? error : hold(error, request)
