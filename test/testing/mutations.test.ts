@@ -179,7 +179,8 @@ const MUTATIONS: readonly Mutation[] = [
   { finds: 'traces.predictable', what: 'a token that is the same until it is used', traces: { resetToken: email => createHmac('sha256', ACCESS_KEY).update(email).digest('hex') } },
   { finds: 'traces.predictable', what: 'a token that counts', traces: { resetToken: counted() } },
   { finds: 'traces.predictable', what: 'a token of the time', traces: { resetToken: () => Date.now().toString(36) } },
-  { finds: 'traces.predictable', what: 'a token of few characters', traces: { resetToken: () => randomBytes(3).toString('hex') } },
+  // Of digits alone it would be a code that people type, which may be as short.
+  { finds: 'traces.predictable', what: 'a token of few characters', traces: { resetToken: () => `f${randomBytes(3).toString('hex')}` } },
   { finds: 'leaks.failure', what: 'a handler that stumbles', reports: () => { throw new TypeError('oops') }, families: ['leaks', 'authorization'] },
 ]
 
