@@ -1,8 +1,8 @@
 import { createHmac } from 'node:crypto'
 import cookie from '@fastify/cookie'
 import officialSession from '@fastify/session'
-import Fastify from 'fastify'
-import t from 'tap'
+import Fastify, { type FastifyInstance } from 'fastify'
+import t, { type Test } from 'tap'
 import { newSessionId } from '../../plugins/sessions/record.js'
 import { bastionWith } from './misconfigured.js'
 import { SECRET, service } from './service.js'
@@ -10,6 +10,19 @@ import { SECRET, service } from './service.js'
 const NAME = '__Host-session'
 const DAY = 86_400_000
 const INVALID = { status: 401, code: 'FST_BASTION_SESSIONS_INVALID' }
+
+/** A service on @fastify/session, where whoever signs in is mallory. */
+async function official (t: Test, trustProxy: boolean): Promise<FastifyInstance> {
+  const app = Fastify({ trustProxy })
+  t.teardown(() => app.close())
+  await app.register(cookie)
+  await app.register(officialSession, { secret: 'a secret of at least thirty-two characters' })
+  app.post('/login', async request => {
+    (request.session as unknown as { user: string }).user = 'mallory'
+    return 'in'
+  })
+  return app
+}
 
 t.test('a sign-in gives a session: its cookie is signed, host-only, for no script and no plain HTTP [ASVS 3.3.1] [ASVS 3.3.3] [ASVS 3.3.4]', async t => {
   const { browser } = await service(t)
@@ -26,14 +39,7 @@ t.test('a sign-in gives a session: its cookie is signed, host-only, for no scrip
 })
 
 t.test('negative control: the cookie of @fastify/session has a name that neighbouring hosts can set, and plants their session', async t => {
-  const app = Fastify({ trustProxy: true })
-  t.teardown(() => app.close())
-  await app.register(cookie)
-  await app.register(officialSession, { secret: 'a secret of at least thirty-two characters' })
-  app.post('/login', async request => {
-    (request.session as unknown as { user: string }).user = 'mallory'
-    return 'in'
-  })
+  const app = await official(t, true)
   app.get('/me', async request => (request.session as unknown as { user?: string }).user ?? 'nobody')
   const overHttps = { 'x-forwarded-proto': 'https' }
   const [, name, value] = /^([^=]+)=([^;]+)/.exec(String((await app.inject({ method: 'POST', url: '/login', headers: overHttps })).headers['set-cookie']))!
@@ -77,14 +83,7 @@ t.test('behind a proxy that ends TLS the cookie goes out too', async t => {
 })
 
 t.test('negative control: @fastify/session sends no secure cookie where the proxy is not configured', async t => {
-  const app = Fastify()
-  t.teardown(() => app.close())
-  await app.register(cookie)
-  await app.register(officialSession, { secret: 'a secret of at least thirty-two characters' })
-  app.post('/login', async request => {
-    (request.session as unknown as { user: string }).user = 'ada'
-    return 'in'
-  })
+  const app = await official(t, false)
   t.equal((await app.inject({ method: 'POST', url: '/login', headers: { 'x-forwarded-proto': 'https' } })).headers['set-cookie'], undefined)
 })
 
